@@ -1,0 +1,3 @@
+//! Delivery as a pure state machine.
+
+pub mod change;

@@ -1,0 +1,11 @@
+//! Packetboat: Google Pub/Sub that you run yourself.
+//!
+//! One way through the house: `wire` → `service` → `delivery` → `engine` and `store`; `ARCHITECTURE.md` has the map.
+
+pub mod clock;
+pub mod engine;
+pub mod limits;
+pub mod proto;
+pub mod resource;
+pub mod store;
+pub mod wire;

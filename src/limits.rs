@@ -1,0 +1,96 @@
+//! Every named maximum: of a request (the public limits of docs/behaviour.md, section 22), and of our own queues.
+
+/// Largest encoded request of any RPC but Acknowledge and ModifyAckDeadline, bytes (section 3.1).
+pub const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Largest encoded Acknowledge or ModifyAckDeadline request, bytes (section 1.4).
+pub const ACK_REQUEST_BYTES_MAX: usize = 512 * 1024;
+/// Largest encoded PublishRequest, bytes, topic name and framing included (section 3.1).
+pub const PUBLISH_BYTES_MAX: usize = 10_000_000;
+/// Messages in one PublishRequest (section 3.1).
+pub const PUBLISH_MESSAGES_MAX: usize = 1000;
+/// Attributes of one message (section 3.1).
+pub const ATTRIBUTES_MAX: usize = 100;
+/// Bytes of an attribute key (section 3.1).
+pub const ATTRIBUTE_KEY_BYTES_MAX: usize = 256;
+/// Bytes of an attribute value (section 3.1).
+pub const ATTRIBUTE_VALUE_BYTES_MAX: usize = 1024;
+/// Bytes of an ordering key (section 3.1).
+pub const ORDERING_KEY_BYTES_MAX: usize = 1024;
+
+/// Shortest and longest id of a topic or subscription, characters (section 1.3).
+pub const RESOURCE_ID_CHARS: std::ops::RangeInclusive<usize> = 3..=255;
+/// Longest project segment of a name, bytes (section 1.3).
+pub const PROJECT_BYTES_MAX: usize = 255;
+/// Labels of one resource (section 1.7).
+pub const LABELS_MAX: usize = 64;
+/// Characters of a label's key or value (section 1.7).
+pub const LABEL_CHARS_MAX: usize = 63;
+
+/// Ack deadline of a subscription or stream, seconds (section 4.1).
+pub const ACK_DEADLINE_SECONDS: std::ops::RangeInclusive<u32> = 10..=600;
+/// Ack deadline of a subscription that names none, seconds (section 4.1).
+pub const ACK_DEADLINE_SECONDS_DEFAULT: u32 = 10;
+/// Message retention of a subscription or topic, seconds: 10 minutes to 31 days (section 4.1).
+pub const RETENTION_SECONDS: std::ops::RangeInclusive<u64> = 600..=31 * 86_400;
+/// Message retention of a subscription that names none, seconds: 7 days (section 4.1).
+pub const RETENTION_SECONDS_DEFAULT: u64 = 7 * 86_400;
+/// Shortest expiration ttl, seconds: 24 hours (section 4.1).
+pub const EXPIRATION_SECONDS_MIN: u64 = 86_400;
+/// Expiration ttl of a subscription that names none, seconds: 31 days (section 4.1).
+pub const EXPIRATION_SECONDS_DEFAULT: u64 = 31 * 86_400;
+
+/// Entries of one page of a list (section 1.5).
+pub const PAGE_SIZE_MAX: usize = 1000;
+/// Entries of a page when the request names no size (section 1.5).
+pub const PAGE_SIZE_DEFAULT: usize = 100;
+
+/// Messages in one Pull response or stream frame (section 6).
+pub const DELIVERY_MESSAGES_MAX: usize = 1000;
+/// Bytes of one Pull response or stream frame, unless one message alone is larger: under gRPC's default receive
+/// limit of 4 MiB, which Python's emulator channel keeps (section 21).
+pub const DELIVERY_BYTES_MAX: usize = 4 * 1024 * 1024 - 128 * 1024;
+/// Longest wait of a Pull that finds nothing, milliseconds (section 6).
+pub const PULL_WAIT_MILLIS_MAX: u64 = 20_000;
+/// How long before the client's own deadline such a Pull answers, milliseconds (section 6).
+pub const PULL_DEADLINE_MARGIN_MILLIS: u64 = 500;
+
+/// Offsets in one stored chunk of a subscription's state.
+pub const CHUNK_OFFSETS: u64 = 256;
+/// Outstanding messages of one subscription; more are delivered when some of these end.
+pub const OUTSTANDING_MAX: usize = 500_000;
+/// Bytes and messages read from the log ahead of one subscription's consumers.
+pub const PREFETCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// See [`PREFETCH_BYTES_MAX`].
+pub const PREFETCH_MESSAGES_MAX: usize = 4000;
+/// Frames that wait in one stream for its connection to take them.
+pub const STREAM_FRAMES_MAX: usize = 2;
+/// Consumers (open streams and waiting pulls) of one subscription.
+pub const CONSUMERS_MAX: usize = 10_000;
+/// Requests that wait for one subscription's driver.
+pub const DRIVER_QUEUE_MAX: usize = 1024;
+/// Milliseconds for which a change of leases may wait before it is stored.
+pub const LEASE_FLUSH_MILLIS: u64 = 100;
+/// Least milliseconds between the starts of two flushes.
+pub const FLUSH_INTERVAL_MILLIS: u64 = 5;
+/// Milliseconds after which a driver that nobody uses gives its subscription up.
+pub const DRIVER_IDLE_MILLIS: u64 = 10_000;
+
+/// Publish requests that wait for the log's writer.
+pub const APPEND_QUEUE_MAX: usize = 4096;
+/// Bytes of one stored batch; requests that arrive together share one up to this size.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of appended requests that one commit takes.
+pub const COMMIT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of recently appended batches kept in memory for readers at the head of their topics, all topics together.
+pub const TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of messages that the memory backend holds; past it Publish answers RESOURCE_EXHAUSTED.
+pub const MEMORY_LOG_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
+/// Connections that read the log's file at the same time.
+pub const LOG_READERS_MAX: u32 = 4;
+
+/// Concurrent requests and streams on one HTTP/2 connection.
+pub const HTTP2_STREAMS_MAX: u32 = 1024;
+/// Bytes of the headers of one request.
+pub const HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// Milliseconds that a stopping server gives to requests, streams and flushes.
+pub const SHUTDOWN_MILLIS_MAX: u64 = 8_000;

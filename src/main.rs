@@ -1,0 +1,3 @@
+//! The `packetboat` command.
+
+fn main() {}

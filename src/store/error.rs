@@ -1,0 +1,30 @@
+//! How a store fails. The one question a caller may ask is whether the write can have happened.
+
+use thiserror::Error;
+
+/// A failure of the message log or of the state store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The topic's log does not exist (any more).
+    #[error("the topic's log does not exist")]
+    NoSuchLog,
+    /// There is no room for the write. It did not happen.
+    #[error("{0}")]
+    Full(String),
+    /// The store cannot answer now. The write did not happen, so the same request may be sent again.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The store failed while it was writing: the write may have happened.
+    #[error("the store failed, and the write may have happened: {0}")]
+    Uncertain(String),
+    /// What is needed is on a damaged page or in a damaged row. Repeating does not help.
+    #[error("stored data is damaged: {0}")]
+    Damaged(String),
+}
+
+impl StoreError {
+    /// Whether a write that ended so certainly left nothing behind.
+    pub const fn definitely_failed(&self) -> bool {
+        !matches!(self, Self::Uncertain(_))
+    }
+}

@@ -1,0 +1,11 @@
+//! The ports to storage: what the rest of the server may ask of a message log and of a state store.
+//!
+//! Holds no SQL and no client of a broker; those are in the folder of each backend.
+
+pub mod error;
+pub mod log;
+pub mod state;
+
+pub use error::StoreError;
+pub use log::MessageLog;
+pub use state::StateStore;

@@ -1,0 +1,3 @@
+//! The wire: knows HTTP and gRPC, decides nothing.
+
+pub mod grpc;
