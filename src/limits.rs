@@ -70,6 +70,12 @@ pub const CONSUMERS_MAX: usize = 10_000;
 pub const DRIVER_QUEUE_MAX: usize = 1024;
 /// Milliseconds for which a change of leases may wait before it is stored.
 pub const LEASE_FLUSH_MILLIS: u64 = 100;
+/// Milliseconds for which what was merely skipped (expired, compacted) may wait before it is stored.
+pub const SKIP_FLUSH_MILLIS: u64 = 1000;
+/// Milliseconds before a failed read of the log is tried again.
+pub const READ_RETRY_MILLIS: u64 = 1000;
+/// Milliseconds before a damaged part of the log is tried again.
+pub const DAMAGE_RETRY_MILLIS: u64 = 30_000;
 /// Least milliseconds between the starts of two flushes.
 pub const FLUSH_INTERVAL_MILLIS: u64 = 5;
 /// Milliseconds after which a driver that nobody uses gives its subscription up.

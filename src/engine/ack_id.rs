@@ -1,0 +1,126 @@
+//! Ack ids: opaque to clients, complete in themselves, and of no use unless we made them.
+//!
+//! An id is URL-safe base64 of a version, the varints of subscription and lease, and a MAC over these under a
+//! key that the store keeps, so that ids from before a restart work and a forged one is told from an old one.
+
+use std::hash::Hasher;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::BufMut;
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use super::{input::LeaseId, varint};
+use crate::resource::id::SubscriptionId;
+
+const VERSION: u8 = 1;
+/// SipHash-2-4 with a 128-bit output, cut to 96 bits.
+const MAC_BYTES: usize = 12;
+/// A version, five varints and the MAC.
+const RAW_BYTES_MAX: usize = 1 + 5 * varint::BYTES_MAX + MAC_BYTES;
+/// Longest text of an ack id. The public limit that it mirrors is 170 (docs/behaviour.md, section 8).
+pub const ACK_ID_BYTES_MAX: usize = RAW_BYTES_MAX.div_ceil(3) * 4;
+
+/// The secret of a store's ack ids.
+#[derive(Clone)]
+pub struct AckKey([u8; 16]);
+
+impl AckKey {
+    /// From the bytes that the store keeps.
+    pub const fn new(key: [u8; 16]) -> Self {
+        Self(key)
+    }
+
+    /// The ack id of a delivery.
+    pub fn encode(&self, subscription: SubscriptionId, lease: LeaseId) -> String {
+        let mut raw = [0u8; RAW_BYTES_MAX];
+        let mut free = &mut raw[..];
+        free.put_u8(VERSION);
+        for value in [
+            subscription.0,
+            lease.generation.into(),
+            lease.partition.into(),
+            lease.offset,
+            lease.number.into(),
+        ] {
+            varint::put(&mut free, value);
+        }
+        let len = RAW_BYTES_MAX - free.len();
+        let mac = self.mac(&raw[..len]);
+        raw[len..len + MAC_BYTES].copy_from_slice(&mac);
+        URL_SAFE_NO_PAD.encode(&raw[..len + MAC_BYTES])
+    }
+
+    /// What an ack id stands for; `None` when this store did not make it.
+    pub fn decode(&self, ack_id: &str) -> Option<(SubscriptionId, LeaseId)> {
+        if ack_id.len() > ACK_ID_BYTES_MAX {
+            return None;
+        }
+        // The decoder wants room for whole groups of three bytes.
+        let mut raw = [0u8; RAW_BYTES_MAX.div_ceil(3) * 3];
+        let len = URL_SAFE_NO_PAD.decode_slice(ack_id, &mut raw).ok()?;
+        let (body, mac) = raw[..len].split_at_checked(len.checked_sub(MAC_BYTES)?)?;
+        if body.first() != Some(&VERSION) || !constant_time_eq(mac, &self.mac(body)) {
+            return None;
+        }
+        let mut fields = &body[1..];
+        let subscription = SubscriptionId(varint::take(&mut fields)?);
+        let lease = LeaseId {
+            generation: u32::try_from(varint::take(&mut fields)?).ok()?,
+            partition: u32::try_from(varint::take(&mut fields)?).ok()?,
+            offset: varint::take(&mut fields)?,
+            number: u32::try_from(varint::take(&mut fields)?).ok()?,
+        };
+        fields.is_empty().then_some((subscription, lease))
+    }
+
+    fn mac(&self, body: &[u8]) -> [u8; MAC_BYTES] {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(body);
+        let full = hasher.finish128().as_bytes();
+        let mut mac = [0; MAC_BYTES];
+        mac.copy_from_slice(&full[..MAC_BYTES]);
+        mac
+    }
+}
+
+/// The time that it takes does not tell how much of a forged MAC was right.
+fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+    a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key() -> AckKey {
+        AckKey::new([7; 16])
+    }
+
+    proptest! {
+        #[test]
+        fn an_ack_id_stands_for_its_delivery(sub: u64, generation: u32, partition: u32, offset: u64, number: u32) {
+            let lease = LeaseId { generation, partition, offset, number };
+            let id = key().encode(SubscriptionId(sub), lease);
+            prop_assert!(id.len() <= 170);
+            prop_assert_eq!(key().decode(&id), Some((SubscriptionId(sub), lease)));
+            prop_assert_eq!(AckKey::new([8; 16]).decode(&id), None);
+        }
+
+        #[test]
+        fn a_changed_ack_id_is_refused(offset: u64, at in 0usize..20, flip in 1u8..=255) {
+            let lease = LeaseId { generation: 1, partition: 0, offset, number: 1 };
+            let id = key().encode(SubscriptionId(3), lease);
+            let mut raw = URL_SAFE_NO_PAD.decode(&id).expect("base64");
+            let at = at % raw.len();
+            raw[at] ^= flip;
+            prop_assert_eq!(key().decode(&URL_SAFE_NO_PAD.encode(&raw)), None);
+        }
+
+        #[test]
+        fn any_text_decodes_or_not_without_panic(text in ".{0,200}") {
+            prop_assert_eq!(key().decode(&text), None);
+        }
+    }
+}

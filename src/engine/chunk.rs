@@ -1,0 +1,171 @@
+//! The stored form of 256 offsets: runs of equal state, a byte or a few each.
+//!
+//! A run is a varint `(length - 1) * 4 + tag`; behind a leased or failed one come its time as ticks above the
+//! chunk's earliest, the delivery number, and the number less the attempts. What is not covered is pending.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use thiserror::Error;
+
+use super::{
+    timers::{tick_of, time_of},
+    varint,
+};
+use crate::{clock::Timestamp, limits::CHUNK_OFFSETS};
+
+/// The state of one offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// Nothing has happened to it.
+    Pending,
+    /// Nothing is left to do.
+    Done,
+    /// Delivered, awaiting its ack until the time.
+    Leased(Delivered),
+    /// Awaiting redelivery, not before the time.
+    Failed(Delivered),
+}
+
+/// Facts of a message that was delivered at least once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delivered {
+    /// Deadline of the lease, or when it may be delivered again. Kept in ticks, rounded up.
+    pub(super) time: Timestamp,
+    /// How often it was delivered.
+    pub(super) number: u32,
+    /// How many of these deliveries failed; never above `number`.
+    pub(super) attempts: u32,
+}
+
+/// A stored chunk that cannot be read.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("chunk {index} of a subscription's stored state is damaged")]
+pub struct DamagedChunk {
+    /// Its index.
+    pub index: u64,
+}
+
+const VERSION: u8 = 1;
+const PENDING: u64 = 0;
+const DONE: u64 = 1;
+const LEASED: u64 = 2;
+const FAILED: u64 = 3;
+
+/// Encodes up to 256 slots; `None` when all of them are pending.
+pub(super) fn encode(slots: &[Slot]) -> Option<Bytes> {
+    let covered = slots.iter().rposition(|slot| *slot != Slot::Pending)? + 1;
+    let slots = &slots[..covered];
+    let base = slots.iter().filter_map(tick).min().unwrap_or_default();
+    let mut buf = BytesMut::with_capacity(32);
+    buf.put_u8(VERSION);
+    varint::put(&mut buf, base);
+    for run in slots.chunk_by(|a, b| a == b) {
+        let (tag, delivered) = match run[0] {
+            Slot::Pending => (PENDING, None),
+            Slot::Done => (DONE, None),
+            Slot::Leased(delivered) => (LEASED, Some(delivered)),
+            Slot::Failed(delivered) => (FAILED, Some(delivered)),
+        };
+        varint::put(&mut buf, (run.len() as u64 - 1) << 2 | tag);
+        if let Some(delivered) = delivered {
+            varint::put(&mut buf, tick_of(delivered.time) - base);
+            varint::put(&mut buf, delivered.number.into());
+            varint::put(&mut buf, (delivered.number - delivered.attempts).into());
+        }
+    }
+    Some(buf.freeze())
+}
+
+/// Decodes what [`encode`] made; slots behind the end are pending.
+pub(super) fn decode(index: u64, body: &[u8]) -> Result<Vec<Slot>, DamagedChunk> {
+    decode_slots(body).ok_or(DamagedChunk { index })
+}
+
+fn decode_slots(mut body: &[u8]) -> Option<Vec<Slot>> {
+    let (&version, rest) = body.split_first()?;
+    if version != VERSION {
+        return None;
+    }
+    body = rest;
+    let base = varint::take(&mut body)?;
+    let mut slots = Vec::with_capacity(CHUNK_OFFSETS as usize);
+    while !body.is_empty() {
+        let head = varint::take(&mut body)?;
+        let length = (head >> 2).checked_add(1)?;
+        if slots.len() as u64 + length > CHUNK_OFFSETS {
+            return None;
+        }
+        let slot = match head & 3 {
+            PENDING => Slot::Pending,
+            DONE => Slot::Done,
+            LEASED => Slot::Leased(take_delivered(&mut body, base)?),
+            _ => Slot::Failed(take_delivered(&mut body, base)?),
+        };
+        slots.resize(slots.len() + length as usize, slot);
+    }
+    Some(slots)
+}
+
+fn take_delivered(body: &mut &[u8], base: u64) -> Option<Delivered> {
+    let tick = base.checked_add(varint::take(body)?)?;
+    let number = u32::try_from(varint::take(body)?).ok()?;
+    let unfailed = u32::try_from(varint::take(body)?).ok()?;
+    Some(Delivered {
+        time: time_of(tick),
+        number,
+        attempts: number.checked_sub(unfailed)?,
+    })
+}
+
+fn tick(slot: &Slot) -> Option<u64> {
+    match slot {
+        Slot::Pending | Slot::Done => None,
+        Slot::Leased(delivered) | Slot::Failed(delivered) => Some(tick_of(delivered.time)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The limit that docs and DESIGN give a stored chunk, bytes.
+    const CHUNK_BYTES_MAX: usize = 1536;
+
+    fn slot() -> impl Strategy<Value = Slot> {
+        let delivered = (0u64..16_000, 1u32..120).prop_flat_map(|(ticks, number)| {
+            (0..=number).prop_map(move |attempts| Delivered {
+                time: time_of(170_000_000_000 + ticks),
+                number,
+                attempts,
+            })
+        });
+        prop_oneof![
+            Just(Slot::Pending),
+            Just(Slot::Done),
+            delivered.clone().prop_map(Slot::Leased),
+            delivered.prop_map(Slot::Failed),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunk_comes_back_as_it_was_and_stays_small(slots in prop::collection::vec(slot(), 0..=256)) {
+            let covered = slots.iter().rposition(|slot| *slot != Slot::Pending).map_or(0, |at| at + 1);
+            match encode(&slots) {
+                Some(body) => {
+                    prop_assert!(body.len() <= CHUNK_BYTES_MAX, "{} bytes", body.len());
+                    prop_assert_eq!(decode(0, &body).expect("decodes"), &slots[..covered]);
+                }
+                None => prop_assert_eq!(covered, 0),
+            }
+        }
+
+        #[test]
+        fn damaged_bytes_are_refused_and_never_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(slots) = decode(0, &body) {
+                prop_assert!(slots.len() <= 256);
+            }
+        }
+    }
+}

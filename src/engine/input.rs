@@ -1,0 +1,142 @@
+//! What an engine is told.
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+
+/// An open stream or a waiting pull. Its number is never used twice in one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerId(pub u64);
+
+/// One delivery of one message: what an ack id stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeaseId {
+    /// The state's generation at the delivery; an older one has no effect.
+    pub generation: u32,
+    /// Where the message lies.
+    pub partition: u32,
+    /// Where the message lies.
+    pub offset: u64,
+    /// The how manieth delivery of the message it was, from 1; deliveries that came back unsent count.
+    pub number: u32,
+}
+
+/// What the subscription's configuration says about delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Lease of a pulled message, milliseconds.
+    pub ack_deadline_millis: u64,
+    /// A message is never delivered this long after its publish time, milliseconds.
+    pub retention_millis: u64,
+}
+
+/// How much a consumer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// An open stream: frames for as long as its outstanding messages stay below both limits.
+    Stream {
+        /// Lease of its deliveries, milliseconds.
+        ack_deadline_millis: u64,
+        /// Outstanding messages at most; `u64::MAX` for no limit.
+        messages_max: u64,
+        /// Outstanding bytes below which it gets another message; `u64::MAX` for no limit.
+        bytes_max: u64,
+        /// Frames that it takes before it says that it has room again.
+        frames: u32,
+    },
+    /// One response.
+    Pull {
+        /// Messages in it at most.
+        messages_max: usize,
+        /// Answer now, with nothing if nothing is available.
+        immediate: bool,
+    },
+}
+
+/// A message that was read from the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedMessage {
+    /// Its position.
+    pub offset: u64,
+    /// When it was published.
+    pub publish_time: Timestamp,
+    /// Its encoded bytes; the engine only hands them on.
+    pub body: Bytes,
+}
+
+/// An event. Batches stay batches: a thousand messages are one event.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The log now ends here, per partition.
+    LogEnds(Vec<u64>),
+    /// The answer to [`super::Output::Read`]: everything in `from..next` that has a record.
+    Loaded {
+        /// As asked.
+        partition: u32,
+        /// As asked.
+        from: u64,
+        /// Offsets below it that have no record are done.
+        next: u64,
+        /// Ascending by offset.
+        messages: Vec<LoadedMessage>,
+    },
+    /// The read failed for now; it may be asked again at `retry_at`.
+    ReadFailed {
+        /// As asked.
+        partition: u32,
+        /// When to try again.
+        retry_at: Timestamp,
+    },
+    /// What lies in `from..until` is damaged; the rest goes on, and these are tried again at `retry_at`.
+    Damaged {
+        /// As asked.
+        partition: u32,
+        /// First damaged offset.
+        from: u64,
+        /// First offset behind the damage.
+        until: u64,
+        /// When to try again.
+        retry_at: Timestamp,
+    },
+    /// A consumer came.
+    Open {
+        /// Its number.
+        consumer: ConsumerId,
+        /// What it takes.
+        demand: Demand,
+    },
+    /// A stream can take this many frames from now on.
+    Room {
+        /// Which stream.
+        consumer: ConsumerId,
+        /// Frames.
+        frames: u32,
+    },
+    /// A stream changed the lease of its later deliveries.
+    StreamDeadline {
+        /// Which stream.
+        consumer: ConsumerId,
+        /// Milliseconds.
+        ack_deadline_millis: u64,
+    },
+    /// A consumer left. Its leases stay.
+    Close {
+        /// Its number.
+        consumer: ConsumerId,
+    },
+    /// Messages were acknowledged.
+    Ack(Vec<LeaseId>),
+    /// Deadlines were moved to now plus so many milliseconds; 0 gives the message back as failed.
+    ModifyDeadline(Vec<(LeaseId, u64)>),
+    /// Deliveries that never reached the consumer: available again at once, no attempt counted.
+    Returned(Vec<LeaseId>),
+    /// The configuration changed.
+    Configure(Config),
+    /// The changes that [`super::Engine::take_changes`] gave last are durable, or not.
+    Flushed {
+        /// Whether they are durable.
+        stored: bool,
+    },
+    /// Nothing but time has passed.
+    Tick,
+}
