@@ -3,6 +3,7 @@
 //! One way through the house: `wire` → `service` → `delivery` → `engine` and `store`; `ARCHITECTURE.md` has the map.
 
 pub mod clock;
+pub mod delivery;
 pub mod engine;
 pub mod limits;
 pub mod proto;

@@ -81,6 +81,22 @@ pub const FLUSH_INTERVAL_MILLIS: u64 = 5;
 /// Milliseconds after which a driver that nobody uses gives its subscription up.
 pub const DRIVER_IDLE_MILLIS: u64 = 10_000;
 
+/// Requests that one subscription's driver takes in before it acts on them.
+pub const COMMANDS_PER_TURN_MAX: usize = 256;
+/// Subscriptions whose changes one flush writes.
+pub const FLUSH_SUBSCRIPTIONS_MAX: usize = 1024;
+/// Milliseconds before a failed flush is tried again.
+pub const STORE_RETRY_MILLIS: u64 = 1000;
+
+/// Milliseconds between two looks of retention at what happened.
+pub const RETENTION_SWEEP_MILLIS: u64 = 1000;
+/// Milliseconds between two looks of retention at every topic.
+pub const RETENTION_SWEEP_ALL_MILLIS: u64 = 10 * 60 * 1000;
+/// Bytes appended to a topic after which retention looks at it at once.
+pub const RETENTION_BYTES: u64 = 16 * 1024 * 1024;
+/// Milliseconds after which retention looks at a topic to which anything happened.
+pub const RETENTION_MILLIS_MAX: u64 = 30_000;
+
 /// Publish requests that wait for the log's writer.
 pub const APPEND_QUEUE_MAX: usize = 4096;
 /// Bytes of one stored batch; requests that arrive together share one up to this size.

@@ -1,6 +1,6 @@
 //! The port to where resources and subscriptions' positions live.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -72,15 +72,22 @@ pub enum FlushOutcome {
     Stale,
 }
 
-/// A topic's log that somebody may still need.
+/// What still needs a topic's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogRecordOwner {
-    /// The log.
-    pub topic: TopicIncarnation,
+pub struct LogNeeds {
     /// Whether the topic is live, being created, or deleted.
     pub phase: TopicPhase,
     /// Its subscriptions that are not detached.
-    pub subscriptions: Vec<SubscriptionId>,
+    pub readers: Vec<LogReader>,
+}
+
+/// A subscription that reads a topic's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogReader {
+    /// Which one.
+    pub subscription: SubscriptionId,
+    /// How long it keeps a message that nobody acknowledges.
+    pub retention: Duration,
 }
 
 /// How far creating or deleting a topic has come, as it spans two stores.
@@ -150,9 +157,10 @@ pub trait StateStore: Send + Sync + 'static {
     ) -> Result<Vec<TopicRecord>, StoreError>;
     /// Moves the live topic of that name to `Deleted`; `None` when there is none.
     async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError>;
-    /// Every topic row with the subscriptions that need its log, for retention and for finishing what a crash
-    /// interrupted.
-    async fn logs(&self) -> Result<Vec<LogRecordOwner>, StoreError>;
+    /// Every topic row, for retention and for finishing what a crash interrupted.
+    async fn logs(&self) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError>;
+    /// What still needs a topic's log; `None` when there is no such row.
+    async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError>;
     /// Forgets a deleted topic whose log is gone, or one that was never published.
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError>;
 

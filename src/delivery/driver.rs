@@ -1,0 +1,622 @@
+//! The task that carries out what one subscription's engine wants.
+//!
+//! Its order is: store, then speak. An ack is answered when the flush that holds it is durable.
+
+use std::{collections::HashMap, mem, ops::Range, sync::Arc};
+
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, FutureExt, OptionFuture},
+    stream::FuturesUnordered,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    consumer::{self, MessageStream, Parcel, PendingPull, StreamSender},
+    flusher::Flushed,
+    hub::{EndCause, Shared},
+    mailbox::Mailbox,
+};
+use crate::{
+    clock::Timestamp,
+    engine::{
+        Engine,
+        input::{Config, ConsumerId, Demand, Input, LeaseId, LoadedMessage},
+        output::Output,
+    },
+    limits::{
+        COMMANDS_PER_TURN_MAX, CONSUMERS_MAX, DAMAGE_RETRY_MILLIS, DRIVER_IDLE_MILLIS,
+        READ_RETRY_MILLIS, STORE_RETRY_MILLIS,
+    },
+    store::{
+        StoreError,
+        log::LogEnds,
+        state::{Flush, FlushOutcome, SubscriptionRecord},
+    },
+};
+
+type Reply<T> = oneshot::Sender<Result<T, EndCause>>;
+
+/// What a driver is asked for.
+pub(super) enum Command {
+    Stream {
+        consumer: ConsumerId,
+        demand: Demand,
+        reply: Reply<MessageStream>,
+    },
+    Pull {
+        consumer: ConsumerId,
+        demand: Demand,
+        reply: Reply<PendingPull>,
+    },
+    StreamDeadline {
+        consumer: ConsumerId,
+        ack_deadline_millis: u64,
+    },
+    /// Answered when durable.
+    Ack {
+        leases: Vec<LeaseId>,
+        reply: Option<Reply<()>>,
+    },
+    Modify {
+        changes: Vec<(LeaseId, u64)>,
+        reply: Reply<()>,
+    },
+    /// The subscription is deleted or detached in the store.
+    End {
+        cause: EndCause,
+        reply: oneshot::Sender<()>,
+    },
+}
+
+impl Command {
+    fn refuse(self, cause: &EndCause) {
+        // Whoever does not wait any more needs no answer.
+        match self {
+            Self::Stream { reply, .. } => drop(reply.send(Err(cause.clone()))),
+            Self::Pull { reply, .. } => drop(reply.send(Err(cause.clone()))),
+            Self::StreamDeadline { .. } => {}
+            Self::Ack { reply, .. } => {
+                if let Some(reply) = reply {
+                    drop(reply.send(Err(cause.clone())));
+                }
+            }
+            Self::Modify { reply, .. } => drop(reply.send(Err(cause.clone()))),
+            Self::End { reply, .. } => {
+                let _ = reply.send(());
+            }
+        }
+    }
+}
+
+/// Runs until the subscription ends, nobody uses it, or the server stops.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    record: SubscriptionRecord,
+    mut commands: mpsc::Receiver<Command>,
+    config: watch::Receiver<Config>,
+) {
+    let id = record.id;
+    let cause = match Driver::load(&shared, &record, config).await {
+        Ok(mut driver) => {
+            let cause = driver.drive(&mut commands).await;
+            driver.finish(&mut commands, &cause).await;
+            cause
+        }
+        Err(cause) => {
+            tracing::warn!(subscription = %record.subscription.name, %cause, "delivery did not start");
+            shared.forget(id, &mut commands, false);
+            Some(cause)
+        }
+    };
+    let cause = cause.unwrap_or(EndCause::Stopping);
+    while let Some(command) = commands.recv().await {
+        command.refuse(&cause);
+    }
+}
+
+struct ReadDone {
+    partition: u32,
+    range: Range<u64>,
+    result: Result<(u64, Vec<LoadedMessage>), ReadError>,
+}
+
+enum ReadError {
+    Failed(StoreError),
+    /// Readable again from here.
+    Damaged(StoreError, u64),
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    record: SubscriptionRecord,
+    epoch: u64,
+    engine: Engine,
+    config: watch::Receiver<Config>,
+    ends: LogEnds,
+    mailbox: Arc<Mailbox>,
+    streams: HashMap<ConsumerId, StreamSender>,
+    pulls: HashMap<ConsumerId, oneshot::Sender<Result<Option<Parcel>, EndCause>>>,
+    reads: FuturesUnordered<BoxFuture<'static, ReadDone>>,
+    flush: Option<BoxFuture<'static, Flushed>>,
+    /// Acks that the flush on its way makes durable.
+    flushing: Vec<Reply<()>>,
+    /// Acks for the next flush.
+    waiting: Vec<Reply<()>>,
+    flush_not_before: Timestamp,
+    last_used: Timestamp,
+    outputs: Vec<Output>,
+}
+
+impl Driver {
+    async fn load(
+        shared: &Arc<Shared>,
+        record: &SubscriptionRecord,
+        config: watch::Receiver<Config>,
+    ) -> Result<Self, EndCause> {
+        // What we were started with may have been read before a change; later changes find us running.
+        let record = shared
+            .state
+            .subscription(&record.subscription.name)
+            .await
+            .map_err(store_failed)?
+            .filter(|current| current.id == record.id)
+            .ok_or(EndCause::Deleted)?;
+        if record.subscription.detached {
+            return Err(EndCause::Detached);
+        }
+        shared.refresh_config(record.id, &record.subscription);
+
+        let acquired = shared
+            .state
+            .acquire(record.id)
+            .await
+            .map_err(store_failed)?
+            .ok_or(EndCause::Deleted)?;
+        let mut ends = shared.log.watch(record.topic).await.map_err(store_failed)?;
+        let now_ends = ends.borrow_and_update().clone();
+        let (engine, voided) = Engine::restore(*config.borrow(), &acquired.partitions, &now_ends)
+            .map_err(|damage| EndCause::Damaged(damage.to_string()))?;
+        if !voided.is_empty() {
+            tracing::error!(
+                subscription = %record.subscription.name, partitions = ?voided,
+                "the log ends before what this subscription has seen: messages were lost from it, and what the \
+                 subscription knew of their offsets is void"
+            );
+        }
+        Ok(Self {
+            shared: Arc::clone(shared),
+            epoch: acquired.epoch,
+            engine,
+            config,
+            ends,
+            mailbox: Arc::default(),
+            streams: HashMap::new(),
+            pulls: HashMap::new(),
+            reads: FuturesUnordered::new(),
+            flush: None,
+            flushing: Vec::new(),
+            waiting: Vec::new(),
+            flush_not_before: Timestamp::ZERO,
+            last_used: shared.clock.now(),
+            outputs: Vec::new(),
+            record,
+        })
+    }
+
+    /// Returns why delivery ended; `None` when nobody uses it any more.
+    async fn drive(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<EndCause> {
+        let shared = Arc::clone(&self.shared);
+        let mailbox = Arc::clone(&self.mailbox);
+        let mut batch = Vec::new();
+        loop {
+            self.carry_out();
+            if let Some(cause) = self.start_flush() {
+                return Some(cause);
+            }
+            let now = shared.clock.now();
+            if self.is_unused(now) && shared.forget(self.record.id, commands, true) {
+                return None;
+            }
+            let wake = self.wake_at(now);
+            let flush: OptionFuture<_> = self.flush.as_mut().into();
+            tokio::select! {
+                biased;
+                () = shared.stopping.cancelled() => return Some(EndCause::Stopping),
+                Some(flushed) = flush => {
+                    if let Some(cause) = self.flushed(flushed) {
+                        return Some(cause);
+                    }
+                }
+                Some(read) = self.reads.next() => self.read_done(read),
+                taken = commands.recv_many(&mut batch, COMMANDS_PER_TURN_MAX) => {
+                    if taken == 0 {
+                        return Some(EndCause::Stopping);
+                    }
+                    // However many requests come, what consumers say is heard too.
+                    self.read_mail();
+                    self.see_log_ends();
+                    self.last_used = shared.clock.now();
+                    for command in batch.drain(..) {
+                        if let Some(cause) = self.obey(command) {
+                            return Some(cause);
+                        }
+                    }
+                }
+                () = mailbox.rung() => self.read_mail(),
+                changed = self.ends.changed() => {
+                    if changed.is_err() {
+                        return Some(EndCause::Stopping);
+                    }
+                    self.see_log_ends();
+                    self.handle(Input::Tick);
+                }
+                Ok(()) = self.config.changed() => {
+                    let config = *self.config.borrow_and_update();
+                    self.handle(Input::Configure(config));
+                }
+                () = shared.clock.sleep_until(wake) => self.handle(Input::Tick),
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.shared.clock.now();
+        self.engine.handle(now, input, &mut self.outputs);
+    }
+
+    fn see_log_ends(&mut self) {
+        if self.ends.has_changed().unwrap_or(false) {
+            let ends = self.ends.borrow_and_update().clone();
+            self.handle(Input::LogEnds(ends));
+        }
+    }
+
+    fn is_unused(&self, now: Timestamp) -> bool {
+        now.millis_since(self.last_used) >= DRIVER_IDLE_MILLIS
+            && self.streams.is_empty()
+            && self.pulls.is_empty()
+            && self.waiting.is_empty()
+            && self.engine.is_idle()
+    }
+
+    fn wake_at(&self, now: Timestamp) -> Timestamp {
+        let idle = self.last_used.plus_millis(DRIVER_IDLE_MILLIS);
+        let idle = (idle > now).then_some(idle);
+        let retry = (self.flush_not_before > now).then_some(self.flush_not_before);
+        let engine = self.engine.next_deadline(now).map(|deadline| {
+            if deadline <= now {
+                // Only a flush that has to wait leaves something overdue.
+                self.flush_not_before.max(now.plus_millis(1))
+            } else {
+                deadline
+            }
+        });
+        engine
+            .into_iter()
+            .chain(idle)
+            .chain(retry)
+            .min()
+            .unwrap_or(Timestamp::NEVER)
+    }
+
+    /// Returns a cause when delivery ends with this command.
+    fn obey(&mut self, command: Command) -> Option<EndCause> {
+        match command {
+            Command::Stream {
+                consumer,
+                demand,
+                reply,
+            } => {
+                if let Some(reply) = self.admit(reply) {
+                    let (sender, stream) = consumer::stream(consumer, &self.mailbox);
+                    self.streams.insert(consumer, sender);
+                    self.handle(Input::Open { consumer, demand });
+                    // Dropped with an unanswered reply, the stream says itself that it is gone.
+                    drop(reply.send(Ok(stream)));
+                }
+            }
+            Command::Pull {
+                consumer,
+                demand,
+                reply,
+            } => {
+                if let Some(reply) = self.admit(reply) {
+                    let (answer, receiver) = oneshot::channel();
+                    self.pulls.insert(consumer, answer);
+                    let pull = PendingPull::new(consumer, &self.mailbox, receiver);
+                    self.handle(Input::Open { consumer, demand });
+                    drop(reply.send(Ok(pull)));
+                }
+            }
+            Command::StreamDeadline {
+                consumer,
+                ack_deadline_millis,
+            } => self.handle(Input::StreamDeadline {
+                consumer,
+                ack_deadline_millis,
+            }),
+            Command::Ack { leases, reply } => {
+                self.handle(Input::Ack(leases));
+                self.waiting.extend(reply);
+            }
+            Command::Modify { changes, reply } => {
+                self.handle(Input::ModifyDeadline(changes));
+                drop(reply.send(Ok(())));
+            }
+            Command::End { cause, reply } => {
+                self.end_consumers(&cause);
+                // Whoever asked may be gone; it has ended all the same.
+                let _ = reply.send(());
+                return Some(cause);
+            }
+        }
+        None
+    }
+
+    fn admit<T>(&self, reply: Reply<T>) -> Option<Reply<T>> {
+        if self.streams.len() + self.pulls.len() < CONSUMERS_MAX {
+            return Some(reply);
+        }
+        drop(reply.send(Err(EndCause::TooManyConsumers(CONSUMERS_MAX))));
+        None
+    }
+
+    fn read_mail(&mut self) {
+        let mail = self.mailbox.take();
+        if !mail.returned.is_empty() {
+            self.handle(Input::Returned(mail.returned));
+        }
+        for consumer in mail.closed {
+            self.last_used = self.shared.clock.now();
+            self.streams.remove(&consumer);
+            self.pulls.remove(&consumer);
+            self.handle(Input::Close { consumer });
+        }
+        for consumer in mail.roomy {
+            self.tell_room(consumer);
+        }
+    }
+
+    fn tell_room(&mut self, consumer: ConsumerId) {
+        if let Some(stream) = self.streams.get(&consumer) {
+            let frames = stream.room();
+            self.handle(Input::Room { consumer, frames });
+        }
+    }
+
+    fn read_done(&mut self, read: ReadDone) {
+        let ReadDone {
+            partition,
+            range,
+            result,
+        } = read;
+        let now = self.shared.clock.now();
+        let subscription = &self.record.subscription.name;
+        let input = match result {
+            Ok((next, messages)) => Input::Loaded {
+                partition,
+                from: range.start,
+                next,
+                messages,
+            },
+            Err(ReadError::Failed(error)) => {
+                tracing::warn!(%subscription, %error, "the log could not be read; trying again");
+                Input::ReadFailed {
+                    partition,
+                    retry_at: now.plus_millis(READ_RETRY_MILLIS),
+                }
+            }
+            Err(ReadError::Damaged(error, until)) => {
+                tracing::error!(
+                    %subscription, partition, from = range.start, until, %error,
+                    "messages are left out because they cannot be read; the rest is delivered"
+                );
+                Input::Damaged {
+                    partition,
+                    from: range.start,
+                    until,
+                    retry_at: now.plus_millis(DAMAGE_RETRY_MILLIS),
+                }
+            }
+        };
+        self.handle(input);
+    }
+
+    /// Carries the engine's commands out until it has no more.
+    fn carry_out(&mut self) {
+        while !self.outputs.is_empty() {
+            let mut served = Vec::new();
+            for output in mem::take(&mut self.outputs) {
+                match output {
+                    Output::Read {
+                        partition,
+                        range,
+                        bytes_max,
+                    } => self.start_read(partition, range, bytes_max),
+                    Output::Deliver {
+                        consumer,
+                        deliveries,
+                    } => {
+                        let parcel = Parcel::new(deliveries, &self.mailbox);
+                        if let Some(stream) = self.streams.get(&consumer) {
+                            stream.send(parcel);
+                            served.push(consumer);
+                        } else if let Some(pull) = self.pulls.remove(&consumer) {
+                            // A pull that is gone drops the parcel, which thereby goes back.
+                            drop(pull.send(Ok(Some(parcel))));
+                        }
+                    }
+                    Output::Empty { consumer, damaged } => {
+                        if let Some(pull) = self.pulls.remove(&consumer) {
+                            let answer = if damaged {
+                                Err(EndCause::Damaged(
+                                    "the remaining messages cannot be read; see the server's log"
+                                        .to_owned(),
+                                ))
+                            } else {
+                                Ok(None)
+                            };
+                            drop(pull.send(answer));
+                        }
+                    }
+                }
+            }
+            for consumer in served {
+                self.tell_room(consumer);
+            }
+        }
+    }
+
+    fn start_read(&self, partition: u32, range: Range<u64>, bytes_max: usize) {
+        let log = Arc::clone(&self.shared.log);
+        let topic = self.record.topic;
+        let read = async move {
+            let result = match log.read(topic, partition, range.clone(), bytes_max).await {
+                Ok(batch) => Ok((
+                    batch.next,
+                    batch
+                        .records
+                        .into_iter()
+                        .map(|record| LoadedMessage {
+                            offset: record.offset,
+                            publish_time: record.publish_time,
+                            body: record.message,
+                        })
+                        .collect(),
+                )),
+                Err(error @ StoreError::Damaged(_)) => {
+                    Err(match log.skip_damage(topic, partition, range.start).await {
+                        Ok(until) => ReadError::Damaged(error, until),
+                        Err(error) => ReadError::Failed(error),
+                    })
+                }
+                Err(error) => Err(ReadError::Failed(error)),
+            };
+            ReadDone {
+                partition,
+                range,
+                result,
+            }
+        };
+        self.reads.push(read.boxed());
+    }
+
+    /// Starts the next flush if one is needed and none is on its way. Returns a cause when the subscription is
+    /// not ours any more.
+    fn start_flush(&mut self) -> Option<EndCause> {
+        let now = self.shared.clock.now();
+        if self.flush.is_some() || self.flush_not_before > now {
+            return None;
+        }
+        match self.engine.take_changes(now, false) {
+            Some(changes) => {
+                self.flushing.append(&mut self.waiting);
+                let flush = self.shared.flusher.clone().flush(Flush {
+                    subscription: self.record.id,
+                    epoch: self.epoch,
+                    changes,
+                });
+                self.flush = Some(flush.boxed());
+            }
+            // What was acknowledged before is durable already.
+            None => answer(&mut self.waiting, &Ok(())),
+        }
+        None
+    }
+
+    fn flushed(&mut self, flushed: Flushed) -> Option<EndCause> {
+        self.flush = None;
+        match flushed {
+            Ok(FlushOutcome::Stored) => {
+                answer(&mut self.flushing, &Ok(()));
+                self.shared
+                    .activity
+                    .add(self.record.topic, 0, self.shared.clock.now());
+                self.handle(Input::Flushed { stored: true });
+                None
+            }
+            Ok(FlushOutcome::Stale) => Some(EndCause::TakenOver),
+            Err(error) => {
+                let now = self.shared.clock.now();
+                self.flush_not_before = now.plus_millis(STORE_RETRY_MILLIS);
+                answer(&mut self.flushing, &Err(EndCause::Unavailable(error)));
+                self.handle(Input::Flushed { stored: false });
+                None
+            }
+        }
+    }
+
+    fn end_consumers(&mut self, cause: &EndCause) {
+        for (_, stream) in self.streams.drain() {
+            stream.end(cause.clone());
+        }
+        for (_, pull) in self.pulls.drain() {
+            let answer = match cause {
+                // A client that is told "nothing yet" asks again, and finds the next server.
+                EndCause::Stopping => Ok(None),
+                cause => Err(cause.clone()),
+            };
+            drop(pull.send(answer));
+        }
+    }
+
+    /// Ends what is open, and stores everything where the subscription is still ours.
+    async fn finish(&mut self, commands: &mut mpsc::Receiver<Command>, cause: &Option<EndCause>) {
+        if let Some(cause) = cause {
+            self.end_consumers(cause);
+        }
+        if matches!(cause, Some(EndCause::Stopping)) {
+            commands.close();
+            while let Ok(command) = commands.try_recv() {
+                match command {
+                    Command::Ack { .. } | Command::Modify { .. } => drop(self.obey(command)),
+                    command => command.refuse(&EndCause::Stopping),
+                }
+            }
+            self.flush_everything().await;
+        }
+        let refusal = Err(cause.clone().unwrap_or(EndCause::Stopping));
+        answer(&mut self.flushing, &refusal);
+        answer(&mut self.waiting, &refusal);
+        if cause.is_some() {
+            self.shared.forget(self.record.id, commands, false);
+        }
+    }
+
+    async fn flush_everything(&mut self) {
+        if let Some(flush) = self.flush.take() {
+            let flushed = flush.await;
+            if self.flushed(flushed).is_some() {
+                return;
+            }
+        }
+        let now = self.shared.clock.now();
+        let Some(changes) = self.engine.take_changes(now, true) else {
+            answer(&mut self.waiting, &Ok(()));
+            return;
+        };
+        self.flushing.append(&mut self.waiting);
+        let flush = Flush {
+            subscription: self.record.id,
+            epoch: self.epoch,
+            changes,
+        };
+        let flushed = self.shared.flusher.clone().flush(flush).await;
+        self.flushed(flushed);
+    }
+}
+
+fn answer(replies: &mut Vec<Reply<()>>, result: &Result<(), EndCause>) {
+    for reply in replies.drain(..) {
+        // Whoever does not wait any more needs no answer.
+        drop(reply.send(result.clone()));
+    }
+}
+
+fn store_failed(error: StoreError) -> EndCause {
+    match error {
+        StoreError::Damaged(what) => EndCause::Damaged(what),
+        error => EndCause::Unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,79 @@
+//! Writes what all subscriptions of this node want stored, in one transaction after the other.
+//!
+//! A flush starts as soon as the one before it is done, but at most every 5 ms, so that its cost follows the time
+//! and what changed, not the number of requests.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    limits::{FLUSH_INTERVAL_MILLIS, FLUSH_SUBSCRIPTIONS_MAX},
+    store::{
+        StateStore,
+        state::{Flush, FlushOutcome},
+    },
+};
+
+/// What became of one subscription's changes; the text tells why they could not be stored.
+pub(super) type Flushed = Result<FlushOutcome, String>;
+
+struct Job {
+    flush: Flush,
+    done: oneshot::Sender<Flushed>,
+}
+
+/// Hands changes to the flush task. Cheap to clone; the task ends with the last clone.
+#[derive(Clone, Debug)]
+pub(super) struct Flusher {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Flusher {
+    /// The flusher and its task.
+    pub(super) fn new(state: Arc<dyn StateStore>) -> (Self, impl Future<Output = ()>) {
+        let (jobs, waiting) = mpsc::channel(FLUSH_SUBSCRIPTIONS_MAX);
+        (Self { jobs }, run(state, waiting))
+    }
+
+    /// Returns once the changes are durable, or known not to be.
+    pub(super) async fn flush(self, flush: Flush) -> Flushed {
+        let (done, outcome) = oneshot::channel();
+        let stopped = || Err("the server is stopping".to_owned());
+        if self.jobs.send(Job { flush, done }).await.is_err() {
+            return stopped();
+        }
+        outcome.await.unwrap_or_else(|_| stopped())
+    }
+}
+
+async fn run(state: Arc<dyn StateStore>, mut waiting: mpsc::Receiver<Job>) {
+    let mut pace = interval(Duration::from_millis(FLUSH_INTERVAL_MILLIS));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut jobs = Vec::new();
+    loop {
+        pace.tick().await;
+        if waiting.recv_many(&mut jobs, FLUSH_SUBSCRIPTIONS_MAX).await == 0 {
+            return;
+        }
+        let (flushes, replies): (Vec<_>, Vec<_>) =
+            jobs.drain(..).map(|job| (job.flush, job.done)).unzip();
+        match state.flush(&flushes).await {
+            Ok(outcomes) => {
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    // A driver that is gone needs no answer.
+                    drop(reply.send(Ok(outcome)));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, subscriptions = flushes.len(), "subscription state was not stored");
+                for reply in replies {
+                    drop(reply.send(Err(error.to_string())));
+                }
+            }
+        }
+    }
+}

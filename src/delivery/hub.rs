@@ -1,0 +1,335 @@
+//! Finds the driver of a subscription, and starts it when there is none.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    activity::Activity,
+    consumer::{MessageStream, PendingPull},
+    driver::{self, Command},
+    flusher::Flusher,
+    retention,
+};
+use crate::{
+    clock::Clock,
+    engine::input::{Config, ConsumerId, Demand, LeaseId},
+    limits::{DRIVER_QUEUE_MAX, STREAM_FRAMES_MAX},
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        subscription::Subscription,
+    },
+    store::{MessageLog, StateStore, state::SubscriptionRecord},
+};
+
+/// Why deliveries of a subscription ended, or could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EndCause {
+    /// The subscription was deleted.
+    #[error("the subscription was deleted")]
+    Deleted,
+    /// The subscription was detached from its topic.
+    #[error("the subscription is detached from its topic")]
+    Detached,
+    /// The server stops.
+    #[error("the server is stopping; try again")]
+    Stopping,
+    /// Somebody else delivers the subscription now.
+    #[error("another server took the subscription over; try again")]
+    TakenOver,
+    /// Too many consumers at once.
+    #[error("the subscription has {0} consumers, which is the limit")]
+    TooManyConsumers(usize),
+    /// The store does not answer.
+    #[error("the store is not available; try again: {0}")]
+    Unavailable(String),
+    /// What is stored cannot be read.
+    #[error("stored data is damaged: {0}")]
+    Damaged(String),
+}
+
+/// What a stream asks for when it opens.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamOpening {
+    /// Lease of its deliveries, milliseconds.
+    pub ack_deadline_millis: u64,
+    /// Outstanding messages at most; `None` for no limit.
+    pub messages_max: Option<u64>,
+    /// Outstanding bytes below which it gets another message; `None` for no limit.
+    pub bytes_max: Option<u64>,
+}
+
+/// All drivers of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) state: Arc<dyn StateStore>,
+    pub(super) log: Arc<dyn MessageLog>,
+    pub(super) clock: Clock,
+    pub(super) flusher: Flusher,
+    pub(super) activity: Activity,
+    pub(super) stopping: CancellationToken,
+    running: Mutex<HashMap<SubscriptionId, Running>>,
+    consumers: AtomicU64,
+    drivers: TaskTracker,
+}
+
+struct Running {
+    commands: mpsc::Sender<Command>,
+    config: watch::Sender<Config>,
+}
+
+impl Hub {
+    /// A hub without drivers, and its flush and retention tasks.
+    pub fn start(state: Arc<dyn StateStore>, log: Arc<dyn MessageLog>, clock: Clock) -> Self {
+        let (flusher, flush_task) = Flusher::new(Arc::clone(&state));
+        let shared = Arc::new(Shared {
+            state,
+            log,
+            clock,
+            flusher,
+            activity: Activity::default(),
+            stopping: CancellationToken::new(),
+            running: Mutex::default(),
+            consumers: AtomicU64::new(1),
+            drivers: TaskTracker::new(),
+        });
+        // Ends with the last clone of the flusher, after the last driver.
+        tokio::spawn(flush_task);
+        shared.drivers.spawn(retention::run(Arc::clone(&shared)));
+        Self(shared)
+    }
+
+    /// Asks for up to `messages_max` messages. `immediate`: without waiting for any.
+    pub async fn pull(
+        &self,
+        subscription: &SubscriptionRecord,
+        messages_max: usize,
+        immediate: bool,
+    ) -> Result<PendingPull, EndCause> {
+        let consumer = self.next_consumer();
+        let demand = Demand::Pull {
+            messages_max,
+            immediate,
+        };
+        let (reply, opened) = oneshot::channel();
+        let command = Command::Pull {
+            consumer,
+            demand,
+            reply,
+        };
+        self.0.send(subscription, command).await?;
+        opened.await.unwrap_or(Err(EndCause::Stopping))
+    }
+
+    /// Opens a stream.
+    pub async fn stream(
+        &self,
+        subscription: &SubscriptionRecord,
+        opening: StreamOpening,
+    ) -> Result<MessageStream, EndCause> {
+        let consumer = self.next_consumer();
+        let demand = Demand::Stream {
+            ack_deadline_millis: opening.ack_deadline_millis,
+            messages_max: opening.messages_max.unwrap_or(u64::MAX),
+            bytes_max: opening.bytes_max.unwrap_or(u64::MAX),
+            frames: STREAM_FRAMES_MAX as u32,
+        };
+        let (reply, opened) = oneshot::channel();
+        let command = Command::Stream {
+            consumer,
+            demand,
+            reply,
+        };
+        self.0.send(subscription, command).await?;
+        opened.await.unwrap_or(Err(EndCause::Stopping))
+    }
+
+    /// Changes the lease of a stream's later deliveries.
+    pub async fn set_stream_deadline(
+        &self,
+        subscription: &SubscriptionRecord,
+        consumer: ConsumerId,
+        ack_deadline_millis: u64,
+    ) -> Result<(), EndCause> {
+        let command = Command::StreamDeadline {
+            consumer,
+            ack_deadline_millis,
+        };
+        self.0.send(subscription, command).await
+    }
+
+    /// Acknowledges; returns when that is durable.
+    pub async fn acknowledge(
+        &self,
+        subscription: &SubscriptionRecord,
+        leases: Vec<LeaseId>,
+    ) -> Result<(), EndCause> {
+        let (reply, done) = oneshot::channel();
+        let reply = Some(reply);
+        self.0
+            .send(subscription, Command::Ack { leases, reply })
+            .await?;
+        done.await.unwrap_or(Err(EndCause::Stopping))
+    }
+
+    /// Acknowledges without waiting, as a stream does.
+    pub async fn acknowledge_later(
+        &self,
+        subscription: &SubscriptionRecord,
+        leases: Vec<LeaseId>,
+    ) -> Result<(), EndCause> {
+        let reply = None;
+        self.0
+            .send(subscription, Command::Ack { leases, reply })
+            .await
+    }
+
+    /// Moves deadlines to now plus so many milliseconds; 0 gives a message back.
+    pub async fn modify_deadlines(
+        &self,
+        subscription: &SubscriptionRecord,
+        changes: Vec<(LeaseId, u64)>,
+    ) -> Result<(), EndCause> {
+        let (reply, done) = oneshot::channel();
+        self.0
+            .send(subscription, Command::Modify { changes, reply })
+            .await?;
+        done.await.unwrap_or(Err(EndCause::Stopping))
+    }
+
+    /// A subscription's configuration changed.
+    pub fn configure(&self, id: SubscriptionId, subscription: &Subscription) {
+        if let Some(running) = self.0.running.lock().get(&id) {
+            running.config.send_replace(engine_config(subscription));
+        }
+    }
+
+    /// Ends the delivery of a subscription that was deleted or detached in the store.
+    pub async fn end(&self, id: SubscriptionId, cause: EndCause) {
+        let commands = self
+            .0
+            .running
+            .lock()
+            .get(&id)
+            .map(|running| running.commands.clone());
+        let (reply, done) = oneshot::channel();
+        if let Some(commands) = commands
+            && commands.send(Command::End { cause, reply }).await.is_ok()
+        {
+            // A driver that went away meanwhile has ended as well.
+            drop(done.await);
+        }
+    }
+
+    /// Messages were appended to a topic's log.
+    pub fn appended(&self, topic: TopicIncarnation, bytes: u64) {
+        self.0.activity.add(topic, bytes, self.0.clock.now());
+    }
+
+    /// A topic's log may be needed by fewer than before.
+    pub fn released(&self, topic: TopicIncarnation) {
+        self.0.activity.add(topic, 0, self.0.clock.now());
+    }
+
+    /// Ends all streams and pulls, stores everything, and returns when that is done. Later requests are refused.
+    pub async fn drain(&self) {
+        self.0.stopping.cancel();
+        self.0.drivers.close();
+        self.0.drivers.wait().await;
+    }
+
+    fn next_consumer(&self) -> ConsumerId {
+        ConsumerId(self.0.consumers.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    /// Hands a command to the subscription's driver.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        subscription: &SubscriptionRecord,
+        mut command: Command,
+    ) -> Result<(), EndCause> {
+        // A driver that gives up while we look for it takes no more; the next one is ours.
+        loop {
+            match self.driver(subscription)?.send(command).await {
+                Ok(()) => return Ok(()),
+                Err(mpsc::error::SendError(unsent)) => command = unsent,
+            }
+        }
+    }
+
+    fn driver(
+        self: &Arc<Self>,
+        record: &SubscriptionRecord,
+    ) -> Result<mpsc::Sender<Command>, EndCause> {
+        let mut running = self.running.lock();
+        if self.stopping.is_cancelled() {
+            return Err(EndCause::Stopping);
+        }
+        if let Some(driver) = running.get(&record.id)
+            && !driver.commands.is_closed()
+        {
+            return Ok(driver.commands.clone());
+        }
+        let (commands, waiting) = mpsc::channel(DRIVER_QUEUE_MAX);
+        let (config, changes) = watch::channel(engine_config(&record.subscription));
+        running.insert(
+            record.id,
+            Running {
+                commands: commands.clone(),
+                config,
+            },
+        );
+        self.drivers.spawn(driver::run(
+            Arc::clone(self),
+            record.clone(),
+            waiting,
+            changes,
+        ));
+        Ok(commands)
+    }
+
+    /// Forgets a driver, so that the next request starts another. `unless_waiting`: not if somebody asked it for
+    /// something meanwhile; then this returns false.
+    pub(super) fn forget(
+        &self,
+        id: SubscriptionId,
+        waiting: &mut mpsc::Receiver<Command>,
+        unless_waiting: bool,
+    ) -> bool {
+        let mut running = self.running.lock();
+        if unless_waiting && !waiting.is_empty() {
+            return false;
+        }
+        waiting.close();
+        running.remove(&id);
+        true
+    }
+
+    /// Tells a driver that starts which configuration is the newest.
+    pub(super) fn refresh_config(&self, id: SubscriptionId, subscription: &Subscription) {
+        if let Some(running) = self.running.lock().get(&id) {
+            running.config.send_replace(engine_config(subscription));
+        }
+    }
+}
+
+fn engine_config(subscription: &Subscription) -> Config {
+    Config {
+        ack_deadline_millis: u64::from(subscription.ack_deadline_seconds) * 1000,
+        retention_millis: u64::try_from(subscription.message_retention.as_millis())
+            .unwrap_or(u64::MAX),
+    }
+}

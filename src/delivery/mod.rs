@@ -1,0 +1,15 @@
+//! Drives the engines: one task per subscription in use reads the log, stores what the engine wants kept, and
+//! feeds streams and pulls. Knows nothing of gRPC or HTTP.
+//!
+//! A subscription that nobody uses has no task; [`Hub`] starts one with the first request.
+
+mod activity;
+mod consumer;
+mod driver;
+mod flusher;
+mod hub;
+mod mailbox;
+pub mod retention;
+
+pub use consumer::{MessageStream, Parcel, PendingPull};
+pub use hub::{EndCause, Hub, StreamOpening};

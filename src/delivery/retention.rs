@@ -1,0 +1,126 @@
+//! Deletes what no subscription needs any more, and finishes what a crash left half made.
+
+use std::sync::Arc;
+
+use rangemap::RangeSet;
+
+use super::hub::Shared;
+use crate::{
+    limits::{RETENTION_SWEEP_ALL_MILLIS, RETENTION_SWEEP_MILLIS},
+    resource::id::TopicIncarnation,
+    store::{
+        MessageLog, StateStore, StoreError,
+        log::{Offset, PartitionBounds},
+        state::{LogReader, TopicPhase},
+    },
+};
+
+/// Finishes topics that were being created when the server went down. Called once, before anything is served.
+pub async fn recover(state: &dyn StateStore, log: &dyn MessageLog) -> Result<(), StoreError> {
+    for (topic, phase) in state.logs().await? {
+        if phase == TopicPhase::Creating {
+            log.create(topic).await?;
+            state.publish_topic(topic).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks at topics after something happened to them, and now and then at all, as messages also expire by age.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut all_at = shared.clock.now();
+    loop {
+        let now = shared.clock.now();
+        let topics = if now >= all_at {
+            all_at = now.plus_millis(RETENTION_SWEEP_ALL_MILLIS);
+            match shared.state.logs().await {
+                Ok(logs) => logs.into_iter().map(|(topic, _)| topic).collect(),
+                Err(error) => {
+                    tracing::warn!(%error, "retention could not list the topics; trying again later");
+                    Vec::new()
+                }
+            }
+        } else {
+            shared.activity.take_due(now)
+        };
+        for topic in topics {
+            if let Err(error) = sweep(&shared, topic).await {
+                tracing::warn!(topic = topic.0, %error, "a topic's log was not cleaned; trying again later");
+                shared.activity.add(topic, 0, now);
+            }
+            if shared.stopping.is_cancelled() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = shared.stopping.cancelled() => return,
+            () = shared.clock.sleep_until(now.plus_millis(RETENTION_SWEEP_MILLIS)) => {}
+        }
+    }
+}
+
+async fn sweep(shared: &Shared, topic: TopicIncarnation) -> Result<(), StoreError> {
+    // The ends come first: a subscription that is made after them starts at or above them, so that what lies
+    // below is decided by those that are seen next.
+    let bounds = match shared.log.bounds(topic).await {
+        Ok(bounds) => bounds,
+        // Deleted before its row was forgotten.
+        Err(StoreError::NoSuchLog) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let Some(needs) = shared.state.log_needs(topic).await? else {
+        return Ok(());
+    };
+    if needs.phase == TopicPhase::Deleted && needs.readers.is_empty() {
+        shared.log.delete(topic).await?;
+        return shared.state.forget_topic(topic).await;
+    }
+    for partition in bounds {
+        let done = done(shared, topic, partition, &needs.readers).await?;
+        let done: Vec<_> = done.into_iter().collect();
+        while shared.log.trim(topic, partition.partition, &done).await? {
+            if shared.stopping.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What every reader has done with, or may no longer be given.
+async fn done(
+    shared: &Shared,
+    topic: TopicIncarnation,
+    bounds: PartitionBounds,
+    readers: &[LogReader],
+) -> Result<RangeSet<Offset>, StoreError> {
+    let mut needed = RangeSet::new();
+    for reader in readers {
+        let retention_millis = u64::try_from(reader.retention.as_millis()).unwrap_or(u64::MAX);
+        let horizon = shared.clock.now().minus_millis(retention_millis);
+        let first = shared
+            .log
+            .offset_at(topic, bounds.partition, horizon)
+            .await?;
+        let mut rest = RangeSet::new();
+        if first < bounds.end {
+            rest.insert(first..bounds.end);
+        }
+        for (partition, ranges) in shared.state.done_ranges(reader.subscription).await? {
+            if partition == bounds.partition {
+                for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+                    rest.remove(range);
+                }
+            }
+        }
+        needed.extend(rest);
+    }
+    let mut done = RangeSet::new();
+    if bounds.start < bounds.end {
+        done.insert(bounds.start..bounds.end);
+    }
+    for range in needed {
+        done.remove(range);
+    }
+    Ok(done)
+}
