@@ -8,5 +8,6 @@ pub mod engine;
 pub mod limits;
 pub mod proto;
 pub mod resource;
+pub mod service;
 pub mod store;
 pub mod wire;

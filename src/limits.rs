@@ -64,6 +64,8 @@ pub const PREFETCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const PREFETCH_MESSAGES_MAX: usize = 4000;
 /// Frames that wait in one stream for its connection to take them.
 pub const STREAM_FRAMES_MAX: usize = 2;
+/// Answers that wait in one stream for its connection to take them.
+pub const STREAM_EVENTS_MAX: usize = 4;
 /// Consumers (open streams and waiting pulls) of one subscription.
 pub const CONSUMERS_MAX: usize = 10_000;
 /// Requests that wait for one subscription's driver.
@@ -81,6 +83,8 @@ pub const FLUSH_INTERVAL_MILLIS: u64 = 5;
 /// Milliseconds after which a driver that nobody uses gives its subscription up.
 pub const DRIVER_IDLE_MILLIS: u64 = 10_000;
 
+/// Topics, and subscriptions, that are kept in memory by name.
+pub const CACHED_RESOURCES_MAX: usize = 50_000;
 /// Requests that one subscription's driver takes in before it acts on them.
 pub const COMMANDS_PER_TURN_MAX: usize = 256;
 /// Subscriptions whose changes one flush writes.

@@ -5,13 +5,21 @@
 //! time are appended as further fields, which in protobuf yields one valid message. That is why a publisher's own
 //! values of these fields are cut at the edge: a repeated sub-message would merge with ours.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut, Bytes};
 use prost::{
     DecodeError, Message,
     encoding::{self, DecodeContext, WireType},
 };
 
-use crate::{clock::Timestamp, resource::id::TopicIncarnation};
+use super::{id::TopicIncarnation, violation::Violation};
+use crate::{
+    clock::Timestamp,
+    limits::{
+        ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, ORDERING_KEY_BYTES_MAX,
+    },
+};
 
 /// Stands for `google.pubsub.v1.ReceivedMessage` in the generated code: the same on the wire, its inner message
 /// kept encoded.
@@ -27,8 +35,119 @@ pub struct ReceivedMessage {
     pub delivery_attempt: i32,
 }
 
+// Fields of PubsubMessage.
+const DATA_TAG: u32 = 1;
+const ATTRIBUTES_TAG: u32 = 2;
 const MESSAGE_ID_TAG: u32 = 3;
 const PUBLISH_TIME_TAG: u32 = 4;
+const ORDERING_KEY_TAG: u32 = 5;
+// Fields of an entry of its attributes.
+const KEY_TAG: u32 = 1;
+const VALUE_TAG: u32 = 2;
+
+/// Checks a published message (docs/behaviour.md, section 3.1) and cuts the fields that only the server sets.
+///
+/// A message without such fields comes back as the same slice, without a copy.
+pub fn accept(message: Bytes) -> Result<Bytes, Violation> {
+    let mut rest = &message[..];
+    let mut cuts: Vec<Range<usize>> = Vec::new();
+    let (mut data_bytes, mut attributes) = (0, 0);
+    while !rest.is_empty() {
+        let start = message.len() - rest.len();
+        let (tag, wire_type) = encoding::decode_key(&mut rest).map_err(|_| malformed())?;
+        match tag {
+            DATA_TAG => data_bytes = take_bytes(&mut rest, wire_type)?.len(),
+            ATTRIBUTES_TAG => {
+                accept_attribute(take_bytes(&mut rest, wire_type)?)?;
+                attributes += 1;
+            }
+            ORDERING_KEY_TAG => {
+                let key = text("ordering_key", take_bytes(&mut rest, wire_type)?)?;
+                at_most("ordering_key_size", key.len(), ORDERING_KEY_BYTES_MAX)?;
+            }
+            MESSAGE_ID_TAG | PUBLISH_TIME_TAG => {
+                take_bytes(&mut rest, wire_type)?;
+                cuts.push(start..message.len() - rest.len());
+            }
+            _ => encoding::skip_field(wire_type, tag, &mut rest, DecodeContext::default())
+                .map_err(|_| malformed())?,
+        }
+    }
+    if data_bytes == 0 && attributes == 0 {
+        return Err(Violation::EmptyMessage);
+    }
+    at_most("attribute_count", attributes, ATTRIBUTES_MAX)?;
+    Ok(without(message, &cuts))
+}
+
+fn without(message: Bytes, cuts: &[Range<usize>]) -> Bytes {
+    if cuts.is_empty() {
+        return message;
+    }
+    let mut kept = Vec::with_capacity(message.len());
+    let mut from = 0;
+    for cut in cuts {
+        kept.extend_from_slice(&message[from..cut.start]);
+        from = cut.end;
+    }
+    kept.extend_from_slice(&message[from..]);
+    kept.into()
+}
+
+fn accept_attribute(mut entry: &[u8]) -> Result<(), Violation> {
+    let (mut key, mut value) = ("", "");
+    while !entry.is_empty() {
+        let (tag, wire_type) = encoding::decode_key(&mut entry).map_err(|_| malformed())?;
+        match tag {
+            KEY_TAG => key = text("attribute key", take_bytes(&mut entry, wire_type)?)?,
+            VALUE_TAG => value = text("attribute value", take_bytes(&mut entry, wire_type)?)?,
+            _ => encoding::skip_field(wire_type, tag, &mut entry, DecodeContext::default())
+                .map_err(|_| malformed())?,
+        }
+    }
+    if key.is_empty() {
+        return Err(Violation::argument("an attribute key is empty"));
+    }
+    // Every client's tracing writes googclient_ attributes.
+    if key.starts_with("goog") && !key.starts_with("googclient_") {
+        return Err(Violation::argument(format!(
+            "the attribute key {key} begins with goog, which is reserved"
+        )));
+    }
+    at_most("attribute_key_size", key.len(), ATTRIBUTE_KEY_BYTES_MAX)?;
+    at_most(
+        "attribute_value_size",
+        value.len(),
+        ATTRIBUTE_VALUE_BYTES_MAX,
+    )
+}
+
+fn at_most(what: &'static str, given: usize, max: usize) -> Result<(), Violation> {
+    if given > max {
+        return Err(Violation::too_large(what, given, max));
+    }
+    Ok(())
+}
+
+fn text<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, Violation> {
+    std::str::from_utf8(bytes)
+        .map_err(|_| Violation::argument(format!("a message's {what} is not valid UTF-8")))
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8], wire_type: WireType) -> Result<&'a [u8], Violation> {
+    if wire_type != WireType::LengthDelimited {
+        return Err(malformed());
+    }
+    let len = encoding::decode_varint(rest).map_err(|_| malformed())?;
+    let len = usize::try_from(len).map_err(|_| malformed())?;
+    let (taken, left) = rest.split_at_checked(len).ok_or_else(malformed)?;
+    *rest = left;
+    Ok(taken)
+}
+
+fn malformed() -> Violation {
+    Violation::argument("a message in the publish request is not a valid PubsubMessage")
+}
 
 /// The fields that the server adds to a message: its id and its publish time, encoded.
 pub fn server_fields(message_id: &str, publish_time: Timestamp) -> Vec<u8> {
@@ -118,5 +237,85 @@ impl Message for ReceivedMessage {
 
     fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proto::google::pubsub::v1::PubsubMessage;
+
+    fn message() -> PubsubMessage {
+        PubsubMessage {
+            data: Bytes::from_static(b"hello"),
+            attributes: [("k".to_owned(), "v".to_owned())].into(),
+            ordering_key: "key".to_owned(),
+            ..PubsubMessage::default()
+        }
+    }
+
+    #[test]
+    fn an_accepted_message_is_the_same_slice() {
+        let bytes = Bytes::from(message().encode_to_vec());
+        let accepted = accept(bytes.clone()).expect("accepted");
+        assert_eq!(accepted.as_ptr(), bytes.as_ptr());
+        assert_eq!(accepted, bytes);
+    }
+
+    #[test]
+    fn what_only_the_server_sets_is_replaced_by_the_servers_values() {
+        let sent = PubsubMessage {
+            message_id: "mine".to_owned(),
+            publish_time: Some(prost_types::Timestamp {
+                seconds: 1,
+                nanos: 5,
+            }),
+            ..message()
+        };
+        let stored = accept(sent.encode_to_vec().into()).expect("accepted");
+        let received = ReceivedMessage {
+            ack_id: "a".to_owned(),
+            message: stored,
+            server_fields: server_fields("17", Timestamp::from_millis(2_003)),
+            delivery_attempt: 0,
+        };
+        let wire = Bytes::from(received.encode_to_vec());
+        assert_eq!(wire.len(), received.encoded_len());
+        let read = ReceivedMessage::decode(wire).expect("decodes");
+        let expected = PubsubMessage {
+            message_id: "17".to_owned(),
+            publish_time: Some(prost_types::Timestamp {
+                seconds: 2,
+                nanos: 3_000_000,
+            }),
+            ..message()
+        };
+        assert_eq!(
+            PubsubMessage::decode(read.message).expect("decodes"),
+            expected
+        );
+    }
+
+    #[test]
+    fn ids_differ_whatever_the_numbers_are() {
+        let ids = [(1, 1, 11), (1, 11, 1), (11, 1, 1), (1, 111, 0), (111, 1, 0)].map(
+            |(topic, partition, offset)| message_id(TopicIncarnation(topic), partition, offset),
+        );
+        assert_eq!(
+            ids.iter().collect::<std::collections::HashSet<_>>().len(),
+            5
+        );
+        assert!(ids.iter().all(|id| id.bytes().all(|b| b.is_ascii_digit())));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_accepted_as_prost_would_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(accepted) = accept(bytes.into()) {
+                prop_assert!(PubsubMessage::decode(accepted).is_ok());
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Holds no SQL and no client of a broker; those are in the folder of each backend.
 
+pub mod cached;
 pub mod error;
 pub mod log;
 pub mod state;

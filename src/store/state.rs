@@ -101,6 +101,9 @@ pub enum TopicPhase {
     Deleted,
 }
 
+/// Per partition, ranges of offsets that a subscription has done with, ascending.
+pub type DoneRanges = Vec<(Partition, Vec<Range<Offset>>)>;
+
 /// Why a resource could not be made.
 #[derive(Debug, Error)]
 pub enum CreateError {
@@ -210,10 +213,7 @@ pub trait StateStore: Send + Sync + 'static {
     /// The outcomes are in the order of `flushes`.
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError>;
     /// Ranges of offsets that the subscription has done with, by whole chunks above its cursor, ascending.
-    async fn done_ranges(
-        &self,
-        subscription: SubscriptionId,
-    ) -> Result<Vec<(Partition, Vec<Range<Offset>>)>, StoreError>;
+    async fn done_ranges(&self, subscription: SubscriptionId) -> Result<DoneRanges, StoreError>;
 
     /// Answers when everything accepted is durable and files are closed. Later calls fail.
     async fn close(&self);

@@ -1,0 +1,111 @@
+//! Acknowledge and ModifyAckDeadline (docs/behaviour.md, section 8).
+
+use super::{ConsumeError, Service};
+use crate::{
+    engine::input::LeaseId,
+    limits::ACK_DEADLINE_SECONDS,
+    resource::{id::SubscriptionId, violation::Violation},
+    store::state::SubscriptionRecord,
+};
+
+impl Service {
+    /// Acknowledges; returns when that is durable. One ack id that is not ours refuses all.
+    pub async fn acknowledge(
+        &self,
+        subscription: &str,
+        ack_ids: &[String],
+    ) -> Result<(), ConsumeError> {
+        let Some((record, leases)) = self.leases(subscription, ack_ids).await? else {
+            return Ok(());
+        };
+        let ended = |cause| ConsumeError::ended(&record.subscription.name, cause);
+        self.delivery
+            .acknowledge(&record, leases)
+            .await
+            .map_err(ended)
+    }
+
+    /// Moves the deadline of these deliveries to now plus `seconds`; 0 gives them back.
+    pub async fn modify_ack_deadline(
+        &self,
+        subscription: &str,
+        ack_ids: &[String],
+        seconds: i32,
+    ) -> Result<(), ConsumeError> {
+        let millis = deadline_millis(seconds)?;
+        let Some((record, leases)) = self.leases(subscription, ack_ids).await? else {
+            return Ok(());
+        };
+        let changes = leases.into_iter().map(|lease| (lease, millis)).collect();
+        let ended = |cause| ConsumeError::ended(&record.subscription.name, cause);
+        self.delivery
+            .modify_deadlines(&record, changes)
+            .await
+            .map_err(ended)
+    }
+
+    /// The subscription and the deliveries that a unary request is about; `None` when there is nothing to do.
+    async fn leases(
+        &self,
+        subscription: &str,
+        ack_ids: &[String],
+    ) -> Result<Option<(SubscriptionRecord, Vec<LeaseId>)>, ConsumeError> {
+        let name = Self::consumed_name(subscription)?;
+        if ack_ids.is_empty() {
+            return Err(Violation::NoAckIds.into());
+        }
+        let leases = ack_ids
+            .iter()
+            .map(|ack_id| self.decode(ack_id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let record = self.found(&name).await?;
+        let leases = own(&record, leases);
+        // A detached subscription has nothing left to acknowledge; that is no error.
+        Ok((!leases.is_empty() && !record.subscription.detached).then_some((record, leases)))
+    }
+
+    fn decode(&self, ack_id: &str) -> Result<(SubscriptionId, LeaseId), Violation> {
+        self.ack_key.decode(ack_id).ok_or_else(|| Violation::AckId {
+            ack_id: ack_id.to_owned(),
+        })
+    }
+
+    /// Deliveries that a stream's request is about. What is not ours is ignored there, as the public service does.
+    pub(super) fn known_leases<'a>(
+        &self,
+        record: &SubscriptionRecord,
+        ack_ids: impl IntoIterator<Item = &'a String>,
+    ) -> Vec<Option<LeaseId>> {
+        ack_ids
+            .into_iter()
+            .map(|ack_id| {
+                self.ack_key
+                    .decode(ack_id)
+                    .filter(|(subscription, _)| *subscription == record.id)
+                    .map(|(_, lease)| lease)
+            })
+            .collect()
+    }
+}
+
+/// An id of another subscription, or of another life of this one, has no effect.
+fn own(record: &SubscriptionRecord, leases: Vec<(SubscriptionId, LeaseId)>) -> Vec<LeaseId> {
+    leases
+        .into_iter()
+        .filter(|(subscription, _)| *subscription == record.id)
+        .map(|(_, lease)| lease)
+        .collect()
+}
+
+/// The new deadline of one delivery: 0 (given back) to 600 seconds, as milliseconds.
+pub(super) fn deadline_millis(seconds: i32) -> Result<u64, Violation> {
+    u32::try_from(seconds)
+        .ok()
+        .filter(|seconds| seconds <= ACK_DEADLINE_SECONDS.end())
+        .map(|seconds| u64::from(seconds) * 1000)
+        .ok_or(Violation::AckDeadline {
+            given: seconds,
+            min: 0,
+            max: *ACK_DEADLINE_SECONDS.end(),
+        })
+}

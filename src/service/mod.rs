@@ -1,0 +1,63 @@
+//! One file per use: check, load, decide, store, answer. Knows no status code and no SQL.
+
+mod acknowledge;
+mod consumed;
+mod publish;
+mod pull;
+mod received;
+mod streaming;
+
+use std::sync::Arc;
+
+pub use consumed::ConsumeError;
+pub use publish::PublishError;
+pub use received::Receipts;
+pub use streaming::{OpenStream, StreamStart};
+
+use crate::{
+    clock::Clock,
+    delivery::{Hub, retention},
+    engine::ack_id::AckKey,
+    store::{MessageLog, StateStore, StoreError, cached::CachedState},
+};
+
+/// Everything that a request may do.
+pub struct Service {
+    pub(crate) state: Arc<dyn StateStore>,
+    pub(crate) log: Arc<dyn MessageLog>,
+    pub(crate) delivery: Hub,
+    pub(crate) clock: Clock,
+    ack_key: AckKey,
+}
+
+impl Service {
+    /// The service over a state store and a message log. Finishes first what a crash left half made.
+    pub async fn start(
+        state: Arc<dyn StateStore>,
+        log: Arc<dyn MessageLog>,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        retention::recover(state.as_ref(), log.as_ref()).await?;
+        let ack_key = AckKey::new(state.ack_key());
+        let state: Arc<dyn StateStore> = Arc::new(CachedState::new(state));
+        let delivery = Hub::start(Arc::clone(&state), Arc::clone(&log), clock.clone());
+        Ok(Self {
+            state,
+            log,
+            delivery,
+            clock,
+            ack_key,
+        })
+    }
+
+    /// Ends all streams and waiting pulls, and stores everything. Later consumers are refused.
+    pub async fn drain(&self) {
+        self.delivery.drain().await;
+    }
+
+    /// Closes the stores, when nothing is in flight any more.
+    pub async fn close(&self) {
+        self.log.close().await;
+        self.state.close().await;
+    }
+}

@@ -1,0 +1,81 @@
+//! Publish (docs/behaviour.md, section 3).
+
+use bytes::Bytes;
+
+use thiserror::Error;
+
+use super::Service;
+use crate::{
+    limits::{PUBLISH_BYTES_MAX, PUBLISH_MESSAGES_MAX},
+    resource::{
+        message::{accept, message_id},
+        name::TopicName,
+        violation::Violation,
+    },
+    store::StoreError,
+};
+
+/// Why Publish failed. Nothing of the request was published, unless the store says that it may have been.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// A value breaks a rule.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// There is no such topic, or not any more.
+    #[error("no topic {resource}")]
+    NotFound {
+        /// Its id.
+        resource: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Service {
+    /// Appends encoded messages to a topic, all or none, and returns their ids in order once they are durable.
+    /// `request_bytes` is the size of the whole encoded request.
+    pub async fn publish(
+        &self,
+        topic: &str,
+        messages: Vec<Bytes>,
+        request_bytes: usize,
+    ) -> Result<Vec<String>, PublishError> {
+        let name = TopicName::parse("topic", topic)?;
+        let count = messages.len();
+        if count == 0 {
+            return Err(Violation::too_small("message_count", 0, 1).into());
+        }
+        if count > PUBLISH_MESSAGES_MAX {
+            return Err(Violation::too_large("message_count", count, PUBLISH_MESSAGES_MAX).into());
+        }
+        if request_bytes > PUBLISH_BYTES_MAX {
+            let violation = Violation::too_large("request_size", request_bytes, PUBLISH_BYTES_MAX);
+            return Err(violation.into());
+        }
+        let messages = messages
+            .into_iter()
+            .map(accept)
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let not_found = || PublishError::NotFound {
+            resource: name.id().to_owned(),
+        };
+        let record = self.state.topic(&name).await?.ok_or_else(not_found)?;
+        let runs = match self.log.append(record.incarnation, messages).await {
+            Ok(runs) => runs,
+            // Deleted since it was looked up.
+            Err(StoreError::NoSuchLog) => return Err(not_found()),
+            Err(error) => return Err(error.into()),
+        };
+        self.delivery
+            .appended(record.incarnation, request_bytes as u64);
+        Ok(runs
+            .iter()
+            .flat_map(|run| {
+                (run.first..run.first + u64::from(run.count))
+                    .map(|offset| message_id(record.incarnation, run.partition, offset))
+            })
+            .collect())
+    }
+}

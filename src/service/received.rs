@@ -1,0 +1,46 @@
+//! A delivery in the form that clients get.
+
+use crate::{
+    engine::{ack_id::AckKey, output::Delivery},
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        message::{ReceivedMessage, message_id, server_fields},
+    },
+    store::state::SubscriptionRecord,
+};
+
+/// Makes received messages of one subscription's deliveries.
+#[derive(Clone)]
+pub struct Receipts {
+    key: AckKey,
+    subscription: SubscriptionId,
+    topic: TopicIncarnation,
+}
+
+impl Receipts {
+    pub(super) fn new(key: &AckKey, record: &SubscriptionRecord) -> Self {
+        Self {
+            key: key.clone(),
+            subscription: record.id,
+            topic: record.topic,
+        }
+    }
+
+    /// The messages with their ids, publish times and ack ids.
+    pub fn received(&self, deliveries: Vec<Delivery>) -> Vec<ReceivedMessage> {
+        deliveries
+            .into_iter()
+            .map(|delivery| {
+                let lease = delivery.lease;
+                let id = message_id(self.topic, lease.partition, lease.offset);
+                ReceivedMessage {
+                    ack_id: self.key.encode(self.subscription, lease),
+                    server_fields: server_fields(&id, delivery.publish_time),
+                    message: delivery.body,
+                    // Reported only with a dead letter policy (docs/behaviour.md, section 5).
+                    delivery_attempt: 0,
+                }
+            })
+            .collect()
+    }
+}

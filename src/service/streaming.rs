@@ -1,0 +1,141 @@
+//! StreamingPull (docs/behaviour.md, section 7): what a stream may ask for.
+
+use std::sync::Arc;
+
+use super::{ConsumeError, Service, acknowledge::deadline_millis, received::Receipts};
+use crate::{
+    delivery::{EndCause, MessageStream, StreamOpening},
+    engine::input::ConsumerId,
+    limits::ACK_DEADLINE_SECONDS,
+    resource::violation::Violation,
+    store::state::SubscriptionRecord,
+};
+
+/// The first request of a stream.
+#[derive(Clone, Debug)]
+pub struct StreamStart<'a> {
+    /// Full name.
+    pub subscription: &'a str,
+    /// 10 to 600.
+    pub ack_deadline_seconds: i32,
+    /// 0 and less: no limit.
+    pub max_outstanding_messages: i64,
+    /// 0 and less: no limit.
+    pub max_outstanding_bytes: i64,
+}
+
+/// An open stream's way to its subscription.
+pub struct OpenStream {
+    service: Arc<Service>,
+    record: SubscriptionRecord,
+    consumer: ConsumerId,
+}
+
+impl Service {
+    /// Opens a stream: its messages, what turns them into received ones, and the way back.
+    pub async fn open_stream(
+        self: &Arc<Self>,
+        start: StreamStart<'_>,
+    ) -> Result<(OpenStream, MessageStream, Receipts), ConsumeError> {
+        let name = Self::consumed_name(start.subscription)?;
+        let opening = StreamOpening {
+            ack_deadline_millis: stream_deadline_millis(start.ack_deadline_seconds)?,
+            messages_max: limit(start.max_outstanding_messages),
+            bytes_max: limit(start.max_outstanding_bytes),
+        };
+        let record = self.consumed(&name).await?;
+        let messages = self
+            .delivery
+            .stream(&record, opening)
+            .await
+            .map_err(|cause| ConsumeError::ended(&name, cause))?;
+        let receipts = Receipts::new(&self.ack_key, &record);
+        let stream = OpenStream {
+            service: Arc::clone(self),
+            consumer: messages.id(),
+            record,
+        };
+        Ok((stream, messages, receipts))
+    }
+}
+
+impl OpenStream {
+    /// Acknowledges without an answer.
+    pub async fn acknowledge(&self, ack_ids: &[String]) -> Result<(), ConsumeError> {
+        let leases = self.service.known_leases(&self.record, ack_ids);
+        let leases: Vec<_> = leases.into_iter().flatten().collect();
+        if leases.is_empty() {
+            return Ok(());
+        }
+        self.service
+            .delivery
+            .acknowledge_later(&self.record, leases)
+            .await
+            .map_err(|cause| self.ended(cause))
+    }
+
+    /// Moves the deadline of each delivery to now plus the seconds beside it; 0 gives it back.
+    pub async fn modify_ack_deadlines(
+        &self,
+        ack_ids: &[String],
+        seconds: &[i32],
+    ) -> Result<(), ConsumeError> {
+        if ack_ids.len() != seconds.len() {
+            return Err(Violation::argument(format!(
+                "modify_deadline_ack_ids has {} entries and modify_deadline_seconds {}, and they go in pairs",
+                ack_ids.len(),
+                seconds.len()
+            ))
+            .into());
+        }
+        let millis = seconds
+            .iter()
+            .map(|seconds| deadline_millis(*seconds))
+            .collect::<Result<Vec<_>, _>>()?;
+        let leases = self.service.known_leases(&self.record, ack_ids);
+        let changes: Vec<_> = leases
+            .into_iter()
+            .zip(millis)
+            .filter_map(|(lease, millis)| Some((lease?, millis)))
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.service
+            .delivery
+            .modify_deadlines(&self.record, changes)
+            .await
+            .map_err(|cause| self.ended(cause))
+    }
+
+    /// Changes the lease of later deliveries on this stream.
+    pub async fn set_ack_deadline(&self, seconds: i32) -> Result<(), ConsumeError> {
+        let millis = stream_deadline_millis(seconds)?;
+        self.service
+            .delivery
+            .set_stream_deadline(&self.record, self.consumer, millis)
+            .await
+            .map_err(|cause| self.ended(cause))
+    }
+
+    /// The error of a stream that ended for this cause.
+    pub fn ended(&self, cause: EndCause) -> ConsumeError {
+        ConsumeError::ended(&self.record.subscription.name, cause)
+    }
+}
+
+fn limit(max: i64) -> Option<u64> {
+    u64::try_from(max).ok().filter(|max| *max > 0)
+}
+
+fn stream_deadline_millis(seconds: i32) -> Result<u64, Violation> {
+    u32::try_from(seconds)
+        .ok()
+        .filter(|seconds| ACK_DEADLINE_SECONDS.contains(seconds))
+        .map(|seconds| u64::from(seconds) * 1000)
+        .ok_or(Violation::AckDeadline {
+            given: seconds,
+            min: *ACK_DEADLINE_SECONDS.start(),
+            max: *ACK_DEADLINE_SECONDS.end(),
+        })
+}

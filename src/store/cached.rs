@@ -1,0 +1,231 @@
+//! Keeps what every publish, pull and ack asks for in memory: topics and subscriptions by name.
+//!
+//! Right only while all changes go through it, as on a single node.
+
+use std::{collections::HashMap, hash::Hash, sync::Arc};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::{
+    StateStore, StoreError,
+    log::{Offset, Partition},
+    state::{
+        Acquired, CreateError, DoneRanges, Flush, FlushOutcome, LogNeeds, SubscriptionRecord,
+        TopicPhase, TopicRecord, UpdateError,
+    },
+};
+use crate::{
+    limits::CACHED_RESOURCES_MAX,
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        name::{ProjectName, SubscriptionName, TopicName},
+        subscription::Subscription,
+        topic::Topic,
+    },
+};
+
+/// Found records by name. Emptied when full: what is in use comes back at once.
+struct Cache<K, V>(Mutex<Entries<K, V>>);
+
+struct Entries<K, V> {
+    found: HashMap<K, V>,
+    /// Counts changes, so that what was read before one is not put in after it.
+    changes: u64,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
+    fn new() -> Self {
+        Self(Mutex::new(Entries {
+            found: HashMap::new(),
+            changes: 0,
+        }))
+    }
+
+    async fn get(
+        &self,
+        name: &K,
+        read: impl Future<Output = Result<Option<V>, StoreError>>,
+    ) -> Result<Option<V>, StoreError> {
+        let before = {
+            let entries = self.0.lock();
+            if let Some(found) = entries.found.get(name) {
+                return Ok(Some(found.clone()));
+            }
+            entries.changes
+        };
+        let read = read.await?;
+        if let Some(record) = &read {
+            let mut entries = self.0.lock();
+            if entries.changes == before {
+                if entries.found.len() >= CACHED_RESOURCES_MAX {
+                    entries.found.clear();
+                }
+                entries.found.insert(name.clone(), record.clone());
+            }
+        }
+        Ok(read)
+    }
+
+    fn forget(&self, name: &K) {
+        let mut entries = self.0.lock();
+        entries.changes += 1;
+        entries.found.remove(name);
+    }
+
+    fn forget_all(&self) {
+        let mut entries = self.0.lock();
+        entries.changes += 1;
+        entries.found.clear();
+    }
+}
+
+/// See the module.
+pub struct CachedState {
+    inner: Arc<dyn StateStore>,
+    topics: Cache<TopicName, TopicRecord>,
+    subscriptions: Cache<SubscriptionName, SubscriptionRecord>,
+}
+
+impl CachedState {
+    /// A cache in front of `inner`.
+    pub fn new(inner: Arc<dyn StateStore>) -> Self {
+        Self {
+            inner,
+            topics: Cache::new(),
+            subscriptions: Cache::new(),
+        }
+    }
+}
+
+#[async_trait]
+impl StateStore for CachedState {
+    fn ack_key(&self) -> [u8; 16] {
+        self.inner.ack_key()
+    }
+
+    async fn create_topic(&self, topic: &Topic) -> Result<TopicRecord, CreateError> {
+        self.inner.create_topic(topic).await
+    }
+
+    async fn publish_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        self.inner.publish_topic(topic).await
+    }
+
+    async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {
+        self.topics.get(name, self.inner.topic(name)).await
+    }
+
+    async fn update_topic(
+        &self,
+        read: &TopicRecord,
+        topic: &Topic,
+    ) -> Result<TopicRecord, UpdateError> {
+        let updated = self.inner.update_topic(read, topic).await;
+        self.topics.forget(&read.topic.name);
+        updated
+    }
+
+    async fn list_topics(
+        &self,
+        project: &ProjectName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<TopicRecord>, StoreError> {
+        self.inner.list_topics(project, after, limit).await
+    }
+
+    async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError> {
+        let deleted = self.inner.delete_topic(name).await;
+        self.topics.forget(name);
+        // Its subscriptions show a deleted topic from now on.
+        self.subscriptions.forget_all();
+        deleted
+    }
+
+    async fn logs(&self) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError> {
+        self.inner.logs().await
+    }
+
+    async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError> {
+        self.inner.log_needs(topic).await
+    }
+
+    async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        self.inner.forget_topic(topic).await
+    }
+
+    async fn create_subscription(
+        &self,
+        topic: TopicIncarnation,
+        subscription: &Subscription,
+        starts: &[(Partition, Offset)],
+    ) -> Result<SubscriptionRecord, CreateError> {
+        self.inner
+            .create_subscription(topic, subscription, starts)
+            .await
+    }
+
+    async fn subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<Option<SubscriptionRecord>, StoreError> {
+        let read = self.inner.subscription(name);
+        self.subscriptions.get(name, read).await
+    }
+
+    async fn update_subscription(
+        &self,
+        read: &SubscriptionRecord,
+        subscription: &Subscription,
+    ) -> Result<SubscriptionRecord, UpdateError> {
+        let updated = self.inner.update_subscription(read, subscription).await;
+        self.subscriptions.forget(&read.subscription.name);
+        updated
+    }
+
+    async fn list_subscriptions(
+        &self,
+        project: &ProjectName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionRecord>, StoreError> {
+        self.inner.list_subscriptions(project, after, limit).await
+    }
+
+    async fn list_topic_subscriptions(
+        &self,
+        topic: TopicIncarnation,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionName>, StoreError> {
+        self.inner
+            .list_topic_subscriptions(topic, after, limit)
+            .await
+    }
+
+    async fn delete_subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<Option<SubscriptionId>, StoreError> {
+        let deleted = self.inner.delete_subscription(name).await;
+        self.subscriptions.forget(name);
+        deleted
+    }
+
+    async fn acquire(&self, subscription: SubscriptionId) -> Result<Option<Acquired>, StoreError> {
+        self.inner.acquire(subscription).await
+    }
+
+    async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
+        self.inner.flush(flushes).await
+    }
+
+    async fn done_ranges(&self, subscription: SubscriptionId) -> Result<DoneRanges, StoreError> {
+        self.inner.done_ranges(subscription).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}

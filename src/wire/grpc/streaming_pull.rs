@@ -1,0 +1,197 @@
+//! StreamingPull: one task reads the client's requests, the response stream merges answers and messages.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::Stream;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::status::status;
+use crate::{
+    delivery::MessageStream,
+    limits::STREAM_EVENTS_MAX,
+    proto::google::pubsub::v1::{
+        StreamingPullRequest, StreamingPullResponse,
+        streaming_pull_response::SubscriptionProperties,
+    },
+    resource::{message::ReceivedMessage, violation::Violation},
+    service::{ConsumeError, OpenStream, Receipts, Service, StreamStart},
+};
+
+/// The responses of one stream.
+pub(super) type Responses =
+    Pin<Box<dyn Stream<Item = Result<StreamingPullResponse, Status>> + Send>>;
+
+/// What the reading task has for the response stream.
+enum Event {
+    /// A ping is to be answered. One answer serves several pings.
+    Pong,
+    /// The stream ends: with OK after the client's half-close, or with an error.
+    End(Option<Status>),
+}
+
+/// Opens a stream. Its headers are sent at once, as this returns before there is a message.
+pub(super) async fn open(
+    service: &Arc<Service>,
+    request: Request<Streaming<StreamingPullRequest>>,
+) -> Result<Response<Responses>, Status> {
+    let mut requests = request.into_inner();
+    let Some(first) = requests.message().await? else {
+        let violation = Violation::argument("the stream ended before it named a subscription");
+        return Err(status(ConsumeError::from(violation)));
+    };
+    let start = StreamStart {
+        subscription: &first.subscription,
+        ack_deadline_seconds: first.stream_ack_deadline_seconds,
+        max_outstanding_messages: first.max_outstanding_messages,
+        max_outstanding_bytes: first.max_outstanding_bytes,
+    };
+    let (stream, messages, receipts) = service.open_stream(start).await.map_err(status)?;
+    acknowledge(&stream, &first).await.map_err(status)?;
+
+    let (events, received) = mpsc::channel(STREAM_EVENTS_MAX);
+    let stopped = CancellationToken::new();
+    let reader = Reader {
+        // Version 0 clients expect no answer to a ping.
+        answers_pings: first.protocol_version >= 1,
+        stream: Arc::new(stream),
+        events,
+    };
+    let stream = Arc::clone(&reader.stream);
+    let reading = stopped.clone();
+    tokio::spawn(async move { reading.run_until_cancelled(reader.read(requests)).await });
+    Ok(Response::new(Box::pin(Merged {
+        messages,
+        receipts,
+        stream,
+        events: received,
+        ended: false,
+        _reader: stopped.drop_guard(),
+    })))
+}
+
+async fn acknowledge(
+    stream: &OpenStream,
+    request: &StreamingPullRequest,
+) -> Result<(), ConsumeError> {
+    stream
+        .modify_ack_deadlines(
+            &request.modify_deadline_ack_ids,
+            &request.modify_deadline_seconds,
+        )
+        .await?;
+    stream.acknowledge(&request.ack_ids).await
+}
+
+struct Reader {
+    answers_pings: bool,
+    stream: Arc<OpenStream>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Reader {
+    async fn read(self, mut requests: Streaming<StreamingPullRequest>) {
+        let end = loop {
+            match requests.message().await {
+                Ok(Some(request)) => {
+                    if let Err(error) = self.take(request).await {
+                        break Some(status(error));
+                    }
+                }
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        // A stream that is gone needs no end.
+        drop(self.events.send(Event::End(end)).await);
+    }
+
+    async fn take(&self, request: StreamingPullRequest) -> Result<(), ConsumeError> {
+        only_first(&request)?;
+        if request.stream_ack_deadline_seconds != 0 {
+            self.stream
+                .set_ack_deadline(request.stream_ack_deadline_seconds)
+                .await?;
+        }
+        acknowledge(&self.stream, &request).await?;
+        let ping = request.ack_ids.is_empty() && request.modify_deadline_ack_ids.is_empty();
+        if ping && self.answers_pings {
+            // With a full queue an answer is on its way already.
+            drop(self.events.try_send(Event::Pong));
+        }
+        Ok(())
+    }
+}
+
+/// Fields that only the first request may carry.
+fn only_first(request: &StreamingPullRequest) -> Result<(), Violation> {
+    let repeated = if !request.subscription.is_empty() {
+        "subscription"
+    } else if request.max_outstanding_messages != 0 {
+        "max_outstanding_messages"
+    } else if request.max_outstanding_bytes != 0 {
+        "max_outstanding_bytes"
+    } else if request.protocol_version != 0 {
+        "protocol_version"
+    } else {
+        return Ok(());
+    };
+    Err(Violation::argument(format!(
+        "{repeated} may only be set in the first request of a stream"
+    )))
+}
+
+struct Merged {
+    messages: MessageStream,
+    receipts: Receipts,
+    stream: Arc<OpenStream>,
+    events: mpsc::Receiver<Event>,
+    ended: bool,
+    /// The reading task stops with the response.
+    _reader: DropGuard,
+}
+
+impl Stream for Merged {
+    type Item = Result<StreamingPullResponse, Status>;
+
+    /// Answers go before messages, so that a ping never waits behind them.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        match this.events.poll_recv(cx) {
+            Poll::Ready(Some(Event::Pong)) => return Poll::Ready(Some(Ok(response(Vec::new())))),
+            Poll::Ready(Some(Event::End(end))) => {
+                this.ended = true;
+                return Poll::Ready(end.map(Err));
+            }
+            // The reader only goes away with a last event, which was taken.
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        this.messages.poll_frame(cx).map(|frame| match frame {
+            Ok(deliveries) => Some(Ok(response(this.receipts.received(deliveries)))),
+            Err(cause) => {
+                this.ended = true;
+                Some(Err(status(this.stream.ended(cause))))
+            }
+        })
+    }
+}
+
+/// Every response carries the properties: clients take their absence for a change (docs/behaviour.md, section 7.4).
+fn response(received_messages: Vec<ReceivedMessage>) -> StreamingPullResponse {
+    StreamingPullResponse {
+        received_messages,
+        subscription_properties: Some(SubscriptionProperties {
+            exactly_once_delivery_enabled: false,
+            message_ordering_enabled: false,
+        }),
+        ..StreamingPullResponse::default()
+    }
+}
