@@ -39,6 +39,25 @@ pub const EXPIRATION_SECONDS_MIN: u64 = 86_400;
 /// Expiration ttl of a subscription that names none, seconds: 31 days (section 4.1).
 pub const EXPIRATION_SECONDS_DEFAULT: u64 = 31 * 86_400;
 
+/// Bytes of a subscription's filter (section 12.1).
+pub const FILTER_BYTES_MAX: usize = 256;
+/// Delivery attempts before a message is forwarded to a dead letter topic (section 4.1).
+pub const DELIVERY_ATTEMPTS: std::ops::RangeInclusive<i32> = 5..=100;
+/// Longest backoff of a retry policy, seconds (section 4.1).
+pub const BACKOFF_SECONDS_MAX: u64 = 600;
+/// Minimum backoff of a retry policy that names none, seconds (section 4.1).
+pub const BACKOFF_SECONDS_MIN_DEFAULT: u64 = 10;
+/// Regions in one storage policy; the public service names no limit, a stored row needs one.
+pub const STORAGE_REGIONS_MAX: usize = 100;
+/// Bytes of a region's name.
+pub const STORAGE_REGION_BYTES_MAX: usize = 255;
+/// Bytes of the name of a KMS key.
+pub const KMS_KEY_NAME_BYTES_MAX: usize = 1024;
+/// Bytes of an error's text. Clients refuse trailers of 8 KiB and more, and a character may take three bytes there.
+pub const STATUS_TEXT_BYTES_MAX: usize = 2048;
+/// How often an update that others overtake is repeated.
+pub const UPDATE_ATTEMPTS_MAX: usize = 20;
+
 /// Entries of one page of a list (section 1.5).
 pub const PAGE_SIZE_MAX: usize = 1000;
 /// Entries of a page when the request names no size (section 1.5).

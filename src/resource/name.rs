@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::violation::Violation;
 use crate::limits::{PROJECT_BYTES_MAX, RESOURCE_ID_CHARS};
 
@@ -13,11 +15,13 @@ pub const DELETED_TOPIC: &str = "_deleted-topic_";
 pub struct ProjectName(Arc<str>);
 
 /// `projects/{project}/topics/{topic}`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct TopicName(Arc<str>);
 
 /// `projects/{project}/subscriptions/{subscription}`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct SubscriptionName(Arc<str>);
 
 impl ProjectName {
@@ -82,6 +86,20 @@ macro_rules! resource_name {
                 ProjectName(self.0[..end].into())
             }
         }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.as_str().to_owned()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Violation;
+
+            fn try_from(value: String) -> Result<Self, Violation> {
+                Self::parse("name", &value)
+            }
+        }
     };
 }
 
@@ -121,5 +139,86 @@ fn invalid(field: &'static str, value: &str) -> Violation {
     Violation::Name {
         field,
         value: value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn topic(id: &str) -> Result<TopicName, Violation> {
+        TopicName::parse("name", &format!("projects/p/topics/{id}"))
+    }
+
+    #[test]
+    fn an_id_has_3_to_255_characters_starts_with_a_letter_and_not_with_goog() {
+        let longest = "a".repeat(255);
+        for id in ["abc", "abc.~+%_-", "Goog1", longest.as_str()] {
+            assert_eq!(topic(id).expect("valid").id(), id);
+        }
+        let too_long = "a".repeat(256);
+        for id in ["", "ab", "1abc", "googx", "google-x", "a$b", "bad$x", "aéb", too_long.as_str()] {
+            assert!(topic(id).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_refused_name_is_reported_as_it_was_sent() {
+        assert_eq!(
+            topic("ab").expect_err("refused").to_string(),
+            "Invalid resource name given (name=projects/p/topics/ab). Refer to https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names for more information."
+        );
+    }
+
+    #[test]
+    fn a_name_has_exactly_its_collections_segments() {
+        for name in [
+            "",
+            "abc",
+            DELETED_TOPIC,
+            "projects//topics/abc",
+            "projects/p/topics/abc/",
+            "projects/p/topics/abc/x",
+            "projects/p/subscriptions/abc",
+            "/projects/p/topics/abc",
+            "projects/p\n/topics/abc",
+        ] {
+            assert!(TopicName::parse("name", name).is_err(), "{name:?}");
+        }
+        for project in ["", "projects", "projects/", "projects/p/", "p"] {
+            assert!(ProjectName::parse("name", project).is_err(), "{project}");
+        }
+    }
+
+    #[test]
+    fn a_project_may_be_scoped_to_a_domain_or_a_number() {
+        for project in ["projects/example.com:proj", "projects/123456"] {
+            let name = TopicName::parse("name", &format!("{project}/topics/abc")).expect("valid");
+            assert_eq!(name.project().as_str(), project);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_valid_name_survives_parsing_and_storing(
+            project in "[a-z0-9.:-]{1,30}",
+            id in "[A-Za-fh-z][A-Za-z0-9._~%+-]{2,254}",
+        ) {
+            let text = format!("projects/{project}/subscriptions/{id}");
+            let name = SubscriptionName::parse("name", &text).expect("valid");
+            prop_assert_eq!(name.as_str(), &text);
+            prop_assert_eq!(name.id(), &id);
+            prop_assert_eq!(&SubscriptionName::in_project(&name.project(), &id), &name);
+            prop_assert_eq!(SubscriptionName::try_from(String::from(name.clone())), Ok(name));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".*", nearly in "projects/.*/topics/.*") {
+            let _ = ProjectName::parse("name", &text);
+            let _ = TopicName::parse("name", &text);
+            let _ = TopicName::parse("name", &nearly);
+        }
     }
 }
