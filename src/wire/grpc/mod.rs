@@ -1,3 +1,5 @@
 //! gRPC.
 
 pub mod codec;
+pub mod health;
+pub mod reflection;
