@@ -130,9 +130,8 @@ pub const HTTP2_FRAME_BYTES_MAX: u32 = 256 * 1024;
 pub const HTTP2_PING_AFTER_MILLIS: u64 = 60_000;
 /// Milliseconds that the peer has for the answer; then its connection is closed.
 pub const HTTP2_PING_WAIT_MILLIS: u64 = 60_000;
-/// Milliseconds within which a new connection has to say which HTTP it speaks, and to send the headers of a request
-/// of HTTP/1.1.
-pub const HTTP1_HEADER_WAIT_MILLIS: u64 = 30_000;
+/// Milliseconds within which a new connection has to say something, and a request of HTTP/1.1 all of its headers.
+pub const FIRST_BYTES_WAIT_MILLIS: u64 = 30_000;
 /// Milliseconds that a stopping server gives to requests, streams and flushes.
 pub const SHUTDOWN_MILLIS_MAX: u64 = 8_000;
 /// Milliseconds that closing the stores may then still take.

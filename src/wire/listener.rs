@@ -176,7 +176,7 @@ fn http(tasks: TaskTracker) -> auto::Builder<Tracked> {
     let mut http = auto::Builder::new(Tracked(tasks));
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits::HTTP1_HEADER_WAIT_MILLIS))
+        .header_read_timeout(Duration::from_millis(limits::FIRST_BYTES_WAIT_MILLIS))
         .max_buf_size(limits::HEADER_BYTES_MAX as usize);
     http.http2()
         .timer(TokioTimer::new())
@@ -239,6 +239,11 @@ async fn connection(
     // Answers are small and somebody waits for each.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot turn delayed sending off");
+    }
+    let patience = Duration::from_millis(limits::FIRST_BYTES_WAIT_MILLIS);
+    tokio::select! {
+        said = timeout(patience, stream.readable()) => if said.is_err() { return },
+        () = shared.closing.cancelled() => return,
     }
     let service = TowerToHyperService::new(shared.dispatch.clone());
     let serving = shared.http.serve_connection(TokioIo::new(stream), service);
