@@ -4,13 +4,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 use tokio::time::Instant;
-use tonic::service::Routes;
 
 use crate::{
     clock::Clock,
     limits,
     wire::{
-        grpc::{health::Health, reflection},
+        grpc::{self, health::Health},
         listener::{BindError, Bound, Listening},
     },
 };
@@ -60,8 +59,7 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
     let bound = Bound::take(&options.listen)?;
     let addresses = bound.addresses();
     let (health, health_rpcs) = Health::new().await;
-    let routes = reflection::add_to(Routes::new(health_rpcs))?;
-    let listening = bound.serve(routes)?;
+    let listening = bound.serve(grpc::routes(health_rpcs)?)?;
     health.serving().await;
     Ok(Server {
         addresses,

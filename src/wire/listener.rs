@@ -23,12 +23,12 @@ use crate::limits;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, Error)]
-#[error("cannot listen on {address}: {}", hint(.source))]
+#[error("cannot listen on {address}: {}", hint(.error))]
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
     /// What the machine said.
-    pub source: io::Error,
+    pub error: io::Error,
 }
 
 fn hint(error: &io::Error) -> String {
@@ -56,7 +56,7 @@ impl Bound {
         let take = |&address| {
             bind(address)
                 .and_then(|socket| Ok((socket.local_addr()?, socket)))
-                .map_err(|source| BindError { address, source })
+                .map_err(|error| BindError { address, error })
         };
         addresses
             .iter()
@@ -78,7 +78,7 @@ impl Bound {
             .map(|(address, socket)| {
                 socket
                     .listen(limits::ACCEPT_BACKLOG_MAX)
-                    .map_err(|source| BindError { address, source })
+                    .map_err(|error| BindError { address, error })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let listening = Listening {

@@ -251,3 +251,20 @@ async fn a_second_signal_stops_a_server_at_once() {
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("second signal"), "{log}");
 }
+
+#[tokio::test]
+async fn a_server_that_ran_out_of_file_descriptors_serves_again_when_some_are_free() {
+    let server = Process::serve_with_files(40, &FREE).await;
+    let mut connections = Vec::new();
+    for _ in 0..60 {
+        let connection = TcpStream::connect(server.addresses[0]).await;
+        connections.push(connection.expect("the kernel keeps it waiting"));
+    }
+    drop(connections);
+    let channel = timeout(STOP, server.channel()).await.expect("in time");
+    health(channel).await.expect("it serves");
+    server.signal("TERM").await;
+    let (status, log) = server.ended().await;
+    assert!(status.success(), "{log}");
+    assert!(log.contains("cannot accept connections"), "{log}");
+}

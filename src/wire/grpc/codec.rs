@@ -89,3 +89,41 @@ impl<U: Message + Default> tonic::codec::Decoder for Decoder<U> {
         BufferSettings::new(0, ENCODE_YIELD_BYTES)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use tonic::{Code, Streaming, codec::Codec as _};
+
+    use super::*;
+    use crate::proto::google::pubsub::v1::Topic;
+
+    async fn decode(message: &[u8]) -> Result<Option<Topic>, Status> {
+        let length = u32::try_from(message.len()).expect("small");
+        let frame = [&[0], &length.to_be_bytes()[..], message].concat();
+        let decoder = Codec::<Topic, Topic>::default().decoder();
+        let body = Full::new(Bytes::from(frame));
+        Streaming::new_request(decoder, body, None, None)
+            .message()
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_message_arrives_as_it_was_sent() {
+        let topic = Topic {
+            name: "projects/p/topics/t".to_owned(),
+            ..Topic::default()
+        };
+        let decoded = decode(&topic.encode_to_vec()).await;
+        assert_eq!(decoded.expect("a message"), Some(topic));
+    }
+
+    #[tokio::test]
+    async fn broken_protobuf_and_text_that_is_not_utf8_are_the_clients_fault() {
+        for message in [&[0x0a, 1, 0xff][..], &[0x0a, 200, 1], &[0x0b], &[0xff]] {
+            let refused = decode(message).await.expect_err("broken");
+            assert_eq!(refused.code(), Code::InvalidArgument, "{message:?}");
+        }
+    }
+}

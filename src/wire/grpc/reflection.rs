@@ -4,7 +4,7 @@
 use tonic::service::Routes;
 use tonic_reflection::server::{Builder, Error};
 
-use crate::proto::DESCRIPTORS;
+use crate::{proto::DESCRIPTORS, wire::layers::size::DECODED_BYTES_MAX};
 
 /// The name of the service that topics belong to.
 pub const PUBLISHER: &str = "google.pubsub.v1.Publisher";
@@ -26,8 +26,16 @@ const SERVED: [&str; 5] = [
 /// The descriptors that were compiled in cannot be read.
 pub fn add_to(routes: Routes) -> Result<Routes, Error> {
     Ok(routes
-        .add_service(describe().build_v1()?)
-        .add_service(describe().build_v1alpha()?))
+        .add_service(
+            describe()
+                .build_v1()?
+                .max_decoding_message_size(DECODED_BYTES_MAX),
+        )
+        .add_service(
+            describe()
+                .build_v1alpha()?
+                .max_decoding_message_size(DECODED_BYTES_MAX),
+        ))
 }
 
 fn describe() -> Builder<'static> {

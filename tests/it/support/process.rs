@@ -27,7 +27,11 @@ pub(crate) struct Process {
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+    command_of(env!("CARGO_BIN_EXE_packetboat"), arguments)
+}
+
+fn command_of(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PACKETBOAT_")) {
         command.env_remove(name);
     }
@@ -73,10 +77,21 @@ impl Process {
 
     /// The same with environment variables.
     pub(crate) async fn serve_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = command(&[&["serve"], arguments].concat())
-            .envs(environment.iter().copied())
-            .spawn()
-            .expect("the binary runs");
+        let mut command = command(&[&["serve"], arguments].concat());
+        command.envs(environment.iter().copied());
+        Self::ready(command).await
+    }
+
+    /// Runs `packetboat serve` with room for `files` open files and connections.
+    pub(crate) async fn serve_with_files(files: u32, arguments: &[&str]) -> Self {
+        let limited = format!("ulimit -n {files} && exec \"$0\" serve \"$@\"");
+        let binary = env!("CARGO_BIN_EXE_packetboat");
+        let arguments = [&["-c", &limited, binary], arguments].concat();
+        Self::ready(command_of("sh", &arguments)).await
+    }
+
+    async fn ready(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut greeting = String::new();
         while !greeting.contains("export ") {
@@ -88,7 +103,7 @@ impl Process {
                 let mut error = String::new();
                 let mut stderr = child.stderr.take().expect("piped");
                 stderr.read_to_string(&mut error).await.expect("readable");
-                panic!("packetboat serve {arguments:?} ended: {error}");
+                panic!("{command:?} ended: {error}");
             };
             greeting.push_str(&line);
             greeting.push('\n');
