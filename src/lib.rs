@@ -2,12 +2,15 @@
 //!
 //! One way through the house: `wire` → `service` → `delivery` → `engine` and `store`; `ARCHITECTURE.md` has the map.
 
+pub mod cli;
 pub mod clock;
 pub mod delivery;
 pub mod engine;
 pub mod limits;
 pub mod proto;
 pub mod resource;
+pub mod server;
 pub mod service;
 pub mod store;
+pub mod telemetry;
 pub mod wire;

@@ -137,5 +137,25 @@ pub const LOG_READERS_MAX: u32 = 4;
 pub const HTTP2_STREAMS_MAX: u32 = 1024;
 /// Bytes of the headers of one request.
 pub const HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// Open connections; a further one waits in the kernel until one of these ends.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// Connections that one address keeps waiting in the kernel.
+pub const ACCEPT_BACKLOG_MAX: u32 = 1024;
+/// Milliseconds for which no connection is accepted after the machine refused one (no file descriptors left).
+pub const ACCEPT_PAUSE_MILLIS: u64 = 100;
+/// Bytes that one request may have on the way before the server has read them.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Bytes that all requests of one connection may have on the way before the server has read them.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Largest HTTP/2 frame that is accepted: large requests arrive in fewer pieces than with HTTP/2's 16 KiB.
+pub const HTTP2_FRAME_BYTES_MAX: u32 = 256 * 1024;
+/// Milliseconds of silence after which the server asks an HTTP/2 peer whether it is still there.
+pub const HTTP2_PING_AFTER_MILLIS: u64 = 60_000;
+/// Milliseconds that the peer has for the answer; then its connection is closed.
+pub const HTTP2_PING_WAIT_MILLIS: u64 = 60_000;
+/// Milliseconds within which a new connection has to say something, and a request of HTTP/1.1 all of its headers.
+pub const FIRST_BYTES_WAIT_MILLIS: u64 = 30_000;
 /// Milliseconds that a stopping server gives to requests, streams and flushes.
 pub const SHUTDOWN_MILLIS_MAX: u64 = 8_000;
+/// Milliseconds that closing the stores may then still take.
+pub const CLOSE_MILLIS_MAX: u64 = 1_500;

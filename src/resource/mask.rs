@@ -94,7 +94,8 @@ mod tests {
             "tags",
         ] {
             assert!(
-                refused::<SubscriptionField>(&[path]).ends_with("field in the Subscription is not mutable."),
+                refused::<SubscriptionField>(&[path])
+                    .ends_with("field in the Subscription is not mutable."),
                 "{path}"
             );
         }
@@ -106,7 +107,13 @@ mod tests {
             refused::<TopicField>(&["foo"]),
             "Invalid update_mask provided in the UpdateTopicRequest: foo is not a known Topic field. Note that field paths must be of the form 'schema_settings' rather than 'schemaSetings'."
         );
-        for path in ["pushConfig", "*", "", "labels.a", "ingestion_data_source_settings.aws_kinesis"] {
+        for path in [
+            "pushConfig",
+            "*",
+            "",
+            "labels.a",
+            "ingestion_data_source_settings.aws_kinesis",
+        ] {
             assert_eq!(
                 refused::<SubscriptionField>(&["labels", path]),
                 format!(

@@ -159,7 +159,17 @@ mod tests {
             assert_eq!(topic(id).expect("valid").id(), id);
         }
         let too_long = "a".repeat(256);
-        for id in ["", "ab", "1abc", "googx", "google-x", "a$b", "bad$x", "aéb", too_long.as_str()] {
+        for id in [
+            "",
+            "ab",
+            "1abc",
+            "googx",
+            "google-x",
+            "a$b",
+            "bad$x",
+            "aéb",
+            too_long.as_str(),
+        ] {
             assert!(topic(id).is_err(), "{id}");
         }
     }

@@ -112,7 +112,9 @@ mod tests {
         }
         for given in [-1, 1001, i32::MIN, i32::MAX] {
             assert_eq!(
-                PageRequest::parse(given, "").expect_err("refused").to_string(),
+                PageRequest::parse(given, "")
+                    .expect_err("refused")
+                    .to_string(),
                 format!(
                     "The value for page_size is out of bounds. You passed {given} in the request, but the value must be between 0 and 1000."
                 )
@@ -124,7 +126,9 @@ mod tests {
     fn a_token_that_nobody_gave_out_is_refused() {
         for token in ["garbage", "AAAAAA", "=", "ü", "AAAAAAAAAAAA"] {
             assert_eq!(
-                PageRequest::parse(0, token).expect_err("refused").to_string(),
+                PageRequest::parse(0, token)
+                    .expect_err("refused")
+                    .to_string(),
                 format!("Invalid page token given (token={token}).")
             );
         }

@@ -289,9 +289,17 @@ mod tests {
                 ..SubscriptionSettings::default()
             })
         };
-        assert_eq!(with(days(1), None).expect("valid").message_retention, days(1));
-        assert_eq!(with(days(9), None).expect("valid").message_retention, days(7));
-        let text = with(days(2), Some(days(3))).expect_err("refused").to_string();
+        assert_eq!(
+            with(days(1), None).expect("valid").message_retention,
+            days(1)
+        );
+        assert_eq!(
+            with(days(9), None).expect("valid").message_retention,
+            days(7)
+        );
+        let text = with(days(2), Some(days(3)))
+            .expect_err("refused")
+            .to_string();
         assert!(
             text.starts_with("The subscription's message retention duration (259200 seconds) cannot be greater than the TTL in the subscription's expiration policy (172800 seconds), since "),
             "{text}"
@@ -333,7 +341,9 @@ mod tests {
         assert_eq!(ack_deadline_seconds(600), Ok(Some(600)));
         for given in [9, 601, -1, i32::MIN, i32::MAX] {
             assert_eq!(
-                ack_deadline_seconds(given).expect_err("refused").to_string(),
+                ack_deadline_seconds(given)
+                    .expect_err("refused")
+                    .to_string(),
                 format!(
                     "Invalid ack deadline given (ack_deadline={given}). The ack deadline must be between 10 and 600 seconds."
                 )

@@ -185,7 +185,9 @@ mod tests {
             "projects/p/locations/l/keyrings/r/cryptoKeys/k",
         ] {
             assert_eq!(
-                kms_key_name(wrong.to_owned()).expect_err("refused").to_string(),
+                kms_key_name(wrong.to_owned())
+                    .expect_err("refused")
+                    .to_string(),
                 format!(
                     "Invalid resource name given (kms_key_name={wrong}). Refer to https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names for more information."
                 )

@@ -1,3 +1,6 @@
 //! The wire: knows HTTP and gRPC, decides nothing.
 
+mod dispatch;
 pub mod grpc;
+pub mod layers;
+pub mod listener;

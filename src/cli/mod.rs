@@ -1,0 +1,42 @@
+//! The command line: arguments, printing, exit codes. The work is elsewhere.
+
+mod listen;
+pub mod serve;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+/// Google Pub/Sub that you run yourself.
+///
+/// Unmodified Google client libraries and grpcurl talk to it. Start it with `packetboat serve` and point
+/// PUBSUB_EMULATOR_HOST at it.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Arguments),
+}
+
+/// Does what the command line says and reports a failure as one line on standard error.
+pub fn run(cli: Cli) -> ExitCode {
+    let Command::Serve(arguments) = cli.command;
+    serve::run(arguments).unwrap_or_else(|error| {
+        // Nobody is left to tell when standard error is closed.
+        let _written = writeln!(io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

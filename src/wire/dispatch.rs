@@ -1,0 +1,100 @@
+//! Decides for each request whether it is gRPC, whatever else its connection carries (docs/behaviour.md, section 1.1).
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use axum::{Router, body::Body};
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tower::{Service, ServiceExt};
+
+use super::layers::{closing, frames, unserved};
+
+/// Answers every request of every connection. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Dispatch {
+    grpc: Router,
+    closing: CancellationToken,
+}
+
+impl Dispatch {
+    /// `closing` ends what would otherwise never end.
+    pub(super) fn new(routes: Routes, closing: CancellationToken) -> Self {
+        Self {
+            grpc: routes.prepare().into_axum_router(),
+            closing,
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Dispatch {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        if !is_grpc(&request) {
+            let response = plain(&request);
+            return Box::pin(async { Ok(response) });
+        }
+        let Self { grpc, closing } = self.clone();
+        Box::pin(async move {
+            let uri = request.uri().clone();
+            let mut response = grpc.oneshot(frames::check(request).map(Body::new)).await?;
+            unserved::name_method(&mut response, uri.path());
+            if closing::ends_on_closing(uri.path()) {
+                response =
+                    response.map(|body| Body::new(closing::UntilClosing::new(body, closing)));
+            }
+            Ok(response)
+        })
+    }
+}
+
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_2
+        && request.method() == Method::POST
+        && request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(is_grpc_content)
+}
+
+/// `application/grpc` alone, with a message format or with parameters; `application/grpc-web` is something else.
+fn is_grpc_content(content_type: &HeaderValue) -> bool {
+    content_type
+        .as_bytes()
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// The answer to what is not gRPC.
+fn plain<B>(request: &Request<B>) -> Response<Body> {
+    let (status, text) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/") => (StatusCode::OK, "Ok"),
+        (&Method::POST, path) if path.starts_with("/google.") || path.starts_with("/grpc.") => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "This path takes gRPC: HTTP/2 with content-type: application/grpc.\n",
+        ),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "There is nothing here. This server speaks gRPC; GET / answers Ok.\n",
+        ),
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}

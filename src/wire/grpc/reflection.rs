@@ -1,0 +1,52 @@
+//! Server reflection, so that grpcurl and its like need no protos: the current protocol and the older one that many
+//! tools still speak.
+
+use tonic::service::Routes;
+use tonic_reflection::server::{Builder, Error};
+
+use crate::{proto::DESCRIPTORS, wire::layers::size::DECODED_BYTES_MAX};
+
+/// The name of the service that topics belong to.
+pub const PUBLISHER: &str = "google.pubsub.v1.Publisher";
+/// The name of the service that subscriptions belong to.
+pub const SUBSCRIBER: &str = "google.pubsub.v1.Subscriber";
+
+/// What a listing of services names. The protos describe more than is served.
+const SERVED: [&str; 5] = [
+    PUBLISHER,
+    SUBSCRIBER,
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
+/// Adds both versions of reflection.
+///
+/// # Errors
+/// The descriptors that were compiled in cannot be read.
+pub fn add_to(routes: Routes) -> Result<Routes, Error> {
+    Ok(routes
+        .add_service(
+            describe()
+                .build_v1()?
+                .max_decoding_message_size(DECODED_BYTES_MAX),
+        )
+        .add_service(
+            describe()
+                .build_v1alpha()?
+                .max_decoding_message_size(DECODED_BYTES_MAX),
+        ))
+}
+
+fn describe() -> Builder<'static> {
+    SERVED.into_iter().fold(
+        Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(
+                tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+            ),
+        Builder::with_service_name,
+    )
+}

@@ -1,0 +1,100 @@
+use std::convert::Infallible;
+
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
+use tonic::Code;
+
+use super::*;
+
+const LIMIT: usize = 1000;
+
+fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("small");
+    [&[flag], &length.to_be_bytes()[..], message].concat()
+}
+
+/// What tonic would get of `body` if it came in pieces of `piece_bytes`, and the error behind it.
+async fn read(body: &[u8], piece_bytes: usize, gzip: bool) -> (Vec<Bytes>, Option<Status>) {
+    let pieces: Vec<_> = body
+        .chunks(piece_bytes)
+        .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
+        .collect();
+    let mut frames = Frames::new(StreamBody::new(stream::iter(pieces)), gzip, LIMIT, true);
+    let mut read = Vec::new();
+    loop {
+        match frames.frame().await {
+            Some(Ok(frame)) => read.push(frame.into_data().expect("data")),
+            Some(Err(status)) => return (read, Some(status)),
+            None => return (read, None),
+        }
+    }
+}
+
+#[tokio::test]
+async fn frames_pass_unchanged_however_they_were_cut() {
+    let body = [
+        frame(0, &[1; LIMIT]),
+        frame(0, b""),
+        frame(0, b"the last one"),
+    ]
+    .concat();
+    for piece_bytes in [1, 3, 600, body.len()] {
+        let (read, error) = read(&body, piece_bytes, false).await;
+        assert_eq!(read.concat(), body);
+        assert!(error.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_is_not_whole_is_withheld_and_then_refused() {
+    let whole = frame(0, b"whole");
+    let body = [whole.clone(), frame(0, b"cut off")].concat();
+    let (read, error) = read(&body[..body.len() - 1], 4, false).await;
+    assert_eq!(read.concat(), whole);
+    let error = error.expect("refused");
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert_eq!(
+        error.message(),
+        "The request ends inside a message: 11 of 12 bytes arrived."
+    );
+}
+
+#[tokio::test]
+async fn a_frame_that_claims_more_than_the_limit_is_refused_by_its_header() {
+    let mut body = vec![0];
+    body.extend(u32::MAX.to_be_bytes());
+    let (read, error) = read(&body, 2, false).await;
+    assert!(read.is_empty());
+    let error = error.expect("refused");
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert_eq!(
+        error.message(),
+        "Request payload size exceeds the limit: 1000 bytes."
+    );
+}
+
+#[tokio::test]
+async fn broken_frames_are_the_clients_fault() {
+    for (body, gzip) in [
+        (frame(2, b"unknown flag"), false),
+        (frame(1, b"no grpc-encoding"), false),
+        (frame(1, b"not gzip"), true),
+        (frame(1, b""), true),
+        (vec![0, 0], false),
+        (Vec::new(), false),
+    ] {
+        let (read, error) = read(&body, 100, gzip).await;
+        assert!(read.is_empty());
+        assert_eq!(error.expect("refused").code(), Code::InvalidArgument);
+    }
+}
+
+#[tokio::test]
+async fn many_tiny_pieces_are_kept_together() {
+    let mut pieces = Pieces::default();
+    for _ in 0..10_000 {
+        pieces.push(Bytes::from_static(b"x"));
+    }
+    assert_eq!(pieces.whole.len(), 1);
+    assert_eq!(pieces.bytes, 10_000);
+}

@@ -1,0 +1,7 @@
+//! What happens to every request and answer around the handlers, one concern per file.
+
+pub mod closing;
+pub mod frames;
+pub mod gzip;
+pub mod size;
+pub mod unserved;

@@ -1,0 +1,172 @@
+//! The `packetboat` command as a child process.
+
+use std::{
+    net::SocketAddr,
+    process::{ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+use tonic::transport::{Channel, Endpoint};
+
+/// Longer than anything here takes on a busy machine; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server that was started with `packetboat serve`. It is killed when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+    /// What it printed until it was ready.
+    pub(crate) greeting: String,
+    /// Where it listens.
+    pub(crate) addresses: Vec<SocketAddr>,
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+fn command(arguments: &[&str]) -> Command {
+    command_of(env!("CARGO_BIN_EXE_packetboat"), arguments)
+}
+
+fn command_of(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PACKETBOAT_")) {
+        command.env_remove(name);
+    }
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs `packetboat` with `arguments` to its end.
+pub(crate) async fn run(arguments: &[&str]) -> Output {
+    run_with(arguments, &[]).await
+}
+
+/// The same with environment variables.
+pub(crate) async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let output = command(arguments)
+        .envs(environment.iter().copied())
+        .output();
+    timeout(PATIENCE, output)
+        .await
+        .unwrap_or_else(|_| panic!("packetboat {arguments:?} did not end"))
+        .expect("the binary runs")
+}
+
+/// Asserts that `packetboat` with `arguments` fails with one line of text, and returns that.
+pub(crate) async fn refusal(arguments: &[&str]) -> String {
+    let output = run(arguments).await;
+    let text = String::from_utf8(output.stderr).expect("errors are UTF-8");
+    assert!(!output.status.success(), "{arguments:?} did not fail");
+    assert_eq!(text.lines().count(), 1, "one line, not: {text}");
+    text
+}
+
+impl Process {
+    /// Runs `packetboat serve` with `arguments` until it is ready.
+    pub(crate) async fn serve(arguments: &[&str]) -> Self {
+        Self::serve_with(arguments, &[]).await
+    }
+
+    /// The same with environment variables.
+    pub(crate) async fn serve_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = command(&[&["serve"], arguments].concat());
+        command.envs(environment.iter().copied());
+        Self::ready(command).await
+    }
+
+    /// Runs `packetboat serve` with room for `files` open files and connections.
+    pub(crate) async fn serve_with_files(files: u32, arguments: &[&str]) -> Self {
+        let limited = format!("ulimit -n {files} && exec \"$0\" serve \"$@\"");
+        let binary = env!("CARGO_BIN_EXE_packetboat");
+        let arguments = [&["-c", &limited, binary], arguments].concat();
+        Self::ready(command_of("sh", &arguments)).await
+    }
+
+    async fn ready(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the binary runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut greeting = String::new();
+        while !greeting.contains("export ") {
+            let line = timeout(PATIENCE, stdout.next_line())
+                .await
+                .expect("the server becomes ready")
+                .expect("its output can be read");
+            let Some(line) = line else {
+                let mut error = String::new();
+                let mut stderr = child.stderr.take().expect("piped");
+                stderr.read_to_string(&mut error).await.expect("readable");
+                panic!("{command:?} ended: {error}");
+            };
+            greeting.push_str(&line);
+            greeting.push('\n');
+        }
+        let addresses = greeting
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("listening on"))
+            .expect("the greeting names the addresses")
+            .split(',')
+            .map(|address| address.trim().parse().expect("an address"))
+            .collect();
+        Self {
+            child,
+            greeting,
+            addresses,
+            _stdout: stdout,
+        }
+    }
+
+    /// A connection to the server.
+    pub(crate) async fn channel(&self) -> Channel {
+        connect(self.addresses[0]).await
+    }
+
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.id();
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {id}")])
+            .status()
+            .await
+            .expect("sh runs");
+        assert!(sent.success(), "SIG{name} cannot be sent");
+    }
+
+    /// How it ended, and everything it logged.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
+        let mut log = String::new();
+        let mut stderr = self.child.stderr.take().expect("piped");
+        timeout(PATIENCE, stderr.read_to_string(&mut log))
+            .await
+            .expect("the server ends")
+            .expect("its log can be read");
+        let status = timeout(PATIENCE, self.child.wait()).await;
+        (
+            status
+                .expect("the server ends")
+                .expect("it can be waited for"),
+            log,
+        )
+    }
+}
+
+/// A gRPC connection to `address`.
+pub(crate) async fn connect(address: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{address}"))
+        .expect("an address makes a URI")
+        .connect()
+        .await
+        .expect("the server accepts connections")
+}
