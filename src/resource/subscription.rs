@@ -356,7 +356,7 @@ mod tests {
         let retention = |seconds, nanos| {
             message_retention(GivenDuration::parse("f", seconds, nanos).expect("well-formed"))
         };
-        assert_eq!(retention(600, 0), Ok(Duration::from_secs(600)));
+        assert_eq!(retention(600, 0), Ok(Duration::from_mins(10)));
         assert_eq!(retention(31 * 86_400, 0), Ok(days(31)));
         assert_eq!(
             retention(599, 0).expect_err("refused").to_string(),

@@ -1,11 +1,15 @@
 //! One file per use: check, load, decide, store, answer. Knows no status code and no SQL.
 
 mod acknowledge;
+mod completion;
 mod consumed;
+pub mod error;
 mod publish;
 mod pull;
 mod received;
 mod streaming;
+mod subscriptions;
+mod topics;
 
 use std::sync::Arc;
 

@@ -3,9 +3,11 @@
 pub mod codec;
 mod delivery;
 pub mod health;
+pub mod publisher;
 pub mod reflection;
 mod status;
 mod streaming_pull;
+pub mod subscriber;
 mod timeout;
 
 use tonic::service::Routes;

@@ -1,5 +1,209 @@
-//! tmp
-use tonic::Status;
-pub(super) fn status<E: std::fmt::Display>(e: E) -> Status {
-    Status::unknown(e.to_string())
+//! Domain error → gRPC status, the only place for it. Texts are those of docs/behaviour.md, section 1.4.
+
+use tonic::{Code, Status};
+
+use crate::{
+    delivery::EndCause,
+    limits::STATUS_TEXT_BYTES_MAX,
+    resource::violation::Violation,
+    service::{
+        ConsumeError, PublishError,
+        error::{CreateError, FindError, UpdateError},
+    },
+    store::StoreError,
+    wire::convert::Refused,
+};
+
+/// The answer about any error of the layers below.
+pub(super) fn status(error: impl Into<Status>) -> Status {
+    error.into()
+}
+
+/// The answer of an RPC that is not here; `method` is its full name, `google.pubsub.v1.Subscriber/Seek`.
+pub(super) fn unimplemented(method: &str) -> Status {
+    with_text(Code::Unimplemented, format!("{method} is not implemented"))
+}
+
+/// The answer about a topic or subscription that does not exist; `resource` is its id.
+fn not_found(resource: &str) -> Status {
+    with_text(
+        Code::NotFound,
+        format!("Resource not found (resource={resource})."),
+    )
+}
+
+/// A status whose text is short enough for the clients' limit on trailers, however long the value in it is.
+fn with_text(code: Code, mut text: String) -> Status {
+    if text.len() > STATUS_TEXT_BYTES_MAX {
+        const ELLIPSIS: &str = "...";
+        text.truncate(text.floor_char_boundary(STATUS_TEXT_BYTES_MAX - ELLIPSIS.len()));
+        text.push_str(ELLIPSIS);
+    }
+    Status::new(code, text)
+}
+
+impl From<Violation> for Status {
+    fn from(violation: Violation) -> Self {
+        with_text(Code::InvalidArgument, violation.to_string())
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Violation(violation) => violation.into(),
+            Refused::Unsupported { .. } => with_text(Code::Unimplemented, refused.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::NoSuchLog => Code::Internal,
+            StoreError::Full(_) => Code::ResourceExhausted,
+            // Every operation may be repeated: a publish that happened twice is a duplicate, not a loss.
+            StoreError::Unavailable(_) | StoreError::Uncertain(_) => Code::Unavailable,
+            StoreError::Damaged(_) => Code::DataLoss,
+        };
+        with_text(code, error.to_string())
+    }
+}
+
+impl From<CreateError> for Status {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Violation(violation) => violation.into(),
+            CreateError::ParentNotFound { resource } => not_found(&resource),
+            CreateError::AlreadyExists { resource } => with_text(
+                Code::AlreadyExists,
+                format!("Resource already exists in the project (resource={resource})."),
+            ),
+            CreateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FindError> for Status {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::NotFound { resource } => not_found(&resource),
+            FindError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UpdateError> for Status {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Violation(violation) => violation.into(),
+            UpdateError::NotFound { resource } => not_found(&resource),
+            UpdateError::Contended { .. } => with_text(Code::Unavailable, error.to_string()),
+            UpdateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PublishError> for Status {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Violation(violation) => violation.into(),
+            PublishError::NotFound { resource } => not_found(&resource),
+            PublishError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ConsumeError> for Status {
+    fn from(error: ConsumeError) -> Self {
+        match error {
+            ConsumeError::Violation(violation) => violation.into(),
+            ConsumeError::NotFound { resource } => not_found(&resource),
+            ConsumeError::Detached { .. } => with_text(Code::FailedPrecondition, error.to_string()),
+            ConsumeError::Ended(cause) => cause.into(),
+            ConsumeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EndCause> for Status {
+    fn from(cause: EndCause) -> Self {
+        let code = match cause {
+            EndCause::Deleted => Code::NotFound,
+            EndCause::Detached => Code::FailedPrecondition,
+            EndCause::Stopping | EndCause::TakenOver | EndCause::Unavailable(_) => {
+                Code::Unavailable
+            }
+            EndCause::TooManyConsumers(_) => Code::ResourceExhausted,
+            EndCause::Damaged(_) => Code::DataLoss,
+        };
+        with_text(code, cause.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(error: impl Into<Status>, code: Code, text: &str) {
+        let status = error.into();
+        assert_eq!((status.code(), status.message()), (code, text));
+    }
+
+    #[test]
+    fn missing_and_existing_resources_are_named_by_their_id() {
+        check(
+            FindError::NotFound {
+                resource: "abc".into(),
+            },
+            Code::NotFound,
+            "Resource not found (resource=abc).",
+        );
+        check(
+            CreateError::AlreadyExists {
+                resource: "abc".into(),
+            },
+            Code::AlreadyExists,
+            "Resource already exists in the project (resource=abc).",
+        );
+    }
+
+    #[test]
+    fn what_does_not_work_yet_says_its_name() {
+        check(
+            Refused::Unsupported {
+                resource: "Subscription",
+                field: "filter",
+            },
+            Code::Unimplemented,
+            "Subscription.filter is not implemented: leave it unset",
+        );
+        check(
+            unimplemented("google.pubsub.v1.Subscriber/Seek"),
+            Code::Unimplemented,
+            "google.pubsub.v1.Subscriber/Seek is not implemented",
+        );
+    }
+
+    #[test]
+    fn a_failed_store_is_worth_a_retry_unless_it_is_full_or_damaged() {
+        for (error, code) in [
+            (StoreError::Unavailable("x".into()), Code::Unavailable),
+            (StoreError::Uncertain("x".into()), Code::Unavailable),
+            (StoreError::Full("x".into()), Code::ResourceExhausted),
+            (StoreError::Damaged("x".into()), Code::DataLoss),
+        ] {
+            assert_eq!(Status::from(error).code(), code);
+        }
+    }
+
+    #[test]
+    fn a_text_stays_short_however_long_the_value_is() {
+        let violation = Violation::PageToken {
+            token: "ü".repeat(1_000_000),
+        };
+        let status = Status::from(violation);
+        assert!(status.message().len() <= STATUS_TEXT_BYTES_MAX);
+        assert!(status.message().ends_with("..."));
+    }
 }

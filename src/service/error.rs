@@ -1,0 +1,66 @@
+//! What can go wrong with topics and subscriptions, one enum per kind of operation, each with the facts that its
+//! text needs.
+
+use thiserror::Error;
+
+use crate::{resource::violation::Violation, store::StoreError};
+
+/// Why a resource was not created.
+#[derive(Debug, Error)]
+pub enum CreateError {
+    /// The values contradict each other.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// What it is to be attached to does not exist.
+    #[error("{resource} does not exist")]
+    ParentNotFound {
+        /// The parent's id.
+        resource: String,
+    },
+    /// The name is taken, whether or not by an equal resource.
+    #[error("{resource} exists")]
+    AlreadyExists {
+        /// The resource's id.
+        resource: String,
+    },
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a resource was not found, listed or deleted.
+#[derive(Debug, Error)]
+pub enum FindError {
+    /// It does not exist.
+    #[error("{resource} does not exist")]
+    NotFound {
+        /// Its id.
+        resource: String,
+    },
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a resource was not changed.
+#[derive(Debug, Error)]
+pub enum UpdateError {
+    /// The resource would contradict itself.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// It does not exist.
+    #[error("{resource} does not exist")]
+    NotFound {
+        /// Its id.
+        resource: String,
+    },
+    /// Others changed it each time between our reading and our writing.
+    #[error("{resource} is being changed by others; try again")]
+    Contended {
+        /// Its id.
+        resource: String,
+    },
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

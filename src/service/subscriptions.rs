@@ -1,0 +1,234 @@
+//! Subscriptions: create, get, update, list, delete, detach.
+
+use std::{fmt::Write, sync::Arc};
+
+use super::{
+    Service,
+    completion::to_the_end,
+    error::{CreateError, FindError, UpdateError},
+};
+use crate::{
+    delivery::EndCause,
+    limits::UPDATE_ATTEMPTS_MAX,
+    resource::{
+        name::{ProjectName, SubscriptionName, TopicName},
+        page::{Page, PageRequest},
+        subscription::{Subscription, SubscriptionChange, SubscriptionSettings},
+        violation::Violation,
+    },
+    store::{
+        StoreError,
+        state::{self, SubscriptionRecord},
+    },
+};
+
+/// Random bytes in a generated id: two equal ones will not be seen.
+const GENERATED_ID_BYTES: usize = 16;
+
+impl Service {
+    /// Creates a subscription to the topic, under a generated name in the topic's project when `name` is `None`.
+    ///
+    /// Every publish that is answered after this returns is delivered.
+    pub async fn create_subscription(
+        &self,
+        name: Option<SubscriptionName>,
+        topic: TopicName,
+        settings: SubscriptionSettings,
+    ) -> Result<Subscription, CreateError> {
+        let name = match name {
+            Some(name) => name,
+            None => generated_name(&topic.project())?,
+        };
+        let topic_gone = CreateError::ParentNotFound {
+            resource: topic.id().to_owned(),
+        };
+        let subscription = Subscription::new(name, topic.clone(), settings)?;
+        let Some(topic) = self.state.topic(&topic).await? else {
+            return Err(topic_gone);
+        };
+        let bounds = match self.log.bounds(topic.incarnation).await {
+            Ok(bounds) => bounds,
+            // The topic was deleted since it was read.
+            Err(StoreError::NoSuchLog) => return Err(topic_gone),
+            Err(error) => return Err(error.into()),
+        };
+        let starts: Vec<_> = bounds
+            .iter()
+            .map(|bounds| (bounds.partition, bounds.end))
+            .collect();
+        let created = self
+            .state
+            .create_subscription(topic.incarnation, &subscription, &starts)
+            .await;
+        match created {
+            Ok(record) => Ok(record.subscription),
+            Err(state::CreateError::AlreadyExists) => Err(CreateError::AlreadyExists {
+                resource: subscription.name.id().to_owned(),
+            }),
+            Err(state::CreateError::TopicGone) => Err(topic_gone),
+            Err(state::CreateError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// The subscription of that name.
+    pub async fn subscription(&self, name: &SubscriptionName) -> Result<Subscription, FindError> {
+        match self.state.subscription(name).await? {
+            Some(record) => Ok(record.subscription),
+            None => Err(not_found(name)),
+        }
+    }
+
+    /// Makes the changes, all or none, and tells a running delivery of them.
+    pub async fn update_subscription(
+        self: &Arc<Self>,
+        name: &SubscriptionName,
+        changes: Vec<SubscriptionChange>,
+    ) -> Result<Subscription, UpdateError> {
+        let (service, name) = (Arc::clone(self), name.clone());
+        to_the_end(async move {
+            let written = service
+                .change_subscription(&name, |subscription| subscription.with(&changes))
+                .await?;
+            service.configure_delivery(&written).await?;
+            Ok(written.subscription)
+        })
+        .await
+    }
+
+    /// The project's subscriptions in order of name.
+    pub async fn list_subscriptions(
+        &self,
+        project: &ProjectName,
+        page: &PageRequest,
+    ) -> Result<Page<Subscription>, StoreError> {
+        let records = self
+            .state
+            .list_subscriptions(project, page.after(), page.read_limit())
+            .await?;
+        let subscriptions = records
+            .into_iter()
+            .map(|record| record.subscription)
+            .collect();
+        Ok(Page::new(
+            page,
+            subscriptions,
+            |subscription: &Subscription| subscription.name.as_str(),
+        ))
+    }
+
+    /// Deletes the subscription with its backlog, and ends its deliveries.
+    pub async fn delete_subscription(
+        self: &Arc<Self>,
+        name: &SubscriptionName,
+    ) -> Result<(), FindError> {
+        let (service, name) = (Arc::clone(self), name.clone());
+        to_the_end(async move {
+            let record = service.state.subscription(&name).await?;
+            let deleted = service.state.delete_subscription(&name).await?;
+            let id = deleted.ok_or_else(|| not_found(&name))?;
+            service.delivery.end(id, EndCause::Deleted).await;
+            if let Some(record) = record {
+                service.delivery.released(record.topic);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Cuts the subscription off from its topic, drops its backlog and ends its deliveries. Repeating it is fine.
+    pub async fn detach_subscription(
+        self: &Arc<Self>,
+        name: &SubscriptionName,
+    ) -> Result<(), UpdateError> {
+        let (service, name) = (Arc::clone(self), name.clone());
+        to_the_end(async move {
+            let written = service
+                .change_subscription(&name, |subscription| {
+                    Ok(Subscription {
+                        detached: true,
+                        ..subscription.clone()
+                    })
+                })
+                .await?;
+            service.delivery.end(written.id, EndCause::Detached).await;
+            service.delivery.released(written.topic);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn change_subscription(
+        &self,
+        name: &SubscriptionName,
+        change: impl Fn(&Subscription) -> Result<Subscription, Violation>,
+    ) -> Result<SubscriptionRecord, UpdateError> {
+        let not_found = || UpdateError::NotFound {
+            resource: name.id().to_owned(),
+        };
+        for _ in 0..UPDATE_ATTEMPTS_MAX {
+            let read = self.state.subscription(name).await?.ok_or_else(not_found)?;
+            let subscription = change(&read.subscription)?;
+            match self.state.update_subscription(&read, &subscription).await {
+                Ok(written) => return Ok(written),
+                // Gone may also mean that the name has a new life, which the next read tells.
+                Err(state::UpdateError::Changed | state::UpdateError::Gone) => {}
+                Err(state::UpdateError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Err(UpdateError::Contended {
+            resource: name.id().to_owned(),
+        })
+    }
+
+    /// Tells the driver, until what it was told last is what is stored: of two updates, the one that is stored
+    /// first may come here last.
+    async fn configure_delivery(&self, written: &SubscriptionRecord) -> Result<(), StoreError> {
+        let mut told = written.clone();
+        for _ in 0..UPDATE_ATTEMPTS_MAX {
+            self.delivery.configure(told.id, &told.subscription);
+            match self.state.subscription(&told.subscription.name).await? {
+                Some(stored) if stored.id == told.id && stored.version != told.version => {
+                    told = stored;
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn generated_name(project: &ProjectName) -> Result<SubscriptionName, StoreError> {
+    let mut random = [0; GENERATED_ID_BYTES];
+    getrandom::fill(&mut random).map_err(|error| {
+        StoreError::Unavailable(format!("the system gives no random numbers: {error}"))
+    })?;
+    let mut id = "sub-".to_owned();
+    for byte in random {
+        // Writing to a string cannot fail.
+        let _ = write!(id, "{byte:02x}");
+    }
+    Ok(SubscriptionName::in_project(project, &id))
+}
+
+fn not_found(name: &SubscriptionName) -> FindError {
+    FindError::NotFound {
+        resource: name.id().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_name_obeys_the_rules_and_lies_in_the_project() {
+        let project = ProjectName::parse("name", "projects/example.com:p").expect("valid");
+        let name = generated_name(&project).expect("random numbers");
+        assert_eq!(name.project(), project);
+        assert_eq!(
+            SubscriptionName::parse("name", name.as_str()),
+            Ok(name.clone())
+        );
+        assert_ne!(generated_name(&project).expect("random numbers"), name);
+    }
+}

@@ -1,0 +1,139 @@
+//! Topics: create, get, update, list, delete.
+
+use std::sync::Arc;
+
+use super::{
+    Service,
+    completion::to_the_end,
+    error::{CreateError, FindError, UpdateError},
+};
+use crate::{
+    limits::UPDATE_ATTEMPTS_MAX,
+    resource::{
+        name::{ProjectName, SubscriptionName, TopicName},
+        page::{Page, PageRequest},
+        topic::{Topic, TopicChange},
+    },
+    store::{
+        StoreError,
+        state::{self, TopicRecord},
+    },
+};
+
+impl Service {
+    /// Creates a topic and its log.
+    pub async fn create_topic(self: &Arc<Self>, topic: Topic) -> Result<Topic, CreateError> {
+        let service = Arc::clone(self);
+        to_the_end(async move { service.make_topic(&topic).await }).await
+    }
+
+    /// The topic of that name.
+    pub async fn topic(&self, name: &TopicName) -> Result<Topic, FindError> {
+        Ok(self.topic_record(name).await?.topic)
+    }
+
+    /// Makes the changes, all or none.
+    pub async fn update_topic(
+        &self,
+        name: &TopicName,
+        changes: &[TopicChange],
+    ) -> Result<Topic, UpdateError> {
+        let not_found = || UpdateError::NotFound {
+            resource: name.id().to_owned(),
+        };
+        for _ in 0..UPDATE_ATTEMPTS_MAX {
+            let read = self.state.topic(name).await?.ok_or_else(not_found)?;
+            let topic = read.topic.with(changes);
+            match self.state.update_topic(&read, &topic).await {
+                Ok(written) => return Ok(written.topic),
+                // Gone may also mean that the name has a new life, which the next read tells.
+                Err(state::UpdateError::Changed | state::UpdateError::Gone) => {}
+                Err(state::UpdateError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Err(UpdateError::Contended {
+            resource: name.id().to_owned(),
+        })
+    }
+
+    /// The project's topics in order of name.
+    pub async fn list_topics(
+        &self,
+        project: &ProjectName,
+        page: &PageRequest,
+    ) -> Result<Page<Topic>, StoreError> {
+        let records = self
+            .state
+            .list_topics(project, page.after(), page.read_limit())
+            .await?;
+        let topics = records.into_iter().map(|record| record.topic).collect();
+        Ok(Page::new(page, topics, |topic: &Topic| topic.name.as_str()))
+    }
+
+    /// Names of the topic's attached subscriptions, of any project, in order.
+    pub async fn list_topic_subscriptions(
+        &self,
+        topic: &TopicName,
+        page: &PageRequest,
+    ) -> Result<Page<SubscriptionName>, FindError> {
+        let record = self.topic_record(topic).await?;
+        let names = self
+            .state
+            .list_topic_subscriptions(record.incarnation, page.after(), page.read_limit())
+            .await?;
+        Ok(Page::new(page, names, SubscriptionName::as_str))
+    }
+
+    /// Deletes the topic. Its subscriptions stay and deliver what they have.
+    pub async fn delete_topic(self: &Arc<Self>, name: &TopicName) -> Result<(), FindError> {
+        let (service, name) = (Arc::clone(self), name.clone());
+        to_the_end(async move {
+            let deleted = service.state.delete_topic(&name).await?;
+            let topic = deleted.ok_or_else(|| not_found(&name))?;
+            service.delivery.released(topic);
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn topic_record(&self, name: &TopicName) -> Result<TopicRecord, FindError> {
+        let record = self.state.topic(name).await?;
+        record.ok_or_else(|| not_found(name))
+    }
+
+    /// The row goes first, unseen, so that a crash leaves no log without a row that knows of it.
+    async fn make_topic(&self, topic: &Topic) -> Result<Topic, CreateError> {
+        let record = match self.state.create_topic(topic).await {
+            Ok(record) => record,
+            Err(state::CreateError::Store(error)) => return Err(error.into()),
+            Err(state::CreateError::AlreadyExists | state::CreateError::TopicGone) => {
+                return Err(CreateError::AlreadyExists {
+                    resource: topic.name.id().to_owned(),
+                });
+            }
+        };
+        if let Err(error) = self.log.create(record.incarnation).await {
+            self.abandon_topic(&record).await;
+            return Err(error.into());
+        }
+        self.state.publish_topic(record.incarnation).await?;
+        Ok(record.topic)
+    }
+
+    /// Frees the name of a topic whose log could not be made. What fails here is finished at the next start.
+    async fn abandon_topic(&self, record: &TopicRecord) {
+        let removed = match self.log.delete(record.incarnation).await {
+            Ok(()) => self.state.forget_topic(record.incarnation).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(topic = %record.topic.name, %error, "half-created topic is left until the next start");
+        }
+    }
+}
+
+fn not_found(name: &TopicName) -> FindError {
+    FindError::NotFound {
+        resource: name.id().to_owned(),
+    }
+}

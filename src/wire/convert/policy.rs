@@ -1,0 +1,154 @@
+//! Dead letter and retry policies. Neither works yet; a malformed one is told apart from a valid one.
+
+use super::duration;
+use crate::{
+    limits::{BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_MIN_DEFAULT, DELIVERY_ATTEMPTS},
+    proto::google::pubsub::v1 as proto,
+    resource::{duration::GivenDuration, name::TopicName, violation::Violation},
+};
+
+/// Whether the policy is more than a request to clear it, which names no topic.
+pub(super) fn names_dead_letter_topic(policy: Option<&proto::DeadLetterPolicy>) -> bool {
+    policy.is_some_and(|policy| !policy.dead_letter_topic.is_empty())
+}
+
+/// On create a policy must name its topic.
+pub(super) fn check_dead_letter_on_create(
+    policy: Option<&proto::DeadLetterPolicy>,
+) -> Result<(), Violation> {
+    match policy {
+        Some(policy) => {
+            TopicName::parse("dead_letter_topic", &policy.dead_letter_topic).map(|_| ())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Checks the topic's name and the number of attempts, of which 0 is the default.
+pub(super) fn check_dead_letter(policy: Option<&proto::DeadLetterPolicy>) -> Result<(), Violation> {
+    const WHAT: &str = "max_delivery_attempts";
+    let Some(policy) = policy.filter(|policy| !policy.dead_letter_topic.is_empty()) else {
+        return Ok(());
+    };
+    TopicName::parse("dead_letter_topic", &policy.dead_letter_topic)?;
+    let (given, min, max) = (
+        policy.max_delivery_attempts,
+        *DELIVERY_ATTEMPTS.start(),
+        *DELIVERY_ATTEMPTS.end(),
+    );
+    if given != 0 && given < min {
+        Err(Violation::too_small(WHAT, given, min))
+    } else if given > max {
+        Err(Violation::too_large(WHAT, given, max))
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks both backoffs and their order, once the defaults are filled in.
+pub(super) fn check_retry(policy: Option<&proto::RetryPolicy>) -> Result<(), Violation> {
+    let Some(policy) = policy else {
+        return Ok(());
+    };
+    let minimum = backoff(
+        "minimum_backoff",
+        policy.minimum_backoff,
+        BACKOFF_SECONDS_MIN_DEFAULT,
+    )?;
+    let maximum = backoff(
+        "maximum_backoff",
+        policy.maximum_backoff,
+        BACKOFF_SECONDS_MAX,
+    )?;
+    if maximum < minimum {
+        return Err(Violation::BackoffOrder {
+            minimum: minimum.to_string(),
+            maximum: maximum.to_string(),
+        });
+    }
+    Ok(())
+}
+
+fn backoff(
+    field: &'static str,
+    given: Option<prost_types::Duration>,
+    default_seconds: u64,
+) -> Result<GivenDuration, Violation> {
+    let min = GivenDuration::from_seconds(0);
+    let max = GivenDuration::from_seconds(BACKOFF_SECONDS_MAX);
+    match duration(field, given)? {
+        None => Ok(GivenDuration::from_seconds(default_seconds)),
+        Some(given) if (min..=max).contains(&given) => Ok(given),
+        Some(given) => Err(Violation::out_of_bounds(field, given, min, max)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retry(minimum: Option<i64>, maximum: Option<i64>) -> Result<(), String> {
+        let seconds = |seconds| prost_types::Duration { seconds, nanos: 0 };
+        check_retry(Some(&proto::RetryPolicy {
+            minimum_backoff: minimum.map(seconds),
+            maximum_backoff: maximum.map(seconds),
+        }))
+        .map_err(|violation| violation.to_string())
+    }
+
+    fn attempts(max_delivery_attempts: i32) -> Result<(), String> {
+        check_dead_letter(Some(&proto::DeadLetterPolicy {
+            dead_letter_topic: "projects/p/topics/dead".into(),
+            max_delivery_attempts,
+        }))
+        .map_err(|violation| violation.to_string())
+    }
+
+    #[test]
+    fn a_backoff_is_0_to_600_seconds_and_its_minimum_not_above_its_maximum() {
+        assert_eq!(retry(None, None), Ok(()));
+        assert_eq!(retry(Some(0), Some(600)), Ok(()));
+        assert_eq!(
+            retry(Some(660), None),
+            Err("The value for minimum_backoff is out of bounds. You passed 11m in the request, but the value must be between 0 and 10m.".to_owned())
+        );
+        assert!(retry(Some(-1), None).is_err());
+        assert!(retry(None, Some(601)).is_err());
+        assert_eq!(
+            retry(Some(20), Some(10)),
+            Err(
+                "The specified maximum_backoff 10s cannot be smaller than minimum_backoff 20s."
+                    .to_owned()
+            )
+        );
+        assert!(retry(None, Some(9)).is_err());
+    }
+
+    #[test]
+    fn delivery_attempts_are_5_to_100_or_0_for_the_default() {
+        for valid in [0, 5, 100] {
+            assert_eq!(attempts(valid), Ok(()));
+        }
+        assert_eq!(
+            attempts(4),
+            Err("The value for max_delivery_attempts is too small. You passed 4 in the request, but the minimum value is 5.".to_owned())
+        );
+        assert_eq!(
+            attempts(101),
+            Err("The value for max_delivery_attempts is too large. You passed 101 in the request, but the maximum value is 100.".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_dead_letter_policy_without_a_topic_is_invalid_on_create_and_clears_on_update() {
+        let policy = proto::DeadLetterPolicy::default();
+        assert!(
+            check_dead_letter_on_create(Some(&policy))
+                .expect_err("refused")
+                .to_string()
+                .starts_with("Invalid resource name given (dead_letter_topic=).")
+        );
+        assert_eq!(check_dead_letter(Some(&policy)), Ok(()));
+        assert!(!names_dead_letter_topic(Some(&policy)));
+    }
+}

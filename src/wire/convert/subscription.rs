@@ -1,0 +1,482 @@
+//! `google.pubsub.v1.Subscription`.
+
+use super::{Refused, destination, duration, is_set, policy, to_proto_duration};
+use crate::{
+    limits::FILTER_BYTES_MAX,
+    proto::google::pubsub::v1 as proto,
+    resource::{
+        label,
+        mask::{self, MaskField},
+        name::{DELETED_TOPIC, SubscriptionName, TopicName},
+        subscription::{
+            Expiration, Subscription, SubscriptionChange, SubscriptionField, SubscriptionSettings,
+            ack_deadline_seconds, expiration_after, message_retention,
+        },
+        violation::Violation,
+    },
+};
+
+/// What a CreateSubscription asks for.
+#[derive(Debug, PartialEq)]
+pub struct NewSubscription {
+    /// Its name; `None` asks for a generated one.
+    pub name: Option<SubscriptionName>,
+    /// What to attach it to.
+    pub topic: TopicName,
+    /// The rest.
+    pub settings: SubscriptionSettings,
+}
+
+/// Every mutable field that does not work yet, in the order of the public documentation.
+const UNSUPPORTED: [SubscriptionField; 9] = [
+    SubscriptionField::PushConfig,
+    SubscriptionField::BigqueryConfig,
+    SubscriptionField::CloudStorageConfig,
+    SubscriptionField::BigtableConfig,
+    SubscriptionField::RetainAckedMessages,
+    SubscriptionField::DeadLetterPolicy,
+    SubscriptionField::RetryPolicy,
+    SubscriptionField::ExactlyOnce,
+    SubscriptionField::Transforms,
+];
+
+/// Reads a CreateSubscription.
+pub fn to_create(given: &proto::Subscription) -> Result<NewSubscription, Refused> {
+    let name = match given.name.as_str() {
+        "" => None,
+        name => Some(SubscriptionName::parse("name", name)?),
+    };
+    let topic = TopicName::parse("topic", &given.topic)?;
+    let settings = SubscriptionSettings {
+        ack_deadline_seconds: ack_deadline_seconds(given.ack_deadline_seconds)?,
+        message_retention: retention(given)?.map(message_retention).transpose()?,
+        expiration: expiration(given)?,
+        labels: label::checked(given.labels.clone())?,
+    };
+    if given.filter.len() > FILTER_BYTES_MAX {
+        return Err(Violation::too_large("filter", given.filter.len(), FILTER_BYTES_MAX).into());
+    }
+    policy::check_dead_letter_on_create(given.dead_letter_policy.as_ref())?;
+    check_unsupported(&UNSUPPORTED, given)?;
+    destination::check_single(given)?;
+
+    let only_on_create = [
+        (!given.filter.is_empty(), "filter"),
+        (given.enable_message_ordering, "enable_message_ordering"),
+    ];
+    let on_update_too = UNSUPPORTED.iter().map(|field| sets(*field, given));
+    refuse_unsupported(only_on_create.into_iter().chain(on_update_too))?;
+    Ok(NewSubscription {
+        name,
+        topic,
+        settings,
+    })
+}
+
+/// The name and the changes that an UpdateSubscription asks for. Fields outside the mask are not looked at.
+pub fn to_update(
+    request: &proto::UpdateSubscriptionRequest,
+) -> Result<(SubscriptionName, Vec<SubscriptionChange>), Refused> {
+    let absent = proto::Subscription::default();
+    let given = request.subscription.as_ref().unwrap_or(&absent);
+    let name = SubscriptionName::parse("name", &given.name)?;
+    let paths = request
+        .update_mask
+        .as_ref()
+        .map_or(&[][..], |mask| &mask.paths);
+    let fields: Vec<SubscriptionField> = mask::parse(paths)?;
+
+    let mut changes = Vec::new();
+    for field in &fields {
+        changes.extend(match field {
+            SubscriptionField::AckDeadlineSeconds => Some(SubscriptionChange::AckDeadlineSeconds(
+                ack_deadline_seconds(given.ack_deadline_seconds)?,
+            )),
+            SubscriptionField::MessageRetention => Some(SubscriptionChange::MessageRetention(
+                retention(given)?.map(message_retention).transpose()?,
+            )),
+            SubscriptionField::Expiration => {
+                Some(SubscriptionChange::Expiration(expiration(given)?))
+            }
+            SubscriptionField::Labels => Some(SubscriptionChange::Labels(label::checked(
+                given.labels.clone(),
+            )?)),
+            _ => None,
+        });
+    }
+    check_unsupported(&fields, given)?;
+    refuse_unsupported(fields.iter().map(|field| sets(*field, given)))?;
+    Ok((name, changes))
+}
+
+/// What the API shows (docs/behaviour.md, section 4.1): a pull subscription has an empty `push_config`.
+pub fn to_proto(subscription: Subscription) -> proto::Subscription {
+    let ttl = match subscription.expiration {
+        Expiration::Never => None,
+        Expiration::After(ttl) => Some(to_proto_duration(ttl)),
+    };
+    proto::Subscription {
+        name: subscription.name.as_str().to_owned(),
+        topic: subscription
+            .topic
+            .as_ref()
+            .map_or(DELETED_TOPIC, TopicName::as_str)
+            .to_owned(),
+        push_config: Some(proto::PushConfig::default()),
+        ack_deadline_seconds: i32::try_from(subscription.ack_deadline_seconds).unwrap_or(i32::MAX),
+        message_retention_duration: Some(to_proto_duration(subscription.message_retention)),
+        labels: subscription.labels.into_iter().collect(),
+        expiration_policy: Some(proto::ExpirationPolicy { ttl }),
+        detached: subscription.detached,
+        state: proto::subscription::State::Active.into(),
+        ..proto::Subscription::default()
+    }
+}
+
+fn retention(
+    given: &proto::Subscription,
+) -> Result<Option<crate::resource::duration::GivenDuration>, Violation> {
+    duration(
+        "message_retention_duration",
+        given.message_retention_duration,
+    )
+}
+
+/// No policy is the default, a policy without a ttl is never.
+fn expiration(given: &proto::Subscription) -> Result<Option<Expiration>, Violation> {
+    let Some(policy) = &given.expiration_policy else {
+        return Ok(None);
+    };
+    match duration("expiration_policy.ttl", policy.ttl)? {
+        None => Ok(Some(Expiration::Never)),
+        Some(ttl) => expiration_after(ttl).map(Some),
+    }
+}
+
+/// Finds malformed values of settings that do not work yet.
+fn check_unsupported(
+    fields: &[SubscriptionField],
+    given: &proto::Subscription,
+) -> Result<(), Violation> {
+    for field in fields {
+        match field {
+            SubscriptionField::PushConfig => destination::check_push(given.push_config.as_ref())?,
+            SubscriptionField::DeadLetterPolicy => {
+                policy::check_dead_letter(given.dead_letter_policy.as_ref())?;
+            }
+            SubscriptionField::RetryPolicy => policy::check_retry(given.retry_policy.as_ref())?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the value would set `field` to what does not work yet, and the field's public name.
+fn sets(field: SubscriptionField, given: &proto::Subscription) -> (bool, &'static str) {
+    match field {
+        SubscriptionField::AckDeadlineSeconds
+        | SubscriptionField::MessageRetention
+        | SubscriptionField::Labels
+        | SubscriptionField::Expiration => (false, ""),
+        SubscriptionField::PushConfig => destination::sets_push(given.push_config.as_ref()),
+        SubscriptionField::BigqueryConfig => {
+            (is_set(given.bigquery_config.as_ref()), "bigquery_config")
+        }
+        SubscriptionField::CloudStorageConfig => (
+            is_set(given.cloud_storage_config.as_ref()),
+            "cloud_storage_config",
+        ),
+        SubscriptionField::BigtableConfig => {
+            (is_set(given.bigtable_config.as_ref()), "bigtable_config")
+        }
+        SubscriptionField::RetainAckedMessages => {
+            (given.retain_acked_messages, "retain_acked_messages")
+        }
+        SubscriptionField::DeadLetterPolicy => (
+            policy::names_dead_letter_topic(given.dead_letter_policy.as_ref()),
+            "dead_letter_policy",
+        ),
+        SubscriptionField::RetryPolicy => (given.retry_policy.is_some(), "retry_policy"),
+        SubscriptionField::ExactlyOnce => (
+            given.enable_exactly_once_delivery,
+            "enable_exactly_once_delivery",
+        ),
+        SubscriptionField::Transforms => {
+            (!given.message_transforms.is_empty(), "message_transforms")
+        }
+    }
+}
+
+fn refuse_unsupported(
+    settings: impl IntoIterator<Item = (bool, &'static str)>,
+) -> Result<(), Refused> {
+    match settings.into_iter().find(|(set, _)| *set) {
+        Some((_, field)) => Err(Refused::Unsupported {
+            resource: SubscriptionField::RESOURCE,
+            field,
+        }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETENTION_7_DAYS: prost_types::Duration = seconds(7 * 86_400);
+
+    const fn seconds(seconds: i64) -> prost_types::Duration {
+        prost_types::Duration { seconds, nanos: 0 }
+    }
+
+    fn named() -> proto::Subscription {
+        proto::Subscription {
+            name: "projects/p/subscriptions/abc".into(),
+            topic: "projects/q/topics/abc".into(),
+            ..proto::Subscription::default()
+        }
+    }
+
+    fn create(given: &proto::Subscription) -> Result<Subscription, Refused> {
+        let new = to_create(given)?;
+        let name = new.name.expect("the tests give a name");
+        Ok(Subscription::new(name, new.topic, new.settings)?)
+    }
+
+    fn update(
+        given: proto::Subscription,
+        paths: &[&str],
+    ) -> Result<Vec<SubscriptionChange>, Refused> {
+        to_update(&proto::UpdateSubscriptionRequest {
+            subscription: Some(given),
+            update_mask: Some(prost_types::FieldMask {
+                paths: paths.iter().map(|&path| path.to_owned()).collect(),
+            }),
+        })
+        .map(|(_, changes)| changes)
+    }
+
+    fn mutable_unsupported() -> Vec<(&'static str, proto::Subscription)> {
+        let base = named;
+        vec![
+            (
+                "push_config",
+                proto::Subscription {
+                    push_config: Some(proto::PushConfig {
+                        push_endpoint: "https://example.com/push".into(),
+                        ..proto::PushConfig::default()
+                    }),
+                    ..base()
+                },
+            ),
+            (
+                "bigquery_config",
+                proto::Subscription {
+                    bigquery_config: Some(proto::BigQueryConfig {
+                        table: "p.d.t".into(),
+                        ..proto::BigQueryConfig::default()
+                    }),
+                    ..base()
+                },
+            ),
+            (
+                "cloud_storage_config",
+                proto::Subscription {
+                    cloud_storage_config: Some(proto::CloudStorageConfig {
+                        bucket: "b".into(),
+                        ..proto::CloudStorageConfig::default()
+                    }),
+                    ..base()
+                },
+            ),
+            (
+                "bigtable_config",
+                proto::Subscription {
+                    bigtable_config: Some(proto::BigtableConfig {
+                        table: "projects/p/instances/i/tables/t".into(),
+                        ..proto::BigtableConfig::default()
+                    }),
+                    ..base()
+                },
+            ),
+            (
+                "retain_acked_messages",
+                proto::Subscription {
+                    retain_acked_messages: true,
+                    ..base()
+                },
+            ),
+            (
+                "dead_letter_policy",
+                proto::Subscription {
+                    dead_letter_policy: Some(proto::DeadLetterPolicy {
+                        dead_letter_topic: "projects/p/topics/dead".into(),
+                        max_delivery_attempts: 5,
+                    }),
+                    ..base()
+                },
+            ),
+            (
+                "retry_policy",
+                proto::Subscription {
+                    retry_policy: Some(proto::RetryPolicy::default()),
+                    ..base()
+                },
+            ),
+            (
+                "enable_exactly_once_delivery",
+                proto::Subscription {
+                    enable_exactly_once_delivery: true,
+                    ..base()
+                },
+            ),
+            (
+                "message_transforms",
+                proto::Subscription {
+                    message_transforms: vec![proto::MessageTransform::default()],
+                    ..base()
+                },
+            ),
+        ]
+    }
+
+    fn unsupported<T>(field: &'static str) -> Result<T, Refused> {
+        Err(Refused::Unsupported {
+            resource: "Subscription",
+            field,
+        })
+    }
+
+    #[test]
+    fn a_bare_subscription_shows_its_defaults_and_an_empty_push_config() {
+        assert_eq!(
+            to_proto(create(&named()).expect("valid")),
+            proto::Subscription {
+                push_config: Some(proto::PushConfig::default()),
+                ack_deadline_seconds: 10,
+                message_retention_duration: Some(RETENTION_7_DAYS),
+                expiration_policy: Some(proto::ExpirationPolicy {
+                    ttl: Some(seconds(31 * 86_400)),
+                }),
+                state: 1,
+                ..named()
+            }
+        );
+    }
+
+    #[test]
+    fn a_subscription_of_a_deleted_topic_says_so_and_nobody_may_ask_for_one() {
+        let mut subscription = create(&named()).expect("valid");
+        subscription.topic = None;
+        assert_eq!(to_proto(subscription).topic, "_deleted-topic_");
+        let given = proto::Subscription {
+            topic: "_deleted-topic_".into(),
+            ..named()
+        };
+        assert_eq!(
+            create(&given).expect_err("refused").to_string(),
+            "Invalid resource name given (topic=_deleted-topic_). Refer to https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names for more information."
+        );
+    }
+
+    #[test]
+    fn an_expiration_policy_without_a_ttl_is_never_and_is_shown_empty() {
+        let given = proto::Subscription {
+            expiration_policy: Some(proto::ExpirationPolicy { ttl: None }),
+            ..named()
+        };
+        let shown = to_proto(create(&given).expect("valid"));
+        assert_eq!(
+            shown.expiration_policy,
+            Some(proto::ExpirationPolicy { ttl: None })
+        );
+    }
+
+    #[test]
+    fn output_only_fields_and_tags_are_ignored_on_input() {
+        let given = proto::Subscription {
+            detached: true,
+            state: 2,
+            topic_message_retention_duration: Some(seconds(600)),
+            tags: [("123/env".to_owned(), "prod".to_owned())].into(),
+            ..named()
+        };
+        assert_eq!(create(&given), create(&named()));
+    }
+
+    #[test]
+    fn a_setting_that_does_not_work_yet_is_refused_by_name_on_create_and_update() {
+        for (field, given) in mutable_unsupported() {
+            assert_eq!(create(&given), unsupported(field));
+            assert_eq!(update(given.clone(), &[field]), unsupported(field));
+            assert!(
+                update(given, &["labels"]).is_ok(),
+                "{field} outside the mask is not looked at"
+            );
+            assert_eq!(
+                update(named(), &[field]),
+                Ok(Vec::new()),
+                "clearing {field} changes nothing"
+            );
+        }
+        let ordered = proto::Subscription {
+            enable_message_ordering: true,
+            ..named()
+        };
+        assert_eq!(create(&ordered), unsupported("enable_message_ordering"));
+        let filtered = proto::Subscription {
+            filter: "attributes:a".into(),
+            ..named()
+        };
+        assert_eq!(create(&filtered), unsupported("filter"));
+    }
+
+    #[test]
+    fn an_immutable_path_is_reported_before_a_setting_that_does_not_work_yet() {
+        let (field, given) = mutable_unsupported().swap_remove(0);
+        let refused = update(given, &[field, "filter"]).expect_err("refused");
+        assert_eq!(
+            refused.to_string(),
+            "Invalid update_mask provided in the UpdateSubscriptionRequest: the 'filter' field in the Subscription is not mutable."
+        );
+    }
+
+    #[test]
+    fn a_missing_mask_is_reported_after_the_name() {
+        let refused = |given| {
+            to_update(&proto::UpdateSubscriptionRequest {
+                subscription: given,
+                update_mask: None,
+            })
+            .expect_err("refused")
+            .to_string()
+        };
+        assert!(refused(None).starts_with("Invalid resource name given (name=)."));
+        assert_eq!(
+            refused(Some(named())),
+            "The update_mask in the UpdateSubscriptionRequest must be set, and must contain a non-empty paths list."
+        );
+    }
+
+    #[test]
+    fn a_push_config_without_an_endpoint_is_pull() {
+        let given = proto::Subscription {
+            push_config: Some(proto::PushConfig {
+                attributes: [("x-goog-version".to_owned(), "v1".to_owned())].into(),
+                ..proto::PushConfig::default()
+            }),
+            ..named()
+        };
+        assert_eq!(create(&given), create(&named()));
+        assert_eq!(update(given, &["push_config"]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_filter_of_more_than_256_bytes_is_invalid() {
+        let given = proto::Subscription {
+            filter: "a".repeat(257),
+            ..named()
+        };
+        assert!(matches!(create(&given), Err(Refused::Violation(_))));
+    }
+}

@@ -1,0 +1,123 @@
+//! `google.pubsub.v1.Publisher`: one thin function per RPC.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{delivery, status::unimplemented};
+use crate::{
+    proto::google::pubsub::v1::{self as proto, publisher_server},
+    resource::{
+        name::{ProjectName, SubscriptionName, TopicName},
+        page::PageRequest,
+    },
+    service::Service,
+    wire::convert,
+};
+
+/// The service as tonic calls it.
+#[derive(Clone)]
+pub struct Publisher {
+    service: Arc<Service>,
+}
+
+impl Publisher {
+    /// Answers with what `service` does.
+    pub const fn new(service: Arc<Service>) -> Self {
+        Self { service }
+    }
+}
+
+#[tonic::async_trait]
+impl publisher_server::Publisher for Publisher {
+    async fn create_topic(
+        &self,
+        request: Request<proto::Topic>,
+    ) -> Result<Response<proto::Topic>, Status> {
+        let topic = convert::topic::to_create(request.into_inner())?;
+        let created = self.service.create_topic(topic).await?;
+        Ok(Response::new(convert::topic::to_proto(created)))
+    }
+
+    async fn update_topic(
+        &self,
+        request: Request<proto::UpdateTopicRequest>,
+    ) -> Result<Response<proto::Topic>, Status> {
+        let (name, changes) = convert::topic::to_update(request.into_inner())?;
+        let updated = self.service.update_topic(&name, &changes).await?;
+        Ok(Response::new(convert::topic::to_proto(updated)))
+    }
+
+    async fn publish(
+        &self,
+        request: Request<proto::PublishRequest>,
+    ) -> Result<Response<proto::PublishResponse>, Status> {
+        delivery::publish(&self.service, request).await
+    }
+
+    async fn get_topic(
+        &self,
+        request: Request<proto::GetTopicRequest>,
+    ) -> Result<Response<proto::Topic>, Status> {
+        let name = TopicName::parse("name", &request.get_ref().topic)?;
+        let topic = self.service.topic(&name).await?;
+        Ok(Response::new(convert::topic::to_proto(topic)))
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<proto::ListTopicsRequest>,
+    ) -> Result<Response<proto::ListTopicsResponse>, Status> {
+        let request = request.into_inner();
+        let project = ProjectName::parse("name", &request.project)?;
+        let page = PageRequest::parse(request.page_size, &request.page_token)?;
+        let page = self.service.list_topics(&project, &page).await?;
+        let page = page.map(convert::topic::to_proto);
+        Ok(Response::new(proto::ListTopicsResponse {
+            topics: page.items,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn list_topic_subscriptions(
+        &self,
+        request: Request<proto::ListTopicSubscriptionsRequest>,
+    ) -> Result<Response<proto::ListTopicSubscriptionsResponse>, Status> {
+        let request = request.into_inner();
+        let topic = TopicName::parse("name", &request.topic)?;
+        let page = PageRequest::parse(request.page_size, &request.page_token)?;
+        let page = self.service.list_topic_subscriptions(&topic, &page).await?;
+        let page = page.map(String::from);
+        Ok(Response::new(proto::ListTopicSubscriptionsResponse {
+            subscriptions: page.items,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn list_topic_snapshots(
+        &self,
+        _: Request<proto::ListTopicSnapshotsRequest>,
+    ) -> Result<Response<proto::ListTopicSnapshotsResponse>, Status> {
+        Err(unimplemented(
+            "google.pubsub.v1.Publisher/ListTopicSnapshots",
+        ))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<proto::DeleteTopicRequest>,
+    ) -> Result<Response<()>, Status> {
+        let name = TopicName::parse("name", &request.get_ref().topic)?;
+        self.service.delete_topic(&name).await?;
+        Ok(Response::new(()))
+    }
+
+    async fn detach_subscription(
+        &self,
+        request: Request<proto::DetachSubscriptionRequest>,
+    ) -> Result<Response<proto::DetachSubscriptionResponse>, Status> {
+        let name = SubscriptionName::parse("name", &request.get_ref().subscription)?;
+        self.service.detach_subscription(&name).await?;
+        Ok(Response::new(proto::DetachSubscriptionResponse {}))
+    }
+}
