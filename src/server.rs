@@ -1,13 +1,19 @@
 //! A whole server in this process: opens the stores, serves, and stops in an order in which nothing is lost.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     clock::Clock,
     limits,
+    service::Service,
+    store::{
+        MessageLog, StateStore, StoreError,
+        memory::{MemoryLog, MemoryState},
+        sqlite::{self, DirectoryLock, OpenError},
+    },
     wire::{
         grpc::{self, health::Health},
         listener::{BindError, Bound, Listening},
@@ -40,17 +46,44 @@ pub enum StartError {
     /// An address is taken or not ours.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The stores opened, but do not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The descriptors that were compiled in cannot be read.
     #[error("the descriptors of the API are damaged: {0}")]
     Descriptors(#[from] tonic_reflection::server::Error),
 }
 
 /// A server that takes requests.
-#[derive(Debug)]
 pub struct Server {
     addresses: Vec<SocketAddr>,
     health: Health,
     listening: Listening,
+    service: Arc<Service>,
+    /// Held until the stores are closed.
+    _lock: Option<DirectoryLock>,
+}
+
+type Stores = (
+    Arc<dyn StateStore>,
+    Arc<dyn MessageLog>,
+    Option<DirectoryLock>,
+);
+
+async fn open(storage: &Storage, clock: &Clock) -> Result<Stores, OpenError> {
+    match storage {
+        Storage::Memory => {
+            let log = MemoryLog::new(clock.clone(), limits::MEMORY_LOG_BYTES_MAX);
+            Ok((Arc::new(MemoryState::new()), Arc::new(log), None))
+        }
+        Storage::Directory(path) => {
+            let (log, state, lock) = sqlite::open(path, clock.clone()).await?;
+            Ok((Arc::new(state), Arc::new(log), Some(lock)))
+        }
+    }
 }
 
 /// Starts a server. When this returns, clients can connect.
@@ -58,13 +91,20 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
     // Addresses first: a start that cannot succeed does not touch the data.
     let bound = Bound::take(&options.listen)?;
     let addresses = bound.addresses();
+    let (state, log, lock) = open(&options.storage, &options.clock).await?;
+    if let (Some(lock), Some(address)) = (&lock, addresses.first()) {
+        lock.set_address(&address.to_string())?;
+    }
+    let service = Arc::new(Service::start(state, log, options.clock).await?);
     let (health, health_rpcs) = Health::new().await;
-    let listening = bound.serve(grpc::routes(health_rpcs)?)?;
+    let listening = bound.serve(grpc::routes(&service, health_rpcs)?)?;
     health.serving().await;
     Ok(Server {
         addresses,
         health,
         listening,
+        service,
+        _lock: lock,
     })
 }
 
@@ -80,9 +120,13 @@ impl Server {
         let deadline = Instant::now() + Duration::from_millis(limits::SHUTDOWN_MILLIS_MAX);
         self.listening.stop_accepting();
         self.health.not_serving().await;
+        if timeout_at(deadline, self.service.drain()).await.is_err() {
+            tracing::error!("subscriptions did not end in time");
+        }
         let patience = deadline.saturating_duration_since(Instant::now());
         if !self.listening.close(patience).await {
             tracing::warn!("requests were cut off because they did not end in time");
         }
+        self.service.close().await;
     }
 }

@@ -100,7 +100,7 @@ pub(super) async fn run(
     let cause = match Driver::load(&shared, &record, config).await {
         Ok(mut driver) => {
             let cause = driver.drive(&mut commands).await;
-            driver.finish(&mut commands, &cause).await;
+            driver.finish(&mut commands, cause.as_ref()).await;
             cause
         }
         Err(cause) => {
@@ -562,7 +562,7 @@ impl Driver {
     }
 
     /// Ends what is open, and stores everything where the subscription is still ours.
-    async fn finish(&mut self, commands: &mut mpsc::Receiver<Command>, cause: &Option<EndCause>) {
+    async fn finish(&mut self, commands: &mut mpsc::Receiver<Command>, cause: Option<&EndCause>) {
         if let Some(cause) = cause {
             self.end_consumers(cause);
         }
@@ -576,7 +576,7 @@ impl Driver {
             }
             self.flush_everything().await;
         }
-        let refusal = Err(cause.clone().unwrap_or(EndCause::Stopping));
+        let refusal = Err(cause.cloned().unwrap_or(EndCause::Stopping));
         answer(&mut self.flushing, &refusal);
         answer(&mut self.waiting, &refusal);
         if cause.is_some() {

@@ -49,7 +49,7 @@ impl ConsumeError {
 
 impl Service {
     pub(super) fn consumed_name(name: &str) -> Result<SubscriptionName, Violation> {
-        SubscriptionName::parse("subscription", name)
+        SubscriptionName::parse("name", name)
     }
 
     pub(super) async fn found(

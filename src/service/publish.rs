@@ -41,7 +41,7 @@ impl Service {
         messages: Vec<Bytes>,
         request_bytes: usize,
     ) -> Result<Vec<String>, PublishError> {
-        let name = TopicName::parse("topic", topic)?;
+        let name = TopicName::parse("name", topic)?;
         let count = messages.len();
         if count == 0 {
             return Err(Violation::too_small("message_count", 0, 1).into());

@@ -10,19 +10,33 @@ mod streaming_pull;
 pub mod subscriber;
 mod timeout;
 
+use std::sync::Arc;
+
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health as HealthRpcs, HealthServer};
 
+use self::{publisher::Publisher, subscriber::Subscriber};
 use super::layers::size::DECODED_BYTES_MAX;
+use crate::{
+    proto::google::pubsub::v1::{
+        publisher_server::PublisherServer, subscriber_server::SubscriberServer,
+    },
+    service::Service,
+};
 
 /// Everything that is served over gRPC.
 ///
 /// # Errors
 /// The descriptors that were compiled in cannot be read.
 pub fn routes(
+    service: &Arc<Service>,
     health: HealthServer<impl HealthRpcs>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
-    reflection::add_to(Routes::new(
-        health.max_decoding_message_size(DECODED_BYTES_MAX),
-    ))
+    let publisher = PublisherServer::new(Publisher::new(Arc::clone(service)));
+    let subscriber = SubscriberServer::new(Subscriber::new(Arc::clone(service)));
+    let health = health.max_decoding_message_size(DECODED_BYTES_MAX);
+    let routes = Routes::new(health)
+        .add_service(publisher.max_decoding_message_size(DECODED_BYTES_MAX))
+        .add_service(subscriber.max_decoding_message_size(DECODED_BYTES_MAX));
+    reflection::add_to(routes)
 }
