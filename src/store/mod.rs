@@ -2,10 +2,19 @@
 //!
 //! Holds no SQL and no client of a broker; those are in the folder of each backend.
 
+<<<<<<< HEAD
 pub mod cached;
+=======
+#[cfg(test)]
+mod contract;
+>>>>>>> b8598ec (Add the memory and SQLite stores)
 pub mod error;
 pub mod log;
+pub mod memory;
+mod reading;
+pub mod sqlite;
 pub mod state;
+mod tail;
 
 pub use error::StoreError;
 pub use log::MessageLog;

@@ -1,0 +1,1 @@
+//! Behaviours that every backend must have.
