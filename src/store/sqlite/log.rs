@@ -27,7 +27,7 @@ use crate::{
 /// Messages of all topics in `log.db`. Its topics have one partition.
 #[derive(Debug)]
 pub struct SqliteLog {
-    database: Database,
+    pub(super) database: Database,
     tail: Arc<Tail>,
     commands: mpsc::Sender<Command>,
 }
