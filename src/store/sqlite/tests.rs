@@ -1,4 +1,4 @@
-//! What only the SQLite backend does: it survives, it refuses foreign directories, it meets damage, it shrinks.
+//! What only the `SQLite` backend does: it survives, it refuses foreign directories, it meets damage, it shrinks.
 
 use std::{
     fs::{self, OpenOptions},
@@ -302,19 +302,23 @@ async fn a_damaged_page_fails_its_reads_only_and_can_be_skipped() {
     let log = log_without_tail(directory.path()).await;
     log.create(TOPIC).await.expect("create");
     log.create(OTHER).await.expect("create");
-    for _ in 0..4 {
+    for fill in [b'm', b'x', b'm', b'm'] {
         // Larger than half a page, so that each row has a page of its own.
-        append(&log, TOPIC, 1, 12_000).await;
+        let message = vec![Bytes::from(vec![fill; 12_000])];
+        log.append(TOPIC, message).await.expect("append");
         append(&log, OTHER, 1, 12_000).await;
     }
     log.close().await;
     drop(log);
     let path = directory.path().join("log.db");
     let bytes = fs::read(&path).expect("read");
-    let pages = bytes.chunks(16 * 1024).enumerate();
-    let filled = pages.filter(|(_, page)| page.iter().filter(|byte| **byte == b'm').count() > 9000);
-    // Rows lie in the order in which they were appended; the third is the second one of the topic.
-    let (page, _) = filled.into_iter().nth(2).expect("a page with a row");
+    let page = bytes
+        .chunks(16 * 1024)
+        .position(|page| {
+            page.windows(9000)
+                .any(|run| run.iter().all(|byte| *byte == b'x'))
+        })
+        .expect("a page with the row");
     let mut file = OpenOptions::new().write(true).open(&path).expect("open");
     file.seek(SeekFrom::Start(page as u64 * 16 * 1024))
         .expect("seek");
