@@ -49,6 +49,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The machine has no random numbers to give.
+    #[error("the machine gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
     /// The stores opened, but do not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,11 +76,11 @@ type Stores = (
     Option<DirectoryLock>,
 );
 
-async fn open(storage: &Storage, clock: &Clock) -> Result<Stores, OpenError> {
+async fn open(storage: &Storage, clock: &Clock) -> Result<Stores, StartError> {
     match storage {
         Storage::Memory => {
-            let log = MemoryLog::new(clock.clone(), limits::MEMORY_LOG_BYTES_MAX);
-            Ok((Arc::new(MemoryState::new()), Arc::new(log), None))
+            let log = MemoryLog::new(clock.clone());
+            Ok((Arc::new(MemoryState::new()?), Arc::new(log), None))
         }
         Storage::Directory(path) => {
             let (log, state, lock) = sqlite::open(path, clock.clone()).await?;
