@@ -132,6 +132,8 @@ pub const TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const MEMORY_LOG_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
 /// Connections that read the log's file at the same time.
 pub const LOG_READERS_MAX: u32 = 4;
+/// Connections that read the state's file at the same time.
+pub const STATE_READERS_MAX: u32 = 2;
 
 /// Concurrent requests and streams on one HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 1024;

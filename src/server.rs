@@ -77,7 +77,7 @@ async fn open(storage: &Storage, clock: &Clock) -> Result<Stores, OpenError> {
     match storage {
         Storage::Memory => {
             let log = MemoryLog::new(clock.clone(), limits::MEMORY_LOG_BYTES_MAX);
-            Ok((Arc::new(MemoryState::new()), Arc::new(log), None))
+            Ok((Arc::new(MemoryState::new()?), Arc::new(log), None))
         }
         Storage::Directory(path) => {
             let (log, state, lock) = sqlite::open(path, clock.clone()).await?;

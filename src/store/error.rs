@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 /// A failure of the message log or of the state store.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum StoreError {
     /// The topic's log does not exist (any more).
     #[error("the topic's log does not exist")]

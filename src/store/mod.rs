@@ -3,9 +3,15 @@
 //! Holds no SQL and no client of a broker; those are in the folder of each backend.
 
 pub mod cached;
+#[cfg(test)]
+mod contract;
 pub mod error;
 pub mod log;
+pub mod memory;
+mod reading;
+pub mod sqlite;
 pub mod state;
+mod tail;
 
 pub use error::StoreError;
 pub use log::MessageLog;

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     engine::change::{PartitionChange, PartitionState},
+    limits::CHUNK_OFFSETS,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
         name::{ProjectName, SubscriptionName, TopicName},
@@ -132,6 +133,21 @@ pub enum UpdateError {
     Store(#[from] StoreError),
 }
 
+/// What [`StateStore::done_ranges`] answers for a partition: from its cursor, and `(index, done_after)` of its
+/// stored chunks, ascending.
+pub(crate) fn done_ranges_of(
+    cursor: Offset,
+    chunks: impl Iterator<Item = (u64, u64)>,
+) -> Vec<Range<Offset>> {
+    let below_cursor = (cursor > 0).then_some(0..cursor);
+    let behind_chunks = chunks.filter_map(|(index, done_after)| {
+        let start = index.saturating_add(1).saturating_mul(CHUNK_OFFSETS);
+        let end = start.saturating_add(done_after.saturating_mul(CHUNK_OFFSETS));
+        (start < end).then_some(start..end)
+    });
+    below_cursor.into_iter().chain(behind_chunks).collect()
+}
+
 /// Resources, positions and owners. One contract suite (`store/contract/state.rs`) runs against every
 /// implementation. A method that writes returns when the write is durable.
 #[async_trait]
@@ -212,7 +228,8 @@ pub trait StateStore: Send + Sync + 'static {
     /// Writes all entries in one transaction, each only under its current epoch. A stale entry fails alone.
     /// The outcomes are in the order of `flushes`.
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError>;
-    /// Ranges of offsets that the subscription has done with, by whole chunks above its cursor, ascending.
+    /// Ranges of offsets that the subscription has done with, ascending: everything below its cursor, and above it
+    /// the chunks that are done entirely. Of every partition that it has a position in.
     async fn done_ranges(&self, subscription: SubscriptionId) -> Result<DoneRanges, StoreError>;
 
     /// Answers when everything accepted is durable and files are closed. Later calls fail.

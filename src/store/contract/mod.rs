@@ -1,0 +1,68 @@
+//! Behaviours that every backend must have. Each is a test of its own per backend.
+
+mod log;
+pub(in crate::store) mod state;
+
+use tempfile::TempDir;
+
+use super::{
+    memory::{MemoryLog, MemoryState},
+    sqlite::{self, DirectoryLock, SqliteLog, SqliteState},
+};
+use crate::{
+    clock::{Clock, ManualClock, Timestamp},
+    limits::MEMORY_LOG_BYTES_MAX,
+};
+
+/// A backend under test, and what must outlive it.
+pub(super) struct Backend<L, S> {
+    pub(super) log: L,
+    pub(super) state: S,
+    pub(super) hand: ManualClock,
+    _directory: Option<(TempDir, DirectoryLock)>,
+}
+
+pub(super) const START: Timestamp = Timestamp::from_millis(1_000_000);
+
+pub(super) fn memory() -> Backend<MemoryLog, MemoryState> {
+    let (clock, hand) = Clock::manual(START);
+    Backend {
+        log: MemoryLog::new(clock, MEMORY_LOG_BYTES_MAX),
+        state: MemoryState::new().expect("random bytes"),
+        hand,
+        _directory: None,
+    }
+}
+
+pub(super) async fn sqlite() -> Backend<SqliteLog, SqliteState> {
+    let (clock, hand) = Clock::manual(START);
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let (log, state, lock) = sqlite::open(directory.path(), clock).await.expect("open");
+    Backend {
+        log,
+        state,
+        hand,
+        _directory: Some((directory, lock)),
+    }
+}
+
+/// Makes a test per backend of each function named, which takes the log or the state and the clock's hand.
+macro_rules! contract {
+    ($port:ident: $($behaviour:ident),+ $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                let backend = crate::store::contract::memory();
+                super::$behaviour(&backend.$port, &backend.hand).await;
+            })+
+        }
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                let backend = crate::store::contract::sqlite().await;
+                super::$behaviour(&backend.$port, &backend.hand).await;
+            })+
+        }
+    };
+}
+use contract;

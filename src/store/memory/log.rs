@@ -1,0 +1,289 @@
+//! A message log in memory, one partition per topic, bounded by bytes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem::size_of,
+    ops::Range,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{
+    clock::{Clock, Timestamp},
+    resource::id::TopicIncarnation,
+    store::{
+        MessageLog, StoreError,
+        log::{AppendedRun, LogEnds, Offset, Partition, PartitionBounds, ReadBatch},
+        reading::Reading,
+    },
+};
+
+/// Messages of all topics in memory.
+#[derive(Debug)]
+pub struct MemoryLog {
+    clock: Clock,
+    bytes_max: usize,
+    logs: Mutex<Logs>,
+}
+
+#[derive(Debug, Default)]
+struct Logs {
+    topics: HashMap<TopicIncarnation, TopicLog>,
+    bytes: usize,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct TopicLog {
+    batches: BTreeMap<Offset, Batch>,
+    end: Offset,
+    last_time: Timestamp,
+    ends: watch::Sender<Vec<Offset>>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    publish_time: Timestamp,
+    messages: Vec<Bytes>,
+}
+
+impl MemoryLog {
+    /// An empty log that holds messages of up to `bytes_max` bytes.
+    pub fn new(clock: Clock, bytes_max: usize) -> Self {
+        Self {
+            clock,
+            bytes_max,
+            logs: Mutex::default(),
+        }
+    }
+}
+
+impl Logs {
+    fn topic(&mut self, topic: TopicIncarnation) -> Result<&mut TopicLog, StoreError> {
+        if self.closed {
+            return Err(StoreError::Unavailable("the log is closed".to_owned()));
+        }
+        self.topics.get_mut(&topic).ok_or(StoreError::NoSuchLog)
+    }
+
+    fn partition(
+        &mut self,
+        topic: TopicIncarnation,
+        partition: Partition,
+    ) -> Result<&mut TopicLog, StoreError> {
+        if partition == 0 {
+            self.topic(topic)
+        } else {
+            Err(StoreError::NoSuchLog)
+        }
+    }
+}
+
+impl TopicLog {
+    fn bytes(&self) -> usize {
+        self.batches.values().map(Batch::bytes).sum()
+    }
+
+    fn start(&self) -> Offset {
+        self.batches.keys().next().copied().unwrap_or(self.end)
+    }
+}
+
+impl Batch {
+    fn bytes(&self) -> usize {
+        messages_bytes(&self.messages)
+    }
+}
+
+/// With what each message costs beside its bytes, so that many tiny ones are bounded too.
+fn messages_bytes(messages: &[Bytes]) -> usize {
+    messages
+        .iter()
+        .map(|message| message.len() + size_of::<Bytes>())
+        .sum()
+}
+
+#[async_trait]
+impl MessageLog for MemoryLog {
+    async fn create(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        let mut logs = self.logs.lock();
+        logs.topics.entry(topic).or_insert_with(|| TopicLog {
+            ends: watch::Sender::new(vec![0]),
+            ..TopicLog::default()
+        });
+        logs.topic(topic).map(|_| ())
+    }
+
+    async fn delete(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        let mut logs = self.logs.lock();
+        if let Some(log) = logs.topics.remove(&topic) {
+            logs.bytes -= log.bytes();
+        }
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        topic: TopicIncarnation,
+        messages: Vec<Bytes>,
+    ) -> Result<Vec<AppendedRun>, StoreError> {
+        let bytes = messages_bytes(&messages);
+        let mut logs = self.logs.lock();
+        let total = logs.bytes + bytes;
+        let now = self.clock.now();
+        let log = logs.topic(topic)?;
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        if total > self.bytes_max {
+            return Err(StoreError::Full(format!(
+                "the memory for messages is full ({} bytes at most): acknowledge or delete messages, \
+                 or serve from a data directory instead of --ephemeral",
+                self.bytes_max
+            )));
+        }
+        let run = AppendedRun {
+            partition: 0,
+            first: log.end,
+            count: messages.len() as u32,
+            publish_time: now.max(log.last_time),
+        };
+        log.last_time = run.publish_time;
+        log.end += messages.len() as u64;
+        log.batches.insert(
+            run.first,
+            Batch {
+                publish_time: run.publish_time,
+                messages,
+            },
+        );
+        log.ends.send_replace(vec![log.end]);
+        logs.bytes = total;
+        Ok(vec![run])
+    }
+
+    async fn read(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        range: Range<Offset>,
+        bytes_max: usize,
+    ) -> Result<ReadBatch, StoreError> {
+        let mut logs = self.logs.lock();
+        let log = logs.partition(topic, partition)?;
+        let first = log
+            .batches
+            .range(..=range.start)
+            .next_back()
+            .map_or(range.start, |(base, _)| *base);
+        let mut reading = Reading::new(range, bytes_max);
+        for (base, batch) in log.batches.range(first..) {
+            if !reading.take_batch(*base, batch.publish_time, &batch.messages) {
+                break;
+            }
+        }
+        Ok(reading.finish(log.end))
+    }
+
+    async fn bounds(&self, topic: TopicIncarnation) -> Result<Vec<PartitionBounds>, StoreError> {
+        let mut logs = self.logs.lock();
+        let log = logs.topic(topic)?;
+        Ok(vec![PartitionBounds {
+            partition: 0,
+            start: log.start(),
+            end: log.end,
+        }])
+    }
+
+    async fn watch(&self, topic: TopicIncarnation) -> Result<LogEnds, StoreError> {
+        let mut logs = self.logs.lock();
+        Ok(logs.topic(topic)?.ends.subscribe())
+    }
+
+    async fn offset_at(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        time: Timestamp,
+    ) -> Result<Offset, StoreError> {
+        let mut logs = self.logs.lock();
+        let log = logs.partition(topic, partition)?;
+        Ok(log
+            .batches
+            .iter()
+            .find(|(_, batch)| batch.publish_time >= time)
+            .map_or(log.end, |(base, _)| *base))
+    }
+
+    async fn trim(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        done: &[Range<Offset>],
+    ) -> Result<bool, StoreError> {
+        let mut logs = self.logs.lock();
+        let log = logs.partition(topic, partition)?;
+        let mut freed = 0;
+        for range in done.iter().filter(|range| range.start < range.end) {
+            let inside: Vec<Offset> = log
+                .batches
+                .range(range.clone())
+                .filter(|(base, batch)| **base + batch.messages.len() as u64 <= range.end)
+                .map(|(base, _)| *base)
+                .collect();
+            for base in inside {
+                freed += log.batches.remove(&base).map_or(0, |batch| batch.bytes());
+            }
+        }
+        logs.bytes -= freed;
+        Ok(false)
+    }
+
+    async fn skip_damage(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        from: Offset,
+    ) -> Result<Offset, StoreError> {
+        // Memory has no damage to skip.
+        self.logs.lock().partition(topic, partition)?;
+        Ok(from)
+    }
+
+    async fn close(&self) {
+        let mut logs = self.logs.lock();
+        logs.closed = true;
+        logs.topics.clear();
+        logs.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_memory_refuses_and_says_what_to_do_until_something_is_done() {
+        let (clock, _hand) = Clock::manual(Timestamp::ZERO);
+        let log = MemoryLog::new(clock, 3000);
+        let topic = TopicIncarnation(1);
+        let message = || vec![Bytes::from(vec![0; 1000])];
+        log.create(topic).await.expect("create");
+        for _ in 0..2 {
+            log.append(topic, message()).await.expect("append");
+        }
+        let error = log.append(topic, message()).await.expect_err("full");
+        assert!(matches!(error, StoreError::Full(_)));
+        assert!(error.to_string().contains("acknowledge"), "{error}");
+        let done = 0..1;
+        let more = log.trim(topic, 0, slice::from_ref(&done)).await;
+        assert!(!more.expect("trim"));
+        let runs = log.append(topic, message()).await.expect("append");
+        assert_eq!(runs[0].first, 2);
+    }
+}

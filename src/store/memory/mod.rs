@@ -1,0 +1,7 @@
+//! Both stores in memory, for `--ephemeral` and as the model that the other backends are compared with.
+
+mod log;
+mod state;
+
+pub use log::MemoryLog;
+pub use state::MemoryState;

@@ -1,0 +1,470 @@
+//! Resources and positions in memory.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::{
+    engine::change::{PartitionChange, PartitionState, StoredChunk},
+    limits::CHUNK_OFFSETS,
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        name::{ProjectName, SubscriptionName, TopicName},
+        subscription::Subscription,
+        topic::Topic,
+    },
+    store::{
+        StateStore, StoreError,
+        log::{Offset, Partition},
+        state::{
+            Acquired, CreateError, DoneRanges, Flush, FlushOutcome, LogNeeds, LogReader,
+            SubscriptionRecord, TopicPhase, TopicRecord, UpdateError, done_ranges_of,
+        },
+    },
+};
+
+/// Resources, positions and owners in memory.
+#[derive(Debug)]
+pub struct MemoryState {
+    ack_key: [u8; 16],
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    closed: bool,
+    topics_made: u64,
+    topics: BTreeMap<TopicIncarnation, StoredTopic>,
+    /// Topics by name, the deleted ones left out.
+    topic_names: BTreeMap<TopicName, TopicIncarnation>,
+    subscriptions_made: u64,
+    subscriptions: BTreeMap<SubscriptionId, StoredSubscription>,
+    subscription_names: BTreeMap<SubscriptionName, SubscriptionId>,
+}
+
+#[derive(Debug)]
+struct StoredTopic {
+    record: TopicRecord,
+    phase: TopicPhase,
+}
+
+#[derive(Debug)]
+struct StoredSubscription {
+    record: SubscriptionRecord,
+    epoch: u64,
+    positions: BTreeMap<Partition, Position>,
+}
+
+#[derive(Debug)]
+struct Position {
+    generation: u32,
+    cursor: Offset,
+    chunks: BTreeMap<u64, StoredChunk>,
+}
+
+impl MemoryState {
+    /// An empty store with a new ack key. Fails when the system gives no random bytes.
+    pub fn new() -> Result<Self, getrandom::Error> {
+        let mut ack_key = [0; 16];
+        getrandom::fill(&mut ack_key)?;
+        Ok(Self {
+            ack_key,
+            tables: Mutex::default(),
+        })
+    }
+
+    /// Runs `action` on the tables unless they are closed.
+    fn with<T, E: From<StoreError>>(
+        &self,
+        action: impl FnOnce(&mut Tables) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut tables = self.tables.lock();
+        if tables.closed {
+            return Err(StoreError::Unavailable("the store is closed".to_owned()).into());
+        }
+        action(&mut tables)
+    }
+}
+
+impl Tables {
+    fn live(&self, topic: TopicIncarnation) -> Option<&StoredTopic> {
+        self.topics
+            .get(&topic)
+            .filter(|topic| topic.phase == TopicPhase::Live)
+    }
+
+    fn shown(&self, stored: &StoredSubscription) -> SubscriptionRecord {
+        let mut record = stored.record.clone();
+        if self.live(record.topic).is_none() {
+            record.subscription.topic = None;
+        }
+        record
+    }
+
+    fn attached(
+        &self,
+        topic: TopicIncarnation,
+    ) -> impl Iterator<Item = (&SubscriptionName, SubscriptionId)> {
+        self.subscription_names
+            .iter()
+            .filter(move |(_, id)| {
+                let record = &self.subscriptions[id].record;
+                record.topic == topic && !record.subscription.detached
+            })
+            .map(|(name, id)| (name, *id))
+    }
+}
+
+fn is_listed(name: &str, project: &ProjectName, after: Option<&str>) -> bool {
+    name.strip_prefix(project.as_str())
+        .is_some_and(|rest| rest.starts_with('/'))
+        && after.is_none_or(|after| name > after)
+}
+
+impl Position {
+    fn apply(&mut self, change: &PartitionChange) {
+        if self.generation != change.generation {
+            self.chunks.clear();
+        }
+        self.generation = change.generation;
+        self.cursor = change.cursor;
+        for index in &change.delete {
+            self.chunks.remove(index);
+        }
+        for chunk in &change.put {
+            self.chunks.insert(chunk.index, chunk.clone());
+        }
+        self.chunks = self.chunks.split_off(&(change.cursor / CHUNK_OFFSETS));
+    }
+}
+
+#[async_trait]
+impl StateStore for MemoryState {
+    fn ack_key(&self) -> [u8; 16] {
+        self.ack_key
+    }
+
+    async fn create_topic(&self, topic: &Topic) -> Result<TopicRecord, CreateError> {
+        self.with(|tables| {
+            if tables.topic_names.contains_key(&topic.name) {
+                return Err(CreateError::AlreadyExists);
+            }
+            tables.topics_made += 1;
+            let record = TopicRecord {
+                incarnation: TopicIncarnation(tables.topics_made),
+                topic: topic.clone(),
+                version: 1,
+            };
+            tables
+                .topic_names
+                .insert(topic.name.clone(), record.incarnation);
+            let stored = StoredTopic {
+                record: record.clone(),
+                phase: TopicPhase::Creating,
+            };
+            tables.topics.insert(record.incarnation, stored);
+            Ok(record)
+        })
+    }
+
+    async fn publish_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        self.with(|tables| {
+            if let Some(stored) = tables.topics.get_mut(&topic)
+                && stored.phase == TopicPhase::Creating
+            {
+                stored.phase = TopicPhase::Live;
+            }
+            Ok(())
+        })
+    }
+
+    async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {
+        self.with(|tables| {
+            let incarnation = tables.topic_names.get(name);
+            Ok(incarnation
+                .and_then(|incarnation| tables.live(*incarnation))
+                .map(|stored| stored.record.clone()))
+        })
+    }
+
+    async fn update_topic(
+        &self,
+        read: &TopicRecord,
+        topic: &Topic,
+    ) -> Result<TopicRecord, UpdateError> {
+        self.with(|tables| {
+            let stored = tables
+                .topics
+                .get_mut(&read.incarnation)
+                .filter(|stored| stored.phase == TopicPhase::Live)
+                .ok_or(UpdateError::Gone)?;
+            if stored.record.version != read.version {
+                return Err(UpdateError::Changed);
+            }
+            stored.record.topic = topic.clone();
+            stored.record.version += 1;
+            Ok(stored.record.clone())
+        })
+    }
+
+    async fn list_topics(
+        &self,
+        project: &ProjectName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<TopicRecord>, StoreError> {
+        self.with(|tables| {
+            Ok(tables
+                .topic_names
+                .iter()
+                .filter(|(name, _)| is_listed(name.as_str(), project, after))
+                .filter_map(|(_, incarnation)| tables.live(*incarnation))
+                .take(limit)
+                .map(|stored| stored.record.clone())
+                .collect())
+        })
+    }
+
+    async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError> {
+        self.with(|tables| {
+            let Some(&incarnation) = tables.topic_names.get(name) else {
+                return Ok(None);
+            };
+            match tables.topics.get_mut(&incarnation) {
+                Some(stored) if stored.phase == TopicPhase::Live => {
+                    stored.phase = TopicPhase::Deleted;
+                    tables.topic_names.remove(name);
+                    Ok(Some(incarnation))
+                }
+                _ => Ok(None),
+            }
+        })
+    }
+
+    async fn logs(&self) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError> {
+        self.with(|tables| {
+            let topics = tables.topics.iter();
+            Ok(topics
+                .map(|(&topic, stored)| (topic, stored.phase))
+                .collect())
+        })
+    }
+
+    async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError> {
+        self.with(|tables| {
+            let Some(stored) = tables.topics.get(&topic) else {
+                return Ok(None);
+            };
+            let reader = |(_, subscription): (_, SubscriptionId)| LogReader {
+                subscription,
+                retention: tables.subscriptions[&subscription]
+                    .record
+                    .subscription
+                    .message_retention,
+            };
+            Ok(Some(LogNeeds {
+                phase: stored.phase,
+                readers: tables.attached(topic).map(reader).collect(),
+            }))
+        })
+    }
+
+    async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        self.with(|tables| {
+            if tables.live(topic).is_none()
+                && let Some(stored) = tables.topics.remove(&topic)
+                && stored.phase == TopicPhase::Creating
+            {
+                tables.topic_names.remove(&stored.record.topic.name);
+            }
+            Ok(())
+        })
+    }
+
+    async fn create_subscription(
+        &self,
+        topic: TopicIncarnation,
+        subscription: &Subscription,
+        starts: &[(Partition, Offset)],
+    ) -> Result<SubscriptionRecord, CreateError> {
+        self.with(|tables| {
+            if tables.live(topic).is_none() {
+                return Err(CreateError::TopicGone);
+            }
+            if tables.subscription_names.contains_key(&subscription.name) {
+                return Err(CreateError::AlreadyExists);
+            }
+            tables.subscriptions_made += 1;
+            let record = SubscriptionRecord {
+                id: SubscriptionId(tables.subscriptions_made),
+                topic,
+                subscription: subscription.clone(),
+                version: 1,
+            };
+            let position = |&(partition, cursor)| {
+                let position = Position {
+                    generation: 1,
+                    cursor,
+                    chunks: BTreeMap::new(),
+                };
+                (partition, position)
+            };
+            tables
+                .subscription_names
+                .insert(subscription.name.clone(), record.id);
+            let stored = StoredSubscription {
+                record: record.clone(),
+                epoch: 0,
+                positions: starts.iter().map(position).collect(),
+            };
+            tables.subscriptions.insert(record.id, stored);
+            Ok(record)
+        })
+    }
+
+    async fn subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<Option<SubscriptionRecord>, StoreError> {
+        self.with(|tables| {
+            let id = tables.subscription_names.get(name);
+            Ok(id.map(|id| tables.shown(&tables.subscriptions[id])))
+        })
+    }
+
+    async fn update_subscription(
+        &self,
+        read: &SubscriptionRecord,
+        subscription: &Subscription,
+    ) -> Result<SubscriptionRecord, UpdateError> {
+        self.with(|tables| {
+            let stored = tables
+                .subscriptions
+                .get_mut(&read.id)
+                .ok_or(UpdateError::Gone)?;
+            if stored.record.version != read.version {
+                return Err(UpdateError::Changed);
+            }
+            stored.record.subscription = subscription.clone();
+            stored.record.version += 1;
+            Ok(tables.shown(&tables.subscriptions[&read.id]))
+        })
+    }
+
+    async fn list_subscriptions(
+        &self,
+        project: &ProjectName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionRecord>, StoreError> {
+        self.with(|tables| {
+            Ok(tables
+                .subscription_names
+                .iter()
+                .filter(|(name, _)| is_listed(name.as_str(), project, after))
+                .take(limit)
+                .map(|(_, id)| tables.shown(&tables.subscriptions[id]))
+                .collect())
+        })
+    }
+
+    async fn list_topic_subscriptions(
+        &self,
+        topic: TopicIncarnation,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionName>, StoreError> {
+        self.with(|tables| {
+            Ok(tables
+                .attached(topic)
+                .filter(|(name, _)| after.is_none_or(|after| name.as_str() > after))
+                .take(limit)
+                .map(|(name, _)| name.clone())
+                .collect())
+        })
+    }
+
+    async fn delete_subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<Option<SubscriptionId>, StoreError> {
+        self.with(|tables| {
+            let id = tables.subscription_names.remove(name);
+            if let Some(id) = id {
+                tables.subscriptions.remove(&id);
+            }
+            Ok(id)
+        })
+    }
+
+    async fn acquire(&self, subscription: SubscriptionId) -> Result<Option<Acquired>, StoreError> {
+        self.with(|tables| {
+            let Some(stored) = tables.subscriptions.get_mut(&subscription) else {
+                return Ok(None);
+            };
+            stored.epoch += 1;
+            let partitions = stored.positions.iter();
+            Ok(Some(Acquired {
+                epoch: stored.epoch,
+                partitions: partitions
+                    .map(|(&partition, position)| PartitionState {
+                        partition,
+                        generation: position.generation,
+                        cursor: position.cursor,
+                        chunks: position.chunks.values().cloned().collect(),
+                    })
+                    .collect(),
+            }))
+        })
+    }
+
+    async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
+        self.with(|tables| {
+            let outcome = |flush: &Flush| {
+                let stored = tables
+                    .subscriptions
+                    .get_mut(&flush.subscription)
+                    .filter(|stored| stored.epoch == flush.epoch);
+                let Some(stored) = stored else {
+                    return FlushOutcome::Stale;
+                };
+                for change in &flush.changes {
+                    stored
+                        .positions
+                        .entry(change.partition)
+                        .or_insert(Position {
+                            generation: change.generation,
+                            cursor: 0,
+                            chunks: BTreeMap::new(),
+                        })
+                        .apply(change);
+                }
+                FlushOutcome::Stored
+            };
+            Ok(flushes.iter().map(outcome).collect())
+        })
+    }
+
+    async fn done_ranges(&self, subscription: SubscriptionId) -> Result<DoneRanges, StoreError> {
+        self.with(|tables| {
+            let Some(stored) = tables.subscriptions.get(&subscription) else {
+                return Ok(Vec::new());
+            };
+            let positions = stored.positions.iter();
+            Ok(positions
+                .map(|(&partition, position)| {
+                    let chunks = position
+                        .chunks
+                        .values()
+                        .map(|chunk| (chunk.index, chunk.done_after));
+                    (partition, done_ranges_of(position.cursor, chunks))
+                })
+                .collect())
+        })
+    }
+
+    async fn close(&self) {
+        self.tables.lock().closed = true;
+    }
+}

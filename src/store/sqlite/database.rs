@@ -1,0 +1,251 @@
+//! One SQLite file: a single writer connection, a few readers, its settings, its migrations and its errors.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool,
+    pool::PoolConnection,
+    sqlite::{
+        SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
+        SqliteSynchronous,
+    },
+};
+
+use crate::store::StoreError;
+
+/// Blobs of many KiB go into these at 1.5 times the rate of SQLite's default of 4 KiB.
+pub(super) const PAGE_BYTES: u32 = 16 * 1024;
+/// Pages in the write-ahead log after which a commit moves them into the file: 32 MB.
+const CHECKPOINT_PAGES: &str = "2000";
+/// What is left of the write-ahead log's file after it was moved over.
+const JOURNAL_BYTES_MAX: &str = "67108864";
+/// The writer's page cache in KiB (negative by SQLite's convention): a commit of the largest size fits in.
+const WRITER_CACHE_KIB: &str = "-32768";
+/// How long a connection waits for another one's lock; only a checkpoint ever holds one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a file is, as its header and its migrations say.
+#[derive(Debug)]
+pub(super) struct Kind {
+    /// Its name in the data directory.
+    pub(super) file: &'static str,
+    /// SQLite's `application_id`, which the first migration sets.
+    pub(super) application_id: u32,
+    /// The first leads from an empty file to version 1, and so on. Each sets `user_version`.
+    pub(super) migrations: &'static [&'static str],
+}
+
+/// The settings that durability hangs on, as the writer's connection reports them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterSettings {
+    /// `PRAGMA synchronous`: 2 is FULL.
+    pub synchronous: i64,
+    /// `PRAGMA journal_mode`.
+    pub journal_mode: String,
+    /// `PRAGMA page_size`.
+    pub page_size: i64,
+    /// `PRAGMA auto_vacuum`: 2 is INCREMENTAL.
+    pub auto_vacuum: i64,
+}
+
+/// An open file.
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    path: PathBuf,
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Database {
+    /// Opens the file, or creates it empty, and migrates it.
+    pub(super) async fn open(
+        path: &Path,
+        kind: &Kind,
+        create: bool,
+        readers_max: u32,
+    ) -> Result<Self, sqlx::Error> {
+        let common = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(false)
+            .statement_cache_capacity(64)
+            .disable_statement_logging();
+        let writer = common
+            .clone()
+            .create_if_missing(create)
+            .page_size(PAGE_BYTES)
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("journal_size_limit", JOURNAL_BYTES_MAX)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .pragma("cache_size", WRITER_CACHE_KIB);
+        // Rows may be blobs of a megabyte and more: none are read ahead of their consumer.
+        let reader = common.pragma("query_only", "ON").row_buffer_size(1);
+        let writer = pool(1).connect_with(writer).await?;
+        let database = Self {
+            path: path.to_owned(),
+            writer,
+            readers: pool(readers_max).connect_lazy_with(reader),
+        };
+        database.migrate(kind).await?;
+        Ok(database)
+    }
+
+    async fn migrate(&self, kind: &Kind) -> Result<(), sqlx::Error> {
+        let mut connection = self.writer.acquire().await?;
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&mut *connection)
+            .await?;
+        let done = usize::try_from(version).unwrap_or(usize::MAX);
+        for migration in kind.migrations.iter().skip(done) {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// The writer's connection. Whoever has it is alone.
+    pub(super) async fn writer(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+        self.writer
+            .acquire()
+            .await
+            .map_err(|error| self.failed(&error))
+    }
+
+    /// The writer's connection as a pool of one.
+    pub(super) const fn writer_pool(&self) -> &SqlitePool {
+        &self.writer
+    }
+
+    /// The readers' connections.
+    pub(super) const fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// The file's path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the failure of a statement means. A write in it did not happen, as it was not committed.
+    pub(super) fn failed(&self, error: &sqlx::Error) -> StoreError {
+        let file = self.path.display();
+        match error {
+            sqlx::Error::PoolClosed => StoreError::Unavailable("the store is closed".to_owned()),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                StoreError::Damaged(format!("{file}: {error}"))
+            }
+            _ => match primary_code(error) {
+                Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreError::Damaged(format!(
+                    "{file}: {error}; restore the data directory from a backup, or go on without what is damaged"
+                )),
+                Some(SQLITE_FULL) => StoreError::Full(format!(
+                    "the disk that holds {file} is full: make room on it, or acknowledge messages ({error})"
+                )),
+                _ => StoreError::Unavailable(format!("{file}: {error}")),
+            },
+        }
+    }
+
+    /// What the failure of a commit means: unless it did not get as far as writing the commit mark, nobody knows
+    /// whether that mark is on the disk.
+    pub(super) fn commit_failed(&self, error: &sqlx::Error) -> StoreError {
+        match primary_code(error) {
+            Some(SQLITE_BUSY | SQLITE_FULL | SQLITE_CORRUPT | SQLITE_NOTADB) => self.failed(error),
+            _ => StoreError::Uncertain(format!("{}: {error}", self.path.display())),
+        }
+    }
+
+    /// Reads the settings back from the writer's connection.
+    pub(super) async fn writer_settings(&self) -> Result<WriterSettings, StoreError> {
+        let mut connection = self.writer().await?;
+        let failed = |error| self.failed(&error);
+        let settings = WriterSettings {
+            synchronous: pragma_int(&mut connection, "PRAGMA synchronous")
+                .await
+                .map_err(failed)?,
+            journal_mode: sqlx::query("PRAGMA journal_mode")
+                .fetch_one(&mut *connection)
+                .await
+                .and_then(|row| row.try_get(0))
+                .map_err(failed)?,
+            page_size: pragma_int(&mut connection, "PRAGMA page_size")
+                .await
+                .map_err(failed)?,
+            auto_vacuum: pragma_int(&mut connection, "PRAGMA auto_vacuum")
+                .await
+                .map_err(failed)?,
+        };
+        Ok(settings)
+    }
+
+    /// Moves the write-ahead log into the file as a whole.
+    pub(super) async fn checkpoint(&self) -> Result<(), sqlx::Error> {
+        let mut connection = self.writer.acquire().await?;
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(&mut *connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Closes all connections; the last one moves the write-ahead log into the file.
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn pool(connections_max: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections_max)
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+/// A pragma that answers one number.
+pub(super) async fn pragma_int(
+    connection: &mut SqliteConnection,
+    pragma: &'static str,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(pragma).fetch_one(connection).await
+}
+
+/// For SQLite, whose integers are signed: what does not fit is as good as "for ever" where it may occur.
+pub(super) fn to_sql(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Back from [`to_sql`]. Ours are never negative; a damaged one must not panic.
+pub(super) const fn from_sql(value: i64) -> u64 {
+    value.cast_unsigned()
+}
+
+/// Whether the file itself is what failed.
+pub(super) fn is_damage(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
+    ) || matches!(
+        primary_code(error),
+        Some(SQLITE_CORRUPT | SQLITE_NOTADB | SQLITE_ERROR)
+    )
+}
+
+/// A statement that does not fit the tables: here, tables that are not there.
+const SQLITE_ERROR: i32 = 1;
+const SQLITE_BUSY: i32 = 5;
+const SQLITE_CORRUPT: i32 = 11;
+const SQLITE_FULL: i32 = 13;
+const SQLITE_NOTADB: i32 = 26;
+
+/// SQLite's result code without its extension.
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}

@@ -1,0 +1,396 @@
+//! The data directory: whose it is, which format it has, who uses it. Never overwrites what is not ours.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use thiserror::Error;
+
+use super::database::Kind;
+
+/// The format that this version writes. A directory of a later one is refused.
+const FORMAT: u32 = 1;
+const MARKER: &str = "PACKETBOAT";
+/// The marker while it is being written.
+const MARKER_DRAFT: &str = "PACKETBOAT.new";
+const LOCK: &str = "LOCK";
+
+/// Why a data directory was not opened. Each text says what to do.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It holds something else.
+    #[error(
+        "{path} is not empty and is not a Packetboat data directory (it has no file PACKETBOAT): \
+         name an empty or new directory"
+    )]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A later version wrote it.
+    #[error(
+        "{path} was written by a newer version of Packetboat (its format is {found}, this version knows up to \
+         {known}): run that version, or name another data directory"
+    )]
+    Newer {
+        /// The directory or the file in it.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The latest format that this version can open.
+        known: u32,
+    },
+    /// Another process uses it.
+    #[error(
+        "{path} is in use by {holder}: stop that server, use it, or name another data directory"
+    )]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// Who says to hold it: its process id and address.
+        holder: String,
+    },
+    /// A file of it is gone.
+    #[error(
+        "{path} is missing from the data directory: restore the directory from a backup, or name another one"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of it is truncated or is not what its name says.
+    #[error(
+        "{path} cannot be read ({reason}): restore the data directory from a backup, or name another one"
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Files of different directories were mixed.
+    #[error(
+        "{path} belongs to the log {found}, but the data directory is of the log {expected}: put back the file that \
+         belongs here, or name another data directory"
+    )]
+    OtherLog {
+        /// The file.
+        path: PathBuf,
+        /// The log that it belongs to.
+        found: String,
+        /// The log that the directory was made for.
+        expected: String,
+    },
+    /// The file system refused.
+    #[error(
+        "{path}: {source}: check that the data directory exists, has room, and belongs to the user of this process"
+    )]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it answered.
+        source: io::Error,
+    },
+    /// SQLite refused for a reason that is not damage.
+    #[error("{path}: {source}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What it answered.
+        source: sqlx::Error,
+    },
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// Names a log for ever. State says which log it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogId(pub(super) [u8; 16]);
+
+impl LogId {
+    pub(super) fn to_hex(self) -> String {
+        hex(&self.0)
+    }
+
+    fn from_hex(text: &str) -> Option<Self> {
+        let id = u128::from_str_radix(text, 16).ok()?;
+        (text.len() == 32).then(|| Self(id.to_be_bytes()))
+    }
+}
+
+/// What a file says that it belongs to, for a message.
+pub(super) fn hex(id: &[u8]) -> String {
+    id.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Holds the data directory for this process, until the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct DirectoryLock {
+    path: PathBuf,
+    file: Arc<File>,
+}
+
+impl DirectoryLock {
+    /// Notes the address that this process serves, for whoever wants the directory meanwhile.
+    pub fn set_address(&self, address: &str) -> Result<(), OpenError> {
+        self.write(&format!(
+            "process {}, which serves {address}",
+            std::process::id()
+        ))
+    }
+
+    fn write(&self, holder: &str) -> Result<(), OpenError> {
+        let write = || {
+            let mut file = &*self.file;
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(holder.as_bytes())
+        };
+        write().map_err(|source| io_error(&self.path, source))
+    }
+}
+
+/// A directory that is ours and locked.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    pub(super) log_id: LogId,
+    /// Whether its files were made completely once.
+    pub(super) is_ready: bool,
+    pub(super) lock: DirectoryLock,
+}
+
+impl Directory {
+    /// Takes the directory, or makes it.
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        fs::create_dir_all(path).map_err(|source| io_error(path, source))?;
+        // Before the lock's file is made: a directory that is not ours stays as it is.
+        if read_marker(path)?.is_none() && !is_empty(path)? {
+            return Err(OpenError::NotOurs {
+                path: path.to_owned(),
+            });
+        }
+        let lock = lock(path)?;
+        let (log_id, is_ready) = if let Some(marker) = read_marker(path)? {
+            marker
+        } else {
+            let mut id = [0; 16];
+            getrandom::fill(&mut id)?;
+            write_marker(path, LogId(id), false)?;
+            (LogId(id), false)
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            log_id,
+            is_ready,
+            lock,
+        })
+    }
+
+    /// Removes what a first start that did not finish has left. Nothing was stored in it.
+    pub(super) fn remove_unfinished(&self, kind: &Kind) -> Result<(), OpenError> {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let path = self.path.join(format!("{}{suffix}", kind.file));
+            if let Err(source) = fs::remove_file(&path)
+                && source.kind() != ErrorKind::NotFound
+            {
+                return Err(io_error(&path, source));
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the files as complete, once they are on the disk.
+    pub(super) fn set_ready(&mut self) -> Result<(), OpenError> {
+        write_marker(&self.path, self.log_id, true)?;
+        self.is_ready = true;
+        Ok(())
+    }
+
+    /// Looks at a file's header before SQLite does, which would take an empty file for a new one.
+    pub(super) fn check_file(&self, kind: &Kind) -> Result<(), OpenError> {
+        let path = self.path.join(kind.file);
+        let unreadable = |reason: &str| OpenError::Unreadable {
+            path: path.clone(),
+            reason: reason.to_owned(),
+        };
+        let mut header = [0; 100];
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(source) if source.kind() == ErrorKind::NotFound => {
+                return Err(OpenError::Missing { path });
+            }
+            Err(source) => return Err(io_error(&path, source)),
+        };
+        match file.read_exact(&mut header) {
+            Ok(()) => {}
+            Err(source) if source.kind() == ErrorKind::UnexpectedEof => {
+                return Err(unreadable("it is shorter than a header"));
+            }
+            Err(source) => return Err(io_error(&path, source)),
+        }
+        if !header.starts_with(b"SQLite format 3\0") {
+            return Err(unreadable("it is not an SQLite file"));
+        }
+        if be_u32(&header, 68) != kind.application_id {
+            return Err(unreadable("another program has made it"));
+        }
+        let known = kind.migrations.len() as u32;
+        if be_u32(&header, 60) > known {
+            return Err(OpenError::Newer {
+                found: be_u32(&header, 60),
+                known,
+                path,
+            });
+        }
+        let bytes = file
+            .metadata()
+            .map_err(|source| io_error(&path, source))?
+            .len();
+        let expected = u64::from(page_bytes(&header)) * u64::from(be_u32(&header, 28));
+        // With a write-ahead log beside it, the file may be in the middle of growing or shrinking.
+        if bytes < expected && !has_wal(&path) {
+            return Err(unreadable(&format!(
+                "it is truncated: {bytes} of {expected} bytes are left"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn has_wal(path: &Path) -> bool {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
+}
+
+fn be_u32(header: &[u8; 100], at: usize) -> u32 {
+    u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}
+
+fn page_bytes(header: &[u8; 100]) -> u32 {
+    match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        bytes => u32::from(bytes),
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Whether nothing is in it but what a start that did not get as far as the marker has left.
+fn is_empty(path: &Path) -> Result<bool, OpenError> {
+    let entries = fs::read_dir(path).map_err(|source| io_error(path, source))?;
+    for entry in entries {
+        let name = entry.map_err(|source| io_error(path, source))?.file_name();
+        if name != LOCK && name != MARKER_DRAFT {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn lock(directory: &Path) -> Result<DirectoryLock, OpenError> {
+    let path = directory.join(LOCK);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|source| io_error(&path, source))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            return Err(OpenError::Held {
+                path: directory.to_owned(),
+                holder: if holder.is_empty() {
+                    "another process".to_owned()
+                } else {
+                    holder
+                },
+            });
+        }
+        Err(TryLockError::Error(source)) => return Err(io_error(&path, source)),
+    }
+    let lock = DirectoryLock {
+        path,
+        file: Arc::new(file),
+    };
+    lock.write(&format!("process {}", std::process::id()))?;
+    Ok(lock)
+}
+
+fn read_marker(directory: &Path) -> Result<Option<(LogId, bool)>, OpenError> {
+    let path = directory.join(MARKER);
+    let text = match fs::read(&path) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(source) if source.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io_error(&path, source)),
+    };
+    let value = |key: &str| {
+        text.lines()
+            .filter_map(|line| line.split_once('='))
+            .find(|(name, _)| name.trim() == key)
+            .map(|(_, value)| value.trim())
+    };
+    if let Some(found) = value("format").and_then(|format| format.parse().ok())
+        && found > FORMAT
+    {
+        return Err(OpenError::Newer {
+            path: directory.to_owned(),
+            found,
+            known: FORMAT,
+        });
+    }
+    let is_ready = match value("state") {
+        Some("ready") => Some(true),
+        Some("creating") => Some(false),
+        _ => None,
+    };
+    let log_id = value("log").and_then(LogId::from_hex);
+    match (value("format"), log_id, is_ready) {
+        (Some("1"), Some(log_id), Some(is_ready)) => Ok(Some((log_id, is_ready))),
+        _ => Err(OpenError::Unreadable {
+            path,
+            reason: "it does not say format, log and state".to_owned(),
+        }),
+    }
+}
+
+/// Replaces the marker as a whole, so that a crash leaves the old one or the new one.
+fn write_marker(directory: &Path, log_id: LogId, is_ready: bool) -> Result<(), OpenError> {
+    let draft = directory.join(MARKER_DRAFT);
+    let state = if is_ready { "ready" } else { "creating" };
+    let text = format!(
+        "format = {FORMAT}\nlog = {}\nstate = {state}\n",
+        log_id.to_hex()
+    );
+    let write = || {
+        let mut file = File::create(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, directory.join(MARKER))?;
+        sync_directory(directory)
+    };
+    write().map_err(|source| io_error(&draft, source))
+}
+
+/// Makes the names in a directory durable.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}

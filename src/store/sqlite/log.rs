@@ -1,0 +1,231 @@
+//! The message log in one SQLite file. Appends go to its writer, reads to the tail or through a few connections.
+
+use std::{ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    database::{Database, WriterSettings},
+    directory::DirectoryLock,
+    log_delete, log_read, log_rows,
+    log_rows::{Head, PARTITION},
+    log_writer::{Append, Command, LogWriter, Reply},
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    limits::{APPEND_QUEUE_MAX, TAIL_BYTES_MAX},
+    resource::id::TopicIncarnation,
+    store::{
+        MessageLog, StoreError,
+        log::{AppendedRun, LogEnds, Offset, Partition, PartitionBounds, ReadBatch},
+        tail::{Tail, TailRead},
+    },
+};
+
+/// Messages of all topics in `log.db`. Its topics have one partition.
+#[derive(Debug)]
+pub struct SqliteLog {
+    pub(super) database: Database,
+    tail: Arc<Tail>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl SqliteLog {
+    /// Starts the writer of an open file.
+    pub(super) fn start(database: Database, clock: Clock, directory: DirectoryLock) -> Self {
+        Self::with_tail_bytes_max(database, clock, directory, TAIL_BYTES_MAX)
+    }
+
+    pub(super) fn with_tail_bytes_max(
+        database: Database,
+        clock: Clock,
+        directory: DirectoryLock,
+        tail_bytes_max: usize,
+    ) -> Self {
+        let tail = Arc::new(Tail::new(tail_bytes_max));
+        let (commands, receiver) = mpsc::channel(APPEND_QUEUE_MAX);
+        let writer = LogWriter::new(
+            database.clone(),
+            Arc::clone(&tail),
+            clock,
+            receiver,
+            directory,
+        );
+        tokio::spawn(writer.run());
+        Self {
+            database,
+            tail,
+            commands,
+        }
+    }
+
+    /// Reads the writer's durability settings back from SQLite.
+    pub async fn writer_settings(&self) -> Result<WriterSettings, StoreError> {
+        self.database.writer_settings().await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let closed = || StoreError::Unavailable("the log is closed".to_owned());
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| closed())?;
+        answer.await.unwrap_or_else(|_| {
+            Err(StoreError::Uncertain(
+                "the log's writer has ended".to_owned(),
+            ))
+        })
+    }
+
+    async fn head(&self, topic: TopicIncarnation) -> Result<Head, StoreError> {
+        let mut connection = self
+            .database
+            .readers()
+            .acquire()
+            .await
+            .map_err(|error| self.database.failed(&error))?;
+        log_rows::read_head(&mut connection, topic)
+            .await
+            .map_err(|error| self.database.failed(&error))?
+            .ok_or(StoreError::NoSuchLog)
+    }
+
+    /// The topic's end, as far as it may be shown.
+    async fn end(&self, topic: TopicIncarnation) -> Result<Offset, StoreError> {
+        loop {
+            if let Some(&[end]) = self.tail.ends(topic).as_deref() {
+                return Ok(end);
+            }
+            self.learn(topic).await?;
+        }
+    }
+
+    async fn learn(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        let head = self.head(topic).await?;
+        self.tail.learn(topic, &[head.end]);
+        Ok(())
+    }
+}
+
+fn known(partition: Partition) -> Result<(), StoreError> {
+    if partition == PARTITION {
+        Ok(())
+    } else {
+        Err(StoreError::NoSuchLog)
+    }
+}
+
+#[async_trait]
+impl MessageLog for SqliteLog {
+    async fn create(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Create(topic, reply)).await
+    }
+
+    async fn delete(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        while self.ask(|reply| Command::Delete(topic, reply)).await? {}
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        topic: TopicIncarnation,
+        messages: Vec<Bytes>,
+    ) -> Result<Vec<AppendedRun>, StoreError> {
+        if messages.is_empty() {
+            return self.end(topic).await.map(|_| Vec::new());
+        }
+        self.ask(|reply| {
+            Command::Append(Append {
+                topic,
+                messages,
+                reply,
+            })
+        })
+        .await
+    }
+
+    async fn read(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        range: Range<Offset>,
+        bytes_max: usize,
+    ) -> Result<ReadBatch, StoreError> {
+        known(partition)?;
+        loop {
+            match self.tail.read(topic, partition, range.clone(), bytes_max) {
+                TailRead::Answer(batch) => return Ok(batch),
+                TailRead::Older { end } => {
+                    return log_read::read(&self.database, topic, range, bytes_max, end).await;
+                }
+                TailRead::Unknown => self.learn(topic).await?,
+            }
+        }
+    }
+
+    async fn bounds(&self, topic: TopicIncarnation) -> Result<Vec<PartitionBounds>, StoreError> {
+        let end = self.end(topic).await?;
+        let head = self.head(topic).await?;
+        Ok(vec![PartitionBounds {
+            partition: PARTITION,
+            start: head.start.min(end),
+            end,
+        }])
+    }
+
+    async fn watch(&self, topic: TopicIncarnation) -> Result<LogEnds, StoreError> {
+        loop {
+            if let Some(ends) = self.tail.watch(topic) {
+                return Ok(ends);
+            }
+            self.learn(topic).await?;
+        }
+    }
+
+    async fn offset_at(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        time: Timestamp,
+    ) -> Result<Offset, StoreError> {
+        known(partition)?;
+        let end = self.end(topic).await?;
+        let offset = log_read::offset_at(&self.database, topic, time).await?;
+        Ok(offset.map_or(end, |offset| offset.min(end)))
+    }
+
+    async fn trim(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        done: &[Range<Offset>],
+    ) -> Result<bool, StoreError> {
+        known(partition)?;
+        let (runs, more) = log_delete::select(&self.database, topic, done).await?;
+        if !runs.is_empty() {
+            self.ask(|reply| Command::Trim(topic, runs, reply)).await?;
+        }
+        Ok(more)
+    }
+
+    async fn skip_damage(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        from: Offset,
+    ) -> Result<Offset, StoreError> {
+        known(partition)?;
+        let end = self.end(topic).await?;
+        log_read::skip_damage(&self.database, topic, from, end).await
+    }
+
+    async fn close(&self) {
+        // If the writer has ended already, so has everything that was accepted.
+        self.commands.send(Command::Close).await.ok();
+        self.commands.closed().await;
+        self.database.close().await;
+    }
+}

@@ -1,0 +1,453 @@
+//! The one task that writes the log's file: one commit for everything that waits, then the tail, then the answers.
+//!
+//! Nobody hears of an append before its commit is on the disk.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    mem,
+    ops::Range,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{
+    mpsc::{self, error::TryRecvError},
+    oneshot,
+};
+
+use super::{
+    database::{Database, pragma_int, to_sql},
+    directory::DirectoryLock,
+    log_delete, log_rows,
+    log_rows::{Head, PARTITION},
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    limits::{BATCH_BYTES_MAX, COMMIT_BYTES_MAX},
+    resource::id::TopicIncarnation,
+    store::{
+        StoreError,
+        log::{AppendedRun, Offset},
+        tail::{Tail, TailBatch},
+    },
+};
+
+/// Where an answer goes. Whoever waited for it may be gone.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the writer can be asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Append messages, all or none.
+    Append(Append),
+    /// Make a topic's log.
+    Create(TopicIncarnation, Reply<()>),
+    /// Delete a topic's log and the first chunk of its batches. Answers whether there are more.
+    Delete(TopicIncarnation, Reply<bool>),
+    /// Delete the batches in these ranges, each from the base of one to the end of one.
+    Trim(TopicIncarnation, Vec<Range<Offset>>, Reply<()>),
+    /// Finish what was accepted and stop.
+    Close,
+}
+
+/// One request of a publisher.
+#[derive(Debug)]
+pub(super) struct Append {
+    pub(super) topic: TopicIncarnation,
+    pub(super) messages: Vec<Bytes>,
+    pub(super) reply: Reply<Vec<AppendedRun>>,
+}
+
+/// Deletions that wait for their turn; while there are as many, nothing more is accepted.
+const DELETIONS_WAITING_MAX: usize = 64;
+/// Free pages up to this many (32 MB) are kept for what is appended next.
+const FREE_PAGES_KEPT: i64 = 2048;
+/// Turns after which free pages are given back even though requests wait.
+const TURNS_PER_VACUUM: u32 = 64;
+/// Bytes of appended messages after which the size of the write-ahead log is looked at.
+const WAL_CHECK_BYTES: usize = 64 * 1024 * 1024;
+/// Size of the write-ahead log from which on the writer waits for readers so that it can start it anew.
+const WAL_BYTES_MAX: u64 = 192 * 1024 * 1024;
+
+/// The task's state.
+#[derive(Debug)]
+pub(super) struct LogWriter {
+    database: Database,
+    tail: Arc<Tail>,
+    clock: Clock,
+    commands: mpsc::Receiver<Command>,
+    deletions: VecDeque<Command>,
+    heads: HashMap<TopicIncarnation, Head>,
+    /// Topics whose last commit may or may not have happened; their ends are read from the file first.
+    unsure: HashSet<TopicIncarnation>,
+    vacuum_due: bool,
+    turns_since_vacuum: u32,
+    bytes_since_wal_check: usize,
+    _directory: DirectoryLock,
+}
+
+/// A row to insert, and whom to answer when it is durable.
+struct Row {
+    topic: TopicIncarnation,
+    batch: TailBatch,
+    bytes: usize,
+    callers: Vec<(AppendedRun, Reply<Vec<AppendedRun>>)>,
+}
+
+impl LogWriter {
+    pub(super) fn new(
+        database: Database,
+        tail: Arc<Tail>,
+        clock: Clock,
+        commands: mpsc::Receiver<Command>,
+        directory: DirectoryLock,
+    ) -> Self {
+        Self {
+            database,
+            tail,
+            clock,
+            commands,
+            deletions: VecDeque::new(),
+            heads: HashMap::new(),
+            unsure: HashSet::new(),
+            vacuum_due: true,
+            turns_since_vacuum: 0,
+            bytes_since_wal_check: 0,
+            _directory: directory,
+        }
+    }
+
+    /// Works until it is told to close, or nobody can ask for anything any more.
+    pub(super) async fn run(mut self) {
+        while let Some(command) = self.next().await {
+            if let Some(command) = command {
+                self.turn(command).await;
+            }
+            if let Some(deletion) = self.deletions.pop_front() {
+                self.delete(deletion).await;
+            }
+            self.turns_since_vacuum += 1;
+            if self.vacuum_due
+                && (self.commands.is_empty() || self.turns_since_vacuum >= TURNS_PER_VACUUM)
+            {
+                self.turns_since_vacuum = 0;
+                self.vacuum().await;
+            }
+        }
+    }
+
+    /// The next command; `Some(None)` when none waits but there is other work; `None` at the end.
+    async fn next(&mut self) -> Option<Option<Command>> {
+        if self.deletions.is_empty() && !self.vacuum_due {
+            return self.commands.recv().await.map(Some);
+        }
+        match self.commands.try_recv() {
+            Ok(command) => Some(Some(command)),
+            Err(TryRecvError::Disconnected) if self.deletions.is_empty() => None,
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Some(None),
+        }
+    }
+
+    /// Takes everything that waits, up to the size of a commit, and commits it.
+    async fn turn(&mut self, first: Command) {
+        let mut appends = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Append(append) => {
+                    bytes += log_rows::body_bytes(&append.messages);
+                    appends.push(append);
+                }
+                Command::Create(topic, reply) => {
+                    let created = self.create(topic).await;
+                    reply.send(created).ok();
+                }
+                Command::Close => self.commands.close(),
+                deletion => self.deletions.push_back(deletion),
+            }
+            next = if bytes < COMMIT_BYTES_MAX && self.deletions.len() < DELETIONS_WAITING_MAX {
+                self.commands.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        if !appends.is_empty() {
+            self.append(appends).await;
+            self.bytes_since_wal_check += bytes;
+            if self.bytes_since_wal_check >= WAL_CHECK_BYTES {
+                self.bytes_since_wal_check = 0;
+                self.bound_wal().await;
+            }
+        }
+    }
+
+    async fn create(&mut self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        let mut connection = self.database.writer().await?;
+        sqlx::query("INSERT INTO logs (topic) VALUES (?) ON CONFLICT DO NOTHING")
+            .bind(to_sql(topic.0))
+            .execute(&mut *connection)
+            .await
+            .map(|_| ())
+            .map_err(|error| {
+                connection.close_on_drop();
+                self.database.commit_failed(&error)
+            })
+    }
+
+    async fn append(&mut self, appends: Vec<Append>) {
+        let mut rows = Vec::new();
+        let mut topics = 0;
+        for (topic, appends) in by_topic(appends) {
+            match self.head(topic).await {
+                Ok(head) => {
+                    topics += 1;
+                    place(topic, head, self.clock.now(), appends, &mut rows);
+                }
+                Err(error) => {
+                    for append in appends {
+                        append.reply.send(Err(error.clone())).ok();
+                    }
+                }
+            }
+        }
+        match self.commit(&rows).await {
+            Err(StoreError::Damaged(_)) if topics > 1 => {
+                // One topic's damaged page must not fail what is appended to the others.
+                while !rows.is_empty() {
+                    let topic = rows[0].topic;
+                    let others = rows.iter().take_while(|row| row.topic == topic).count();
+                    let others = rows.split_off(others);
+                    let committed = self.commit(&rows).await;
+                    self.answer(mem::replace(&mut rows, others), committed);
+                }
+            }
+            committed => self.answer(rows, committed),
+        }
+    }
+
+    /// Where the topic's log ends.
+    async fn head(&mut self, topic: TopicIncarnation) -> Result<Head, StoreError> {
+        if let Some(head) = self.heads.get(&topic) {
+            return Ok(*head);
+        }
+        let mut connection = self.database.writer().await?;
+        let head = log_rows::read_head(&mut connection, topic)
+            .await
+            .map_err(|error| self.database.failed(&error))?
+            .ok_or(StoreError::NoSuchLog)?;
+        if self.unsure.remove(&topic) {
+            self.tail.restart(topic, &[head.end]);
+        }
+        self.heads.insert(topic, head);
+        Ok(head)
+    }
+
+    async fn commit(&self, rows: &[Row]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.database.writer().await?;
+        let committed = self.commit_on(&mut connection, rows).await;
+        if committed.is_err() {
+            // Whatever state the failure left the connection in, the next turn gets a new one.
+            connection.close_on_drop();
+        }
+        committed
+    }
+
+    async fn commit_on(
+        &self,
+        connection: &mut SqliteConnection,
+        rows: &[Row],
+    ) -> Result<(), StoreError> {
+        let failed = |error| self.database.failed(&error);
+        let commit_failed = |error| self.database.commit_failed(&error);
+        if let [row] = rows {
+            return insert(connection, row).await.map_err(commit_failed);
+        }
+        let mut transaction = connection
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(failed)?;
+        for row in rows {
+            insert(&mut transaction, row).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(commit_failed)
+    }
+
+    fn answer(&mut self, rows: Vec<Row>, committed: Result<(), StoreError>) {
+        if let Err(error) = committed {
+            tracing::error!(%error, "append failed");
+            for row in rows {
+                if !error.definitely_failed() {
+                    self.heads.remove(&row.topic);
+                    self.unsure.insert(row.topic);
+                }
+                for (_, reply) in row.callers {
+                    reply.send(Err(error.clone())).ok();
+                }
+            }
+            return;
+        }
+        let mut callers = Vec::new();
+        let mut batches = Vec::with_capacity(rows.len());
+        for row in rows {
+            if let Some(head) = self.heads.get_mut(&row.topic) {
+                head.end = row.batch.base + row.batch.messages.len() as u64;
+                head.last_time = row.batch.publish_time;
+            }
+            batches.push((row.topic, PARTITION, row.batch));
+            callers.extend(row.callers);
+        }
+        self.tail.append(batches);
+        for (run, reply) in callers {
+            reply.send(Ok(vec![run])).ok();
+        }
+    }
+
+    async fn delete(&mut self, deletion: Command) {
+        self.vacuum_due = true;
+        match deletion {
+            Command::Delete(topic, reply) => {
+                let deleted = log_delete::delete_some(&self.database, topic).await;
+                // Even if it failed: what is remembered would outlive a log that is gone.
+                self.heads.remove(&topic);
+                self.unsure.remove(&topic);
+                self.tail.forget(topic);
+                reply.send(deleted).ok();
+            }
+            Command::Trim(topic, ranges, reply) => {
+                let trimmed = match self.head(topic).await {
+                    Ok(head) => log_delete::trim(&self.database, topic, &ranges, head).await,
+                    Err(error) => Err(error),
+                };
+                if trimmed.is_ok() {
+                    for range in &ranges {
+                        self.tail.trim(topic, PARTITION, range);
+                    }
+                }
+                reply.send(trimmed).ok();
+            }
+            Command::Append(_) | Command::Create(..) | Command::Close => {}
+        }
+    }
+
+    /// Gives some free pages back to the file system, if there are more than what is worth keeping.
+    async fn vacuum(&mut self) {
+        match self.try_vacuum().await {
+            Ok(more) => self.vacuum_due = more,
+            Err(error) => {
+                self.vacuum_due = false;
+                tracing::warn!(%error, "free pages could not be given back to the file system");
+            }
+        }
+    }
+
+    async fn try_vacuum(&self) -> Result<bool, StoreError> {
+        let mut connection = self.database.writer().await?;
+        let failed = |error| self.database.failed(&error);
+        let free = pragma_int(&mut connection, "PRAGMA freelist_count")
+            .await
+            .map_err(failed)?;
+        let pages = pragma_int(&mut connection, "PRAGMA page_count")
+            .await
+            .map_err(failed)?;
+        // A file that is mostly in use would be rearranged for ever while messages come and go.
+        if free <= FREE_PAGES_KEPT || free < pages / 4 {
+            return Ok(false);
+        }
+        sqlx::query("PRAGMA incremental_vacuum(128)")
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
+        Ok(true)
+    }
+
+    /// Readers that always overlap keep SQLite from starting the write-ahead log anew.
+    async fn bound_wal(&self) {
+        let mut wal = self.database.path().as_os_str().to_owned();
+        wal.push("-wal");
+        let bytes = tokio::fs::metadata(wal).await.map_or(0, |wal| wal.len());
+        if bytes < WAL_BYTES_MAX {
+            return;
+        }
+        if let Err(error) = self.database.checkpoint().await {
+            tracing::warn!(%error, bytes, "the write-ahead log could not be moved into the log's file");
+        }
+    }
+}
+
+async fn insert(connection: &mut SqliteConnection, row: &Row) -> Result<(), sqlx::Error> {
+    let body = log_rows::encode_body(&row.batch.messages);
+    sqlx::query(
+        "INSERT INTO batches (topic, partition, base, count, publish_time, bytes, crc32, body)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(to_sql(row.topic.0))
+    .bind(PARTITION)
+    .bind(to_sql(row.batch.base))
+    .bind(to_sql(row.batch.messages.len() as u64))
+    .bind(to_sql(row.batch.publish_time.as_millis()))
+    .bind(to_sql(body.len() as u64))
+    .bind(crc32fast::hash(&body))
+    .bind(body)
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// Groups by topic, in order of arrival within each.
+fn by_topic(appends: Vec<Append>) -> Vec<(TopicIncarnation, Vec<Append>)> {
+    let mut groups: Vec<(TopicIncarnation, Vec<Append>)> = Vec::new();
+    let mut index = HashMap::new();
+    for append in appends {
+        let at = *index.entry(append.topic).or_insert_with(|| {
+            groups.push((append.topic, Vec::new()));
+            groups.len() - 1
+        });
+        groups[at].1.push(append);
+    }
+    groups
+}
+
+/// Gives the requests of one topic their offsets; neighbours share a row while it is not too large.
+fn place(
+    topic: TopicIncarnation,
+    head: Head,
+    now: Timestamp,
+    appends: Vec<Append>,
+    rows: &mut Vec<Row>,
+) {
+    let publish_time = now.max(head.last_time);
+    let first_row = rows.len();
+    let mut end = head.end;
+    for append in appends {
+        let bytes = log_rows::body_bytes(&append.messages);
+        let run = AppendedRun {
+            partition: PARTITION,
+            first: end,
+            count: append.messages.len() as u32,
+            publish_time,
+        };
+        end += append.messages.len() as u64;
+        match rows[first_row..].last_mut() {
+            Some(row) if row.bytes + bytes <= BATCH_BYTES_MAX => {
+                row.bytes += bytes;
+                row.batch.messages.extend(append.messages);
+                row.callers.push((run, append.reply));
+            }
+            _ => rows.push(Row {
+                topic,
+                batch: TailBatch {
+                    base: run.first,
+                    publish_time,
+                    messages: append.messages,
+                },
+                bytes,
+                callers: vec![(run, append.reply)],
+            }),
+        }
+    }
+}

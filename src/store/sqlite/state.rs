@@ -1,0 +1,219 @@
+//! The state store in one SQLite file. Each write is one transaction on the writer's connection.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{Sqlite, pool::PoolConnection};
+
+use super::{
+    database::{Database, WriterSettings},
+    directory::DirectoryLock,
+    positions, subscriptions, topics,
+};
+use crate::{
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        name::{ProjectName, SubscriptionName, TopicName},
+        subscription::Subscription,
+        topic::Topic,
+    },
+    store::{
+        StateStore, StoreError,
+        log::{Offset, Partition},
+        state::{
+            Acquired, CreateError, DoneRanges, Flush, FlushOutcome, LogNeeds, SubscriptionRecord,
+            TopicPhase, TopicRecord, UpdateError,
+        },
+    },
+};
+
+/// Resources, positions and owners in `state.db`.
+#[derive(Debug)]
+pub struct SqliteState {
+    database: Database,
+    ack_key: [u8; 16],
+    _directory: DirectoryLock,
+}
+
+impl SqliteState {
+    /// Reads what is needed all the time, and finishes deletions that a crash interrupted.
+    pub(super) async fn start(
+        database: Database,
+        directory: DirectoryLock,
+    ) -> Result<Self, (PathBuf, sqlx::Error)> {
+        let failed = |error| (database.path().to_owned(), error);
+        let key: Vec<u8> = sqlx::query_scalar("SELECT ack_key FROM store")
+            .fetch_one(database.writer_pool())
+            .await
+            .map_err(failed)?;
+        let ack_key = key.try_into().map_err(|_| {
+            failed(sqlx::Error::Decode(
+                "the ack key is not 16 bytes long".into(),
+            ))
+        })?;
+        positions::remove_leftovers(&database)
+            .await
+            .map_err(failed)?;
+        Ok(Self {
+            database,
+            ack_key,
+            _directory: directory,
+        })
+    }
+
+    /// Reads the writer's durability settings back from SQLite.
+    pub async fn writer_settings(&self) -> Result<WriterSettings, StoreError> {
+        self.database.writer_settings().await
+    }
+}
+
+/// Gives up the connection that a write failed on, as nobody knows its state, and says what the failure means.
+pub(super) fn write_failed(
+    database: &Database,
+    connection: &mut PoolConnection<Sqlite>,
+    error: &sqlx::Error,
+) -> StoreError {
+    connection.close_on_drop();
+    database.commit_failed(error)
+}
+
+/// A configuration as it is stored. New fields of a resource follow by themselves.
+pub(super) fn to_json(config: &impl Serialize) -> Result<String, sqlx::Error> {
+    serde_json::to_string(config).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// A stored configuration.
+pub(super) fn from_json<T: DeserializeOwned>(config: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(config).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// Between which names those of a project's resources lie.
+pub(super) fn listed_names(
+    project: &ProjectName,
+    collection: &str,
+    after: Option<&str>,
+) -> (String, String) {
+    let first = format!("{project}/{collection}/");
+    // '0' follows '/', so this is behind every name that begins with `first`.
+    let end = format!("{project}/{collection}0");
+    let after = after.map_or(first.clone(), |after| first.max(after.to_owned()));
+    (after, end)
+}
+
+#[async_trait]
+impl StateStore for SqliteState {
+    fn ack_key(&self) -> [u8; 16] {
+        self.ack_key
+    }
+
+    async fn create_topic(&self, topic: &Topic) -> Result<TopicRecord, CreateError> {
+        topics::create(&self.database, topic).await
+    }
+
+    async fn publish_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        topics::publish(&self.database, topic).await
+    }
+
+    async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {
+        topics::get(&self.database, name).await
+    }
+
+    async fn update_topic(
+        &self,
+        read: &TopicRecord,
+        topic: &Topic,
+    ) -> Result<TopicRecord, UpdateError> {
+        topics::update(&self.database, read, topic).await
+    }
+
+    async fn list_topics(
+        &self,
+        project: &ProjectName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<TopicRecord>, StoreError> {
+        topics::list(&self.database, project, after, limit).await
+    }
+
+    async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError> {
+        topics::delete(&self.database, name).await
+    }
+
+    async fn logs(&self) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError> {
+        topics::logs(&self.database).await
+    }
+
+    async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError> {
+        topics::log_needs(&self.database, topic).await
+    }
+
+    async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        topics::forget(&self.database, topic).await
+    }
+
+    async fn create_subscription(
+        &self,
+        topic: TopicIncarnation,
+        subscription: &Subscription,
+        starts: &[(Partition, Offset)],
+    ) -> Result<SubscriptionRecord, CreateError> {
+        subscriptions::create(&self.database, topic, subscription, starts).await
+    }
+
+    async fn subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<Option<SubscriptionRecord>, StoreError> {
+        subscriptions::get(&self.database, name).await
+    }
+
+    async fn update_subscription(
+        &self,
+        read: &SubscriptionRecord,
+        subscription: &Subscription,
+    ) -> Result<SubscriptionRecord, UpdateError> {
+        subscriptions::update(&self.database, read, subscription).await
+    }
+
+    async fn list_subscriptions(
+        &self,
+        project: &ProjectName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionRecord>, StoreError> {
+        subscriptions::list(&self.database, project, after, limit).await
+    }
+
+    async fn list_topic_subscriptions(
+        &self,
+        topic: TopicIncarnation,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionName>, StoreError> {
+        subscriptions::list_of_topic(&self.database, topic, after, limit).await
+    }
+
+    async fn delete_subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<Option<SubscriptionId>, StoreError> {
+        subscriptions::delete(&self.database, name).await
+    }
+
+    async fn acquire(&self, subscription: SubscriptionId) -> Result<Option<Acquired>, StoreError> {
+        positions::acquire(&self.database, subscription).await
+    }
+
+    async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
+        positions::flush(&self.database, flushes).await
+    }
+
+    async fn done_ranges(&self, subscription: SubscriptionId) -> Result<DoneRanges, StoreError> {
+        positions::done_ranges(&self.database, subscription).await
+    }
+
+    async fn close(&self) {
+        self.database.close().await;
+    }
+}

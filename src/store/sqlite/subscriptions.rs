@@ -1,0 +1,248 @@
+//! Subscriptions in the state's file.
+
+use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    database::{Database, from_sql, to_sql},
+    positions,
+    state::{from_json, listed_names, to_json, write_failed},
+};
+use crate::{
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        name::{ProjectName, SubscriptionName},
+        subscription::Subscription,
+    },
+    store::{
+        StoreError,
+        log::{Offset, Partition},
+        state::{CreateError, SubscriptionRecord, UpdateError},
+    },
+};
+
+/// Generation of the positions that a new subscription gets.
+const FIRST_GENERATION: u32 = 1;
+
+pub(super) async fn create(
+    database: &Database,
+    topic: TopicIncarnation,
+    subscription: &Subscription,
+    starts: &[(Partition, Offset)],
+) -> Result<SubscriptionRecord, CreateError> {
+    let config = to_json(subscription).map_err(|error| database.failed(&error))?;
+    let mut connection = database.writer().await?;
+    let created = async {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        if !is_live(&mut transaction, topic).await? {
+            return Ok(Err(CreateError::TopicGone));
+        }
+        let id = match insert(&mut transaction, topic, subscription, &config).await {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                return Ok(Err(CreateError::AlreadyExists));
+            }
+            id => id?,
+        };
+        positions::insert_owner(&mut transaction, id).await?;
+        for &(partition, cursor) in starts {
+            positions::put_position(&mut transaction, id, partition, FIRST_GENERATION, cursor)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(Ok(id))
+    }
+    .await;
+    let id = created.map_err(|error| write_failed(database, &mut connection, &error))??;
+    Ok(SubscriptionRecord {
+        id,
+        topic,
+        subscription: subscription.clone(),
+        version: 1,
+    })
+}
+
+async fn is_live(
+    connection: &mut SqliteConnection,
+    topic: TopicIncarnation,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query("SELECT 1 FROM topics WHERE incarnation = ? AND phase = 1")
+        .bind(to_sql(topic.0))
+        .fetch_optional(connection)
+        .await
+        .map(|row| row.is_some())
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    topic: TopicIncarnation,
+    subscription: &Subscription,
+    config: &str,
+) -> Result<SubscriptionId, sqlx::Error> {
+    sqlx::query_scalar(
+        "INSERT INTO subscriptions (name, topic, detached, version, config) VALUES (?, ?, ?, 1, ?) RETURNING id",
+    )
+    .bind(subscription.name.as_str())
+    .bind(to_sql(topic.0))
+    .bind(subscription.detached)
+    .bind(config)
+    .fetch_one(connection)
+    .await
+    .map(|id| SubscriptionId(from_sql(id)))
+}
+
+pub(super) async fn get(
+    database: &Database,
+    name: &SubscriptionName,
+) -> Result<Option<SubscriptionRecord>, StoreError> {
+    sqlx::query(
+        "SELECT id, topic, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
+        LEFT JOIN topics ON incarnation = topic WHERE subscriptions.name = ?",
+    )
+    .bind(name.as_str())
+    .fetch_optional(database.readers())
+    .await
+    .and_then(|row| row.map(|row| record(&row)).transpose())
+    .map_err(|error| database.failed(&error))
+}
+
+fn record(row: &SqliteRow) -> Result<SubscriptionRecord, sqlx::Error> {
+    let mut subscription: Subscription = from_json(row.try_get(3)?)?;
+    if row.try_get::<Option<bool>, _>(4)? != Some(true) {
+        subscription.topic = None;
+    }
+    Ok(SubscriptionRecord {
+        id: SubscriptionId(from_sql(row.try_get(0)?)),
+        topic: TopicIncarnation(from_sql(row.try_get(1)?)),
+        subscription,
+        version: from_sql(row.try_get(2)?),
+    })
+}
+
+pub(super) async fn update(
+    database: &Database,
+    read: &SubscriptionRecord,
+    subscription: &Subscription,
+) -> Result<SubscriptionRecord, UpdateError> {
+    let config = to_json(subscription).map_err(|error| database.failed(&error))?;
+    let mut connection = database.writer().await?;
+    let updated = sqlx::query(
+        "UPDATE subscriptions SET config = ?, detached = ?, version = version + 1 WHERE id = ? AND version = ?",
+    )
+    .bind(config)
+    .bind(subscription.detached)
+    .bind(to_sql(read.id.0))
+    .bind(to_sql(read.version))
+    .execute(&mut *connection)
+    .await
+    .map_err(|error| write_failed(database, &mut connection, &error))?;
+    drop(connection);
+    let found = by_id(database, read.id).await?.ok_or(UpdateError::Gone)?;
+    if updated.rows_affected() == 1 {
+        Ok(SubscriptionRecord {
+            subscription: Subscription {
+                // Its topic may have been deleted meanwhile.
+                topic: found.subscription.topic,
+                ..subscription.clone()
+            },
+            version: read.version + 1,
+            ..found
+        })
+    } else {
+        Err(UpdateError::Changed)
+    }
+}
+
+async fn by_id(
+    database: &Database,
+    id: SubscriptionId,
+) -> Result<Option<SubscriptionRecord>, StoreError> {
+    sqlx::query(
+        "SELECT id, topic, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
+        LEFT JOIN topics ON incarnation = topic WHERE id = ?",
+    )
+    .bind(to_sql(id.0))
+    .fetch_optional(database.readers())
+    .await
+    .and_then(|row| row.map(|row| record(&row)).transpose())
+    .map_err(|error| database.failed(&error))
+}
+
+pub(super) async fn list(
+    database: &Database,
+    project: &ProjectName,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<SubscriptionRecord>, StoreError> {
+    let (after, end) = listed_names(project, "subscriptions", after);
+    sqlx::query(
+        "SELECT id, topic, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
+        LEFT JOIN topics ON incarnation = topic
+        WHERE subscriptions.name > ? AND subscriptions.name < ? ORDER BY subscriptions.name LIMIT ?",
+    )
+    .bind(after)
+    .bind(end)
+    .bind(to_sql(limit as u64))
+    .fetch_all(database.readers())
+    .await
+    .and_then(|rows| rows.iter().map(record).collect())
+    .map_err(|error| database.failed(&error))
+}
+
+pub(super) async fn list_of_topic(
+    database: &Database,
+    topic: TopicIncarnation,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<SubscriptionName>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT config FROM subscriptions WHERE detached = 0 AND topic = ? AND name > ? ORDER BY name LIMIT ?",
+    )
+    .bind(to_sql(topic.0))
+    .bind(after.unwrap_or_default())
+    .bind(to_sql(limit as u64))
+    .fetch_all(database.readers())
+    .await
+    .map_err(|error| database.failed(&error))?;
+    let name =
+        |row: &SqliteRow| from_json::<Subscription>(row.try_get(0)?).map(|config| config.name);
+    rows.iter()
+        .map(name)
+        .collect::<Result<_, _>>()
+        .map_err(|error| database.failed(&error))
+}
+
+pub(super) async fn delete(
+    database: &Database,
+    name: &SubscriptionName,
+) -> Result<Option<SubscriptionId>, StoreError> {
+    let mut connection = database.writer().await?;
+    let deleted = async {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let Some(id) = delete_row(&mut transaction, name).await? else {
+            return Ok(None);
+        };
+        positions::delete(&mut transaction, id).await?;
+        transaction.commit().await?;
+        Ok(Some(id))
+    }
+    .await;
+    let deleted = deleted.map_err(|error| write_failed(database, &mut connection, &error))?;
+    drop(connection);
+    if deleted.is_some()
+        && let Err(error) = positions::remove_leftovers(database).await
+    {
+        // It is deleted all the same; the next deletion or start removes the rest.
+        tracing::warn!(%error, subscription = %name, "state of a deleted subscription could not be removed yet");
+    }
+    Ok(deleted)
+}
+
+async fn delete_row(
+    connection: &mut SqliteConnection,
+    name: &SubscriptionName,
+) -> Result<Option<SubscriptionId>, sqlx::Error> {
+    sqlx::query_scalar("DELETE FROM subscriptions WHERE name = ? RETURNING id")
+        .bind(name.as_str())
+        .fetch_optional(connection)
+        .await
+        .map(|id| id.map(|id| SubscriptionId(from_sql(id))))
+}

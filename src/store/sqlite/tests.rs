@@ -1,0 +1,412 @@
+//! What only the SQLite backend does: it survives, it refuses foreign directories, it meets damage, it shrinks.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{Seek as _, SeekFrom, Write as _},
+    path::Path,
+    slice,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tempfile::{TempDir, tempdir};
+
+use super::{
+    DirectoryLock, LOG, OpenError, SqliteLog, SqliteState, database::Database,
+    directory::Directory, open,
+};
+use crate::{
+    clock::{Clock, ManualClock, Timestamp},
+    resource::id::TopicIncarnation,
+    store::{
+        MessageLog, StateStore, StoreError,
+        contract::state::{change, live_topic, one_subscription},
+        state::{Flush, FlushOutcome},
+    },
+};
+
+const TOPIC: TopicIncarnation = TopicIncarnation(7);
+const OTHER: TopicIncarnation = TopicIncarnation(8);
+
+fn clock() -> (Clock, ManualClock) {
+    Clock::manual(Timestamp::from_millis(1_000_000))
+}
+
+async fn opened(path: &Path) -> (SqliteLog, SqliteState, DirectoryLock) {
+    open(path, clock().0).await.expect("open")
+}
+
+/// A log without a tail buffer, so that every read goes to the file.
+async fn log_without_tail(path: &Path) -> SqliteLog {
+    drop(opened(path).await);
+    let directory = loop {
+        // The writer of the log that was just dropped lets go of the directory when it has ended.
+        match Directory::open(path) {
+            Err(OpenError::Held { .. }) => tokio::task::yield_now().await,
+            directory => break directory.expect("directory"),
+        }
+    };
+    let file = path.join(LOG.file);
+    let database = Database::open(&file, &LOG, false, 2).await.expect("log");
+    SqliteLog::with_tail_bytes_max(database, clock().0, directory.lock, 0)
+}
+
+async fn append(log: &SqliteLog, topic: TopicIncarnation, count: usize, bytes: usize) -> u64 {
+    let messages = vec![Bytes::from(vec![b'm'; bytes]); count];
+    log.append(topic, messages).await.expect("append")[0].first
+}
+
+fn refusal<T>(result: Result<T, OpenError>) -> (OpenError, String) {
+    match result {
+        Ok(_) => panic!("opened"),
+        Err(error) => {
+            let text = error.to_string();
+            (error, text)
+        }
+    }
+}
+
+/// As a crash leaves it: what was written to the files, nothing that a clean end would add.
+fn copied(from: &Path) -> TempDir {
+    let to = tempdir().expect("temporary directory");
+    for entry in fs::read_dir(from).expect("directory") {
+        let entry = entry.expect("entry");
+        fs::copy(entry.path(), to.path().join(entry.file_name())).expect("copy");
+    }
+    to
+}
+
+#[tokio::test]
+async fn every_answered_write_survives_a_crash() {
+    let directory = tempdir().expect("temporary directory");
+    let (log, state, _lock) = opened(directory.path()).await;
+    log.create(TOPIC).await.expect("create");
+    append(&log, TOPIC, 3, 10).await;
+    let id = one_subscription(&state).await;
+    let epoch = state.acquire(id).await.expect("acquire").expect("exists");
+    let flush = Flush {
+        subscription: id,
+        epoch: epoch.epoch,
+        changes: vec![change(77, vec![], vec![])],
+    };
+    let outcomes = state.flush(&[flush]).await.expect("flush");
+    assert_eq!(outcomes, [FlushOutcome::Stored]);
+
+    let crashed = copied(directory.path());
+    let (log, state_after, _lock) = opened(crashed.path()).await;
+    let batch = log.read(TOPIC, 0, 0..9, 1000).await.expect("read");
+    assert_eq!((batch.records.len(), batch.next), (3, 3));
+    assert_eq!(append(&log, TOPIC, 1, 10).await, 3);
+    let owner = state_after.acquire(id).await.expect("acquire");
+    let owner = owner.expect("exists");
+    assert!(owner.epoch > epoch.epoch);
+    assert_eq!(owner.partitions[0].cursor, 77);
+    assert_eq!(state_after.ack_key(), state.ack_key());
+}
+
+#[tokio::test]
+async fn offsets_and_times_go_on_after_everything_was_trimmed_and_the_process_restarted() {
+    let directory = tempdir().expect("temporary directory");
+    let (clock, hand) = clock();
+    let (log, state, lock) = open(directory.path(), clock).await.expect("open");
+    log.create(TOPIC).await.expect("create");
+    hand.advance(Duration::from_mins(1));
+    append(&log, TOPIC, 5, 10).await;
+    assert!(
+        !log.trim(TOPIC, 0, slice::from_ref(&(0..5)))
+            .await
+            .expect("trim")
+    );
+    log.close().await;
+    state.close().await;
+    drop((log, state, lock));
+
+    // This clock is a minute behind the one that the batch was written by.
+    let (log, _state, _lock) = opened(directory.path()).await;
+    let runs = log.append(TOPIC, vec![Bytes::from_static(b"m")]).await;
+    let run = runs.expect("append")[0];
+    assert_eq!(run.first, 5);
+    assert_eq!(run.publish_time, Timestamp::from_millis(1_060_000));
+}
+
+#[tokio::test]
+async fn incarnations_are_not_used_again_after_a_restart() {
+    let directory = tempdir().expect("temporary directory");
+    let (log, state, lock) = opened(directory.path()).await;
+    let first = live_topic(&state, "projects/p/topics/top").await;
+    state.delete_topic(&first.topic.name).await.expect("delete");
+    let forgotten = state.forget_topic(first.incarnation).await;
+    forgotten.expect("forget");
+    log.close().await;
+    state.close().await;
+    drop((log, state, lock));
+    let (_log, state, _lock) = opened(directory.path()).await;
+    let second = live_topic(&state, "projects/p/topics/top").await;
+    assert!(second.incarnation > first.incarnation);
+}
+
+#[tokio::test]
+async fn the_writers_sync_every_commit() {
+    let directory = tempdir().expect("temporary directory");
+    let (log, state, _lock) = opened(directory.path()).await;
+    for settings in [log.writer_settings().await, state.writer_settings().await] {
+        let settings = settings.expect("settings");
+        assert_eq!(settings.synchronous, 2, "2 is FULL");
+        assert_eq!(settings.journal_mode, "wal");
+        assert_eq!(settings.page_size, 16 * 1024);
+        assert_eq!(settings.auto_vacuum, 2, "2 is INCREMENTAL");
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_is_told_who_holds_the_directory() {
+    let directory = tempdir().expect("temporary directory");
+    let (log, state, lock) = opened(directory.path()).await;
+    lock.set_address("127.0.0.1:8085").expect("address");
+    let (error, text) = refusal(open(directory.path(), clock().0).await);
+    assert!(matches!(error, OpenError::Held { .. }));
+    let process = format!("process {}", std::process::id());
+    assert!(
+        text.contains(&process) && text.contains("127.0.0.1:8085"),
+        "{text}"
+    );
+    log.close().await;
+    state.close().await;
+    drop((log, state, lock));
+    opened(directory.path()).await;
+}
+
+#[tokio::test]
+async fn a_directory_with_other_files_is_refused_and_left_alone() {
+    let directory = tempdir().expect("temporary directory");
+    fs::write(directory.path().join("thesis.txt"), "mine").expect("write");
+    let (error, text) = refusal(open(directory.path(), clock().0).await);
+    assert!(matches!(error, OpenError::NotOurs { .. }), "{text}");
+    let entries = fs::read_dir(directory.path()).expect("directory");
+    assert_eq!(entries.count(), 1);
+}
+
+#[tokio::test]
+async fn a_first_start_that_did_not_finish_is_done_again() {
+    let directory = tempdir().expect("temporary directory");
+    let (log, state, lock) = opened(directory.path()).await;
+    log.close().await;
+    state.close().await;
+    drop((log, state, lock));
+    let marker = directory.path().join("PACKETBOAT");
+    let text = fs::read_to_string(&marker).expect("marker");
+    fs::write(&marker, text.replace("ready", "creating")).expect("write");
+    fs::write(directory.path().join("log.db"), "half").expect("write");
+    fs::remove_file(directory.path().join("state.db")).expect("remove");
+    let (log, ..) = opened(directory.path()).await;
+    log.create(TOPIC).await.expect("create");
+    // Before the marker there is at most the lock and the marker's draft.
+    let directory = tempdir().expect("temporary directory");
+    fs::write(directory.path().join("LOCK"), "").expect("write");
+    fs::write(directory.path().join("PACKETBOAT.new"), "for").expect("write");
+    opened(directory.path()).await;
+}
+
+/// Does something to the first directory, maybe with files of the second.
+type Harm = fn(&Path, &Path);
+
+#[tokio::test]
+async fn missing_truncated_foreign_newer_and_mixed_files_are_refused_with_what_to_do() {
+    let directory = tempdir().expect("temporary directory");
+    let (log, state, lock) = opened(directory.path()).await;
+    log.close().await;
+    state.close().await;
+    drop((log, state, lock));
+    let other = tempdir().expect("temporary directory");
+    let (log, state, lock) = opened(other.path()).await;
+    log.close().await;
+    state.close().await;
+    drop((log, state, lock));
+
+    let harms: [(&str, Harm); 9] = [
+        ("is missing", |path, _| {
+            fs::remove_file(path.join("log.db")).expect("remove");
+        }),
+        ("is missing", |path, _| {
+            fs::remove_file(path.join("state.db")).expect("remove");
+        }),
+        ("cannot be read", |path, _| {
+            fs::write(path.join("log.db"), "").expect("write");
+        }),
+        ("truncated", |path, _| {
+            let file = OpenOptions::new().write(true).open(path.join("state.db"));
+            file.expect("open").set_len(16 * 1024).expect("truncate");
+        }),
+        ("not an SQLite file", |path, _| {
+            fs::write(path.join("state.db"), [b'x'; 9000]).expect("write");
+        }),
+        ("another program", |path, _| {
+            fs::copy(path.join("log.db"), path.join("state.db")).expect("copy");
+        }),
+        ("belongs to the log", |path, other| {
+            fs::copy(other.join("state.db"), path.join("state.db")).expect("copy");
+        }),
+        ("newer version", |path, _| {
+            fs::write(path.join("PACKETBOAT"), "format = 2\n").expect("write");
+        }),
+        ("newer version", |path, _| {
+            let file = OpenOptions::new().write(true).open(path.join("log.db"));
+            let mut file = file.expect("open");
+            file.seek(SeekFrom::Start(60)).expect("seek");
+            file.write_all(&99_u32.to_be_bytes()).expect("write");
+        }),
+    ];
+    for (expected, harm) in harms {
+        let harmed = copied(directory.path());
+        harm(harmed.path(), other.path());
+        let before = contents(harmed.path());
+        let (_, text) = refusal(open(harmed.path(), clock().0).await);
+        assert!(text.contains(expected), "{expected}: {text}");
+        let advice = ["restore", "run that version", "put back"];
+        assert!(advice.iter().any(|advice| text.contains(advice)), "{text}");
+        assert_eq!(contents(harmed.path()), before, "changed after {text}");
+    }
+}
+
+/// Names and bytes of the files that hold data.
+fn contents(path: &Path) -> Vec<(String, Option<Vec<u8>>)> {
+    ["PACKETBOAT", "log.db", "state.db"]
+        .map(|name| (name.to_owned(), fs::read(path.join(name)).ok()))
+        .to_vec()
+}
+
+#[tokio::test]
+async fn a_damaged_batch_fails_its_reads_only_and_can_be_skipped() {
+    let directory = tempdir().expect("temporary directory");
+    let log = log_without_tail(directory.path()).await;
+    log.create(TOPIC).await.expect("create");
+    for _ in 0..3 {
+        append(&log, TOPIC, 2, 100).await;
+    }
+    sqlx::query("UPDATE batches SET body = zeroblob(208) WHERE base = 2")
+        .execute(log.database.writer_pool())
+        .await
+        .expect("update");
+    let batch = log.read(TOPIC, 0, 0..9, 10_000).await.expect("read");
+    assert_eq!((batch.records.len(), batch.next), (2, 2));
+    let error = log.read(TOPIC, 0, 2..9, 10_000).await.expect_err("damaged");
+    let text = error.to_string();
+    assert!(matches!(error, StoreError::Damaged(_)), "{text}");
+    assert!(
+        text.contains("log.db") && text.contains("incarnation 7") && text.contains("offset 2"),
+        "{text}"
+    );
+    let next = log.skip_damage(TOPIC, 0, 2).await.expect("skip");
+    assert_eq!(next, 4);
+    let batch = log.read(TOPIC, 0, next..9, 10_000).await.expect("read");
+    assert_eq!((batch.records.len(), batch.next), (2, 6));
+    assert_eq!(append(&log, TOPIC, 1, 10).await, 6);
+}
+
+#[tokio::test]
+async fn a_damaged_page_fails_its_reads_only_and_can_be_skipped() {
+    let directory = tempdir().expect("temporary directory");
+    let log = log_without_tail(directory.path()).await;
+    log.create(TOPIC).await.expect("create");
+    log.create(OTHER).await.expect("create");
+    for fill in [b'm', b'x', b'm', b'm'] {
+        // Larger than half a page, so that each row has a page of its own.
+        let message = vec![Bytes::from(vec![fill; 12_000])];
+        log.append(TOPIC, message).await.expect("append");
+        append(&log, OTHER, 1, 12_000).await;
+    }
+    log.close().await;
+    drop(log);
+    let path = directory.path().join("log.db");
+    let bytes = fs::read(&path).expect("read");
+    let page = bytes
+        .chunks(16 * 1024)
+        .position(|page| {
+            page.windows(9000)
+                .any(|run| run.iter().all(|byte| *byte == b'x'))
+        })
+        .expect("a page with the row");
+    let mut file = OpenOptions::new().write(true).open(&path).expect("open");
+    file.seek(SeekFrom::Start(page as u64 * 16 * 1024))
+        .expect("seek");
+    file.write_all(&[0xff; 16 * 1024]).expect("write");
+    drop(file);
+
+    let (log, _state, _lock) = opened(directory.path()).await;
+    let whole = log.read(OTHER, 0, 0..9, 1 << 20).await.expect("read");
+    assert_eq!(whole.next, 4);
+    let first = log.read(TOPIC, 0, 0..9, 1 << 20).await.expect("read");
+    assert_eq!(first.next, 1);
+    let error = log
+        .read(TOPIC, 0, 1..9, 1 << 20)
+        .await
+        .expect_err("damaged");
+    assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+    assert!(error.to_string().contains("log.db"), "{error}");
+    let next = log.skip_damage(TOPIC, 0, 1).await.expect("skip");
+    assert_eq!(next, 2);
+    let rest = log.read(TOPIC, 0, next..9, 1 << 20).await.expect("read");
+    assert_eq!((rest.records.len(), rest.next), (2, 4));
+    assert_eq!(append(&log, TOPIC, 1, 10).await, 4);
+}
+
+#[tokio::test]
+async fn the_file_shrinks_after_what_is_in_it_was_trimmed() {
+    let directory = tempdir().expect("temporary directory");
+    let (log, state, lock) = opened(directory.path()).await;
+    log.create(TOPIC).await.expect("create");
+    for _ in 0..100 {
+        append(&log, TOPIC, 1000, 1024).await;
+    }
+    while log
+        .trim(TOPIC, 0, slice::from_ref(&(0..99_000)))
+        .await
+        .expect("trim")
+    {}
+    let file = directory.path().join("log.db");
+    let free_bytes_max = 34 << 20;
+    let shrunk = async {
+        loop {
+            log.database.checkpoint().await.expect("checkpoint");
+            let bytes = fs::metadata(&file).expect("file").len();
+            if bytes < free_bytes_max {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), shrunk)
+        .await
+        .expect("the file is still large");
+    let batch = log.read(TOPIC, 0, 0..100_000, 1).await.expect("read");
+    assert_eq!(batch.records[0].offset, 99_000);
+    log.delete(TOPIC).await.expect("delete");
+    log.close().await;
+    state.close().await;
+    drop(lock);
+}
+
+#[tokio::test]
+async fn reads_from_the_file_are_like_those_from_the_tail() {
+    let directory = tempdir().expect("temporary directory");
+    let log = log_without_tail(directory.path()).await;
+    log.create(TOPIC).await.expect("create");
+    for _ in 0..4 {
+        append(&log, TOPIC, 3, 100).await;
+    }
+    assert!(
+        !log.trim(TOPIC, 0, slice::from_ref(&(3..6)))
+            .await
+            .expect("trim")
+    );
+    let read = async |range, bytes_max| {
+        let batch = log.read(TOPIC, 0, range, bytes_max).await.expect("read");
+        let offsets: Vec<u64> = batch.records.iter().map(|record| record.offset).collect();
+        (offsets, batch.next)
+    };
+    assert_eq!(read(1..8, 10_000).await, (vec![1, 2, 6, 7], 8));
+    assert_eq!(read(3..6, 10_000).await, (vec![], 6));
+    assert_eq!(read(4..99, 200).await, (vec![6, 7], 8));
+    assert_eq!(read(11..u64::MAX, 1).await, (vec![11], 12));
+    assert_eq!(read(12..99, 1).await, (vec![], 12));
+}

@@ -1,0 +1,236 @@
+//! Topics in the state's file.
+
+use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    database::{Database, from_sql, to_sql},
+    state::{from_json, listed_names, to_json, write_failed},
+};
+use crate::{
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        name::{ProjectName, TopicName},
+        subscription::Subscription,
+        topic::Topic,
+    },
+    store::{
+        StoreError,
+        state::{CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, UpdateError},
+    },
+};
+
+/// [`TopicPhase`] as it is stored; the SQL texts here and beside know 1 as live and 2 as deleted.
+const fn phase_of(stored: i64) -> TopicPhase {
+    match stored {
+        0 => TopicPhase::Creating,
+        1 => TopicPhase::Live,
+        _ => TopicPhase::Deleted,
+    }
+}
+
+pub(super) async fn create(database: &Database, topic: &Topic) -> Result<TopicRecord, CreateError> {
+    let config = to_json(topic).map_err(|error| database.failed(&error))?;
+    let mut connection = database.writer().await?;
+    let incarnation: Result<i64, sqlx::Error> = sqlx::query_scalar(
+        "INSERT INTO topics (name, phase, version, config) VALUES (?, 0, 1, ?) RETURNING incarnation",
+    )
+    .bind(topic.name.as_str())
+    .bind(config)
+    .fetch_one(&mut *connection)
+    .await;
+    match incarnation {
+        Ok(incarnation) => Ok(TopicRecord {
+            incarnation: TopicIncarnation(from_sql(incarnation)),
+            topic: topic.clone(),
+            version: 1,
+        }),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            Err(CreateError::AlreadyExists)
+        }
+        Err(error) => Err(write_failed(database, &mut connection, &error).into()),
+    }
+}
+
+pub(super) async fn publish(
+    database: &Database,
+    topic: TopicIncarnation,
+) -> Result<(), StoreError> {
+    let mut connection = database.writer().await?;
+    sqlx::query("UPDATE topics SET phase = 1 WHERE incarnation = ? AND phase = 0")
+        .bind(to_sql(topic.0))
+        .execute(&mut *connection)
+        .await
+        .map(|_| ())
+        .map_err(|error| write_failed(database, &mut connection, &error))
+}
+
+pub(super) async fn get(
+    database: &Database,
+    name: &TopicName,
+) -> Result<Option<TopicRecord>, StoreError> {
+    // The first condition is the one of the index.
+    sqlx::query(
+        "SELECT incarnation, version, config FROM topics WHERE phase <> 2 AND phase = 1 AND name = ?",
+    )
+    .bind(name.as_str())
+    .fetch_optional(database.readers())
+    .await
+    .and_then(|row| row.map(|row| record(&row)).transpose())
+    .map_err(|error| database.failed(&error))
+}
+
+fn record(row: &SqliteRow) -> Result<TopicRecord, sqlx::Error> {
+    Ok(TopicRecord {
+        incarnation: TopicIncarnation(from_sql(row.try_get(0)?)),
+        version: from_sql(row.try_get(1)?),
+        topic: from_json(row.try_get(2)?)?,
+    })
+}
+
+pub(super) async fn update(
+    database: &Database,
+    read: &TopicRecord,
+    topic: &Topic,
+) -> Result<TopicRecord, UpdateError> {
+    let config = to_json(topic).map_err(|error| database.failed(&error))?;
+    let mut connection = database.writer().await?;
+    let updated = sqlx::query(
+        "UPDATE topics SET config = ?, version = version + 1
+        WHERE incarnation = ? AND version = ? AND phase = 1",
+    )
+    .bind(config)
+    .bind(to_sql(read.incarnation.0))
+    .bind(to_sql(read.version))
+    .execute(&mut *connection)
+    .await
+    .map_err(|error| write_failed(database, &mut connection, &error))?;
+    drop(connection);
+    if updated.rows_affected() == 1 {
+        return Ok(TopicRecord {
+            incarnation: read.incarnation,
+            topic: topic.clone(),
+            version: read.version + 1,
+        });
+    }
+    if is_live(database, read.incarnation).await? {
+        Err(UpdateError::Changed)
+    } else {
+        Err(UpdateError::Gone)
+    }
+}
+
+async fn is_live(database: &Database, topic: TopicIncarnation) -> Result<bool, StoreError> {
+    sqlx::query("SELECT 1 FROM topics WHERE incarnation = ? AND phase = 1")
+        .bind(to_sql(topic.0))
+        .fetch_optional(database.readers())
+        .await
+        .map(|row| row.is_some())
+        .map_err(|error| database.failed(&error))
+}
+
+pub(super) async fn list(
+    database: &Database,
+    project: &ProjectName,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<TopicRecord>, StoreError> {
+    let (after, end) = listed_names(project, "topics", after);
+    sqlx::query(
+        "SELECT incarnation, version, config FROM topics
+        WHERE phase <> 2 AND phase = 1 AND name > ? AND name < ? ORDER BY name LIMIT ?",
+    )
+    .bind(after)
+    .bind(end)
+    .bind(to_sql(limit as u64))
+    .fetch_all(database.readers())
+    .await
+    .and_then(|rows| rows.iter().map(record).collect())
+    .map_err(|error| database.failed(&error))
+}
+
+pub(super) async fn delete(
+    database: &Database,
+    name: &TopicName,
+) -> Result<Option<TopicIncarnation>, StoreError> {
+    let mut connection = database.writer().await?;
+    let incarnation: Result<Option<i64>, sqlx::Error> = sqlx::query_scalar(
+        "UPDATE topics SET phase = 2 WHERE phase <> 2 AND phase = 1 AND name = ? RETURNING incarnation",
+    )
+    .bind(name.as_str())
+    .fetch_optional(&mut *connection)
+    .await;
+    incarnation
+        .map(|incarnation| incarnation.map(|found| TopicIncarnation(from_sql(found))))
+        .map_err(|error| write_failed(database, &mut connection, &error))
+}
+
+pub(super) async fn logs(
+    database: &Database,
+) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError> {
+    let log = |row: &SqliteRow| {
+        let topic = TopicIncarnation(from_sql(row.try_get(0)?));
+        Ok((topic, phase_of(row.try_get(1)?)))
+    };
+    sqlx::query("SELECT incarnation, phase FROM topics ORDER BY incarnation")
+        .fetch_all(database.readers())
+        .await
+        .and_then(|rows| rows.iter().map(log).collect())
+        .map_err(|error| database.failed(&error))
+}
+
+pub(super) async fn log_needs(
+    database: &Database,
+    topic: TopicIncarnation,
+) -> Result<Option<LogNeeds>, StoreError> {
+    let needs = async {
+        let mut connection = database.readers().acquire().await?;
+        let mut snapshot = connection.begin().await?;
+        let Some(phase) = phase(&mut snapshot, topic).await? else {
+            return Ok(None);
+        };
+        let readers = readers(&mut snapshot, topic).await?;
+        Ok(Some(LogNeeds { phase, readers }))
+    }
+    .await;
+    needs.map_err(|error| database.failed(&error))
+}
+
+async fn phase(
+    connection: &mut SqliteConnection,
+    topic: TopicIncarnation,
+) -> Result<Option<TopicPhase>, sqlx::Error> {
+    sqlx::query_scalar("SELECT phase FROM topics WHERE incarnation = ?")
+        .bind(to_sql(topic.0))
+        .fetch_optional(connection)
+        .await
+        .map(|phase| phase.map(phase_of))
+}
+
+async fn readers(
+    connection: &mut SqliteConnection,
+    topic: TopicIncarnation,
+) -> Result<Vec<LogReader>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT id, config FROM subscriptions WHERE detached = 0 AND topic = ? ORDER BY name",
+    )
+    .bind(to_sql(topic.0))
+    .fetch_all(connection)
+    .await?;
+    let reader = |row: &SqliteRow| {
+        Ok(LogReader {
+            subscription: SubscriptionId(from_sql(row.try_get(0)?)),
+            retention: from_json::<Subscription>(row.try_get(1)?)?.message_retention,
+        })
+    };
+    rows.iter().map(reader).collect()
+}
+
+pub(super) async fn forget(database: &Database, topic: TopicIncarnation) -> Result<(), StoreError> {
+    let mut connection = database.writer().await?;
+    sqlx::query("DELETE FROM topics WHERE incarnation = ? AND phase <> 1")
+        .bind(to_sql(topic.0))
+        .execute(&mut *connection)
+        .await
+        .map(|_| ())
+        .map_err(|error| write_failed(database, &mut connection, &error))
+}

@@ -1,0 +1,351 @@
+//! The end of every log in memory: recently appended batches, shared by all readers, and where the logs end.
+//!
+//! Must never hold more than its bound, nor show a batch before it is durable. From the oldest buffered batch of a
+//! partition on, the buffer has everything up to the end; so a read is answered from here as a whole or not at all.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem::size_of,
+    ops::Range,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{
+    log::{LogEnds, Offset, Partition, ReadBatch},
+    reading::Reading,
+};
+use crate::{clock::Timestamp, resource::id::TopicIncarnation};
+
+/// Neighbouring messages with one publish time.
+#[derive(Debug)]
+pub(super) struct TailBatch {
+    /// Offset of the first message.
+    pub(super) base: Offset,
+    /// When they were appended.
+    pub(super) publish_time: Timestamp,
+    /// The messages, encoded.
+    pub(super) messages: Vec<Bytes>,
+}
+
+/// What the tail knows about a read.
+#[derive(Debug)]
+pub(super) enum TailRead {
+    /// All of it.
+    Answer(ReadBatch),
+    /// The range begins before what is buffered; the partition ends here.
+    Older {
+        /// Where the partition ends.
+        end: Offset,
+    },
+    /// The topic was not met since the start.
+    Unknown,
+}
+
+/// Recently appended batches of all topics.
+#[derive(Debug)]
+pub(super) struct Tail {
+    bytes_max: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    topics: HashMap<TopicIncarnation, TopicTail>,
+    /// One entry per buffered batch, oldest first: whose first batch to evict next.
+    oldest: VecDeque<(TopicIncarnation, Partition)>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct TopicTail {
+    ends: Vec<Offset>,
+    batches: Vec<VecDeque<Buffered>>,
+    watched: Option<watch::Sender<Vec<Offset>>>,
+}
+
+#[derive(Debug)]
+struct Buffered {
+    end: Offset,
+    batch: TailBatch,
+}
+
+/// What a buffered batch costs beside its messages: itself and its entry in the order of eviction.
+const ENTRY_BYTES: usize = size_of::<Buffered>() + size_of::<(TopicIncarnation, Partition)>();
+
+impl Tail {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            inner: Mutex::default(),
+        }
+    }
+
+    /// Takes note of where the partitions of an unknown topic end, as its file says.
+    pub(super) fn learn(&self, topic: TopicIncarnation, ends: &[Offset]) {
+        let mut inner = self.inner.lock();
+        // A known topic's ends move with its batches only, or a batch between commit and buffer would be skipped.
+        inner.topics.entry(topic).or_insert_with(|| TopicTail {
+            ends: ends.to_vec(),
+            ..TopicTail::default()
+        });
+    }
+
+    /// The ends of a topic that is known.
+    pub(super) fn ends(&self, topic: TopicIncarnation) -> Option<Vec<Offset>> {
+        let inner = self.inner.lock();
+        inner.topics.get(&topic).map(|tail| tail.ends.clone())
+    }
+
+    /// Watches the ends of a topic that is known.
+    pub(super) fn watch(&self, topic: TopicIncarnation) -> Option<LogEnds> {
+        let mut inner = self.inner.lock();
+        let tail = inner.topics.get_mut(&topic)?;
+        let watched = tail
+            .watched
+            .get_or_insert_with(|| watch::Sender::new(tail.ends.clone()));
+        Some(watched.subscribe())
+    }
+
+    /// Adds durable batches, each at the end of its partition, and moves the ends.
+    pub(super) fn append(
+        &self,
+        batches: impl IntoIterator<Item = (TopicIncarnation, Partition, TailBatch)>,
+    ) {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        for (topic, partition, batch) in batches {
+            let tail = inner.topics.entry(topic).or_default();
+            inner.bytes += batch_bytes(&batch) + ENTRY_BYTES;
+            inner.oldest.push_back((topic, partition));
+            tail.push(partition, batch);
+        }
+        inner.evict(self.bytes_max);
+    }
+
+    /// Answers a read if it begins where the buffer reaches.
+    pub(super) fn read(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        range: Range<Offset>,
+        bytes_max: usize,
+    ) -> TailRead {
+        let inner = self.inner.lock();
+        let Some(tail) = inner.topics.get(&topic) else {
+            return TailRead::Unknown;
+        };
+        let Some(&end) = tail.ends.get(partition as usize) else {
+            return TailRead::Unknown;
+        };
+        if range.start >= end {
+            return TailRead::Answer(ReadBatch {
+                next: range.start,
+                records: Vec::new(),
+            });
+        }
+        let batches = tail.batches.get(partition as usize);
+        let (Some(batches), Some(buffered)) = (batches, batches.and_then(buffered_range)) else {
+            return TailRead::Older { end };
+        };
+        if !buffered.contains(&range.start) {
+            return TailRead::Older { end };
+        }
+        let first = batches.partition_point(|buffered| buffered.end <= range.start);
+        let mut reading = Reading::new(range, bytes_max);
+        for Buffered { batch, .. } in batches.range(first..) {
+            if !reading.take_batch(batch.base, batch.publish_time, &batch.messages) {
+                break;
+            }
+        }
+        TailRead::Answer(reading.finish(buffered.end))
+    }
+
+    /// Forgets the messages of batches wholly inside `range`, which the store has deleted.
+    pub(super) fn trim(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        range: &Range<Offset>,
+    ) {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let Some(batches) = inner
+            .topics
+            .get_mut(&topic)
+            .and_then(|tail| tail.batches.get_mut(partition as usize))
+        else {
+            return;
+        };
+        let first = batches.partition_point(|buffered| buffered.batch.base < range.start);
+        for buffered in batches.range_mut(first..) {
+            if buffered.end > range.end {
+                break;
+            }
+            // The emptied batch stays: it says that nothing is there, and it keeps its place in the order of eviction.
+            inner.bytes -= batch_bytes(&buffered.batch);
+            buffered.batch.messages = Vec::new();
+        }
+    }
+
+    /// Forgets a topic whose log was deleted. Its watchers see their channel close.
+    pub(super) fn forget(&self, topic: TopicIncarnation) {
+        self.inner.lock().forget(topic);
+    }
+
+    /// Starts over after a write of which nobody knows whether it happened: what is buffered may lack it.
+    pub(super) fn restart(&self, topic: TopicIncarnation, ends: &[Offset]) {
+        let mut inner = self.inner.lock();
+        let watched = inner
+            .topics
+            .get_mut(&topic)
+            .and_then(|tail| tail.watched.take());
+        inner.forget(topic);
+        let tail = inner.topics.entry(topic).or_default();
+        tail.watched = watched;
+        tail.move_ends(ends.iter().copied().enumerate());
+    }
+
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        self.inner.lock().bytes
+    }
+}
+
+impl Inner {
+    fn evict(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max {
+            let Some((topic, partition)) = self.oldest.pop_front() else {
+                return;
+            };
+            self.bytes -= ENTRY_BYTES;
+            let evicted = self
+                .topics
+                .get_mut(&topic)
+                .and_then(|tail| tail.batches.get_mut(partition as usize))
+                .and_then(VecDeque::pop_front);
+            if let Some(Buffered { batch, .. }) = evicted {
+                self.bytes -= batch_bytes(&batch);
+            }
+        }
+    }
+
+    fn forget(&mut self, topic: TopicIncarnation) {
+        let Some(tail) = self.topics.remove(&topic) else {
+            return;
+        };
+        for Buffered { batch, .. } in tail.batches.iter().flatten() {
+            self.bytes -= batch_bytes(batch);
+        }
+        if tail.batches.iter().any(|batches| !batches.is_empty()) {
+            // Rare enough to look at every entry. Left there, they would evict batches of the topic's next ones.
+            let before = self.oldest.len();
+            self.oldest.retain(|(owner, _)| *owner != topic);
+            self.bytes -= (before - self.oldest.len()) * ENTRY_BYTES;
+        }
+    }
+}
+
+impl TopicTail {
+    fn push(&mut self, partition: Partition, batch: TailBatch) {
+        let index = partition as usize;
+        if self.batches.len() <= index {
+            self.batches.resize_with(index + 1, VecDeque::new);
+        }
+        let end = batch.base + batch.messages.len() as u64;
+        self.batches[index].push_back(Buffered { end, batch });
+        self.move_ends([(index, end)]);
+    }
+
+    fn move_ends(&mut self, ends: impl IntoIterator<Item = (usize, Offset)>) {
+        let mut moved = false;
+        for (index, end) in ends {
+            if self.ends.len() <= index {
+                self.ends.resize(index + 1, 0);
+                moved = true;
+            }
+            if self.ends[index] < end {
+                self.ends[index] = end;
+                moved = true;
+            }
+        }
+        if moved && let Some(watched) = &self.watched {
+            if watched.receiver_count() == 0 {
+                self.watched = None;
+            } else {
+                watched.send_replace(self.ends.clone());
+            }
+        }
+    }
+}
+
+fn buffered_range(batches: &VecDeque<Buffered>) -> Option<Range<Offset>> {
+    Some(batches.front()?.batch.base..batches.back()?.end)
+}
+
+fn batch_bytes(batch: &TailBatch) -> usize {
+    let messages: usize = batch.messages.iter().map(Bytes::len).sum();
+    messages + batch.messages.len() * size_of::<Bytes>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOPIC: TopicIncarnation = TopicIncarnation(1);
+    const OTHER: TopicIncarnation = TopicIncarnation(2);
+
+    fn batch(base: Offset, count: usize) -> TailBatch {
+        TailBatch {
+            base,
+            publish_time: Timestamp::ZERO,
+            messages: vec![Bytes::from(vec![0; 1000]); count],
+        }
+    }
+
+    #[test]
+    fn the_oldest_batch_of_any_topic_leaves_first_and_the_bound_holds() {
+        let tail = Tail::new(10_000);
+        tail.append([(TOPIC, 0, batch(0, 2))]);
+        for base in 0..7 {
+            tail.append([(OTHER, 0, batch(base, 1))]);
+        }
+        assert!(tail.bytes() <= 10_000);
+        assert!(matches!(tail.read(TOPIC, 0, 0..2, 9), TailRead::Answer(_)));
+        tail.append([(OTHER, 0, batch(7, 1))]);
+        assert!(tail.bytes() <= 10_000);
+        assert!(matches!(
+            tail.read(TOPIC, 0, 0..2, 9),
+            TailRead::Older { end: 2 }
+        ));
+        assert!(matches!(tail.read(OTHER, 0, 0..2, 9), TailRead::Answer(_)));
+    }
+
+    #[test]
+    fn a_trimmed_or_forgotten_batch_costs_nothing_any_more() {
+        let tail = Tail::new(100_000);
+        tail.append([(TOPIC, 0, batch(0, 2)), (TOPIC, 0, batch(2, 2))]);
+        tail.trim(TOPIC, 0, &(0..2));
+        let TailRead::Answer(read) = tail.read(TOPIC, 0, 0..4, 10_000) else {
+            panic!("not answered");
+        };
+        assert_eq!((read.records.len(), read.next), (2, 4));
+        tail.forget(TOPIC);
+        assert_eq!(tail.bytes(), 0);
+    }
+
+    #[test]
+    fn a_restarted_topic_keeps_its_watchers_and_reads_from_the_file() {
+        let tail = Tail::new(100_000);
+        tail.append([(TOPIC, 0, batch(0, 2))]);
+        let ends = tail.watch(TOPIC).expect("known");
+        tail.restart(TOPIC, &[4]);
+        assert_eq!(*ends.borrow(), vec![4]);
+        assert!(matches!(
+            tail.read(TOPIC, 0, 0..4, 9),
+            TailRead::Older { end: 4 }
+        ));
+    }
+}
