@@ -49,9 +49,6 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The machine has no random numbers to give.
-    #[error("the machine gives no random numbers: {0}")]
-    Random(#[from] getrandom::Error),
     /// The stores opened, but do not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -76,10 +73,10 @@ type Stores = (
     Option<DirectoryLock>,
 );
 
-async fn open(storage: &Storage, clock: &Clock) -> Result<Stores, StartError> {
+async fn open(storage: &Storage, clock: &Clock) -> Result<Stores, OpenError> {
     match storage {
         Storage::Memory => {
-            let log = MemoryLog::new(clock.clone());
+            let log = MemoryLog::new(clock.clone(), limits::MEMORY_LOG_BYTES_MAX);
             Ok((Arc::new(MemoryState::new()?), Arc::new(log), None))
         }
         Storage::Directory(path) => {

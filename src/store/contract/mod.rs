@@ -9,7 +9,10 @@ use super::{
     memory::{MemoryLog, MemoryState},
     sqlite::{self, DirectoryLock, SqliteLog, SqliteState},
 };
-use crate::clock::{Clock, ManualClock, Timestamp};
+use crate::{
+    clock::{Clock, ManualClock, Timestamp},
+    limits::MEMORY_LOG_BYTES_MAX,
+};
 
 /// A backend under test, and what must outlive it.
 pub(super) struct Backend<L, S> {
@@ -24,7 +27,7 @@ pub(super) const START: Timestamp = Timestamp::from_millis(1_000_000);
 pub(super) fn memory() -> Backend<MemoryLog, MemoryState> {
     let (clock, hand) = Clock::manual(START);
     Backend {
-        log: MemoryLog::new(clock),
+        log: MemoryLog::new(clock, MEMORY_LOG_BYTES_MAX),
         state: MemoryState::new().expect("random bytes"),
         hand,
         _directory: None,

@@ -13,7 +13,6 @@ use tokio::sync::watch;
 
 use crate::{
     clock::{Clock, Timestamp},
-    limits::MEMORY_LOG_BYTES_MAX,
     resource::id::TopicIncarnation,
     store::{
         MessageLog, StoreError,
@@ -52,13 +51,8 @@ struct Batch {
 }
 
 impl MemoryLog {
-    /// An empty log that holds up to [`MEMORY_LOG_BYTES_MAX`].
-    pub fn new(clock: Clock) -> Self {
-        Self::with_bytes_max(clock, MEMORY_LOG_BYTES_MAX)
-    }
-
     /// An empty log that holds messages of up to `bytes_max` bytes.
-    pub fn with_bytes_max(clock: Clock, bytes_max: usize) -> Self {
+    pub fn new(clock: Clock, bytes_max: usize) -> Self {
         Self {
             clock,
             bytes_max,
@@ -264,5 +258,32 @@ impl MessageLog for MemoryLog {
         logs.closed = true;
         logs.topics.clear();
         logs.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_memory_refuses_and_says_what_to_do_until_something_is_done() {
+        let (clock, _hand) = Clock::manual(Timestamp::ZERO);
+        let log = MemoryLog::new(clock, 3000);
+        let topic = TopicIncarnation(1);
+        let message = || vec![Bytes::from(vec![0; 1000])];
+        log.create(topic).await.expect("create");
+        for _ in 0..2 {
+            log.append(topic, message()).await.expect("append");
+        }
+        let error = log.append(topic, message()).await.expect_err("full");
+        assert!(matches!(error, StoreError::Full(_)));
+        assert!(error.to_string().contains("acknowledge"), "{error}");
+        let done = 0..1;
+        let more = log.trim(topic, 0, slice::from_ref(&done)).await;
+        assert!(!more.expect("trim"));
+        let runs = log.append(topic, message()).await.expect("append");
+        assert_eq!(runs[0].first, 2);
     }
 }

@@ -180,14 +180,13 @@ impl Directory {
             });
         }
         let lock = lock(path)?;
-        let (log_id, is_ready) = match read_marker(path)? {
-            Some(marker) => marker,
-            None => {
-                let mut id = [0; 16];
-                getrandom::fill(&mut id)?;
-                write_marker(path, LogId(id), false)?;
-                (LogId(id), false)
-            }
+        let (log_id, is_ready) = if let Some(marker) = read_marker(path)? {
+            marker
+        } else {
+            let mut id = [0; 16];
+            getrandom::fill(&mut id)?;
+            write_marker(path, LogId(id), false)?;
+            (LogId(id), false)
         };
         Ok(Self {
             path: path.to_owned(),
