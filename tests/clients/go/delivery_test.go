@@ -90,6 +90,7 @@ func verify(attributes map[string]string, data []byte, every []int) (int, error)
 }
 
 func TestTenThousandMessagesOf200MBArriveByStreaming(t *testing.T) {
+	t.Parallel()
 	b, every := newBench(t), sizes(messageCount())
 	subscription := b.createSubscription("streamed", 10)
 	var lock sync.Mutex
@@ -126,6 +127,7 @@ func TestTenThousandMessagesOf200MBArriveByStreaming(t *testing.T) {
 }
 
 func TestTenThousandMessagesOf200MBArriveByPull(t *testing.T) {
+	t.Parallel()
 	b, every := newBench(t), sizes(messageCount())
 	subscription := b.createSubscription("pulled", 10)
 	ids := b.publishSizes(every)
