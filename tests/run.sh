@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Runs every test: cargo's, then the official clients against the built server. Ends with `clients: N passed, N failed`.
+#
+#   tests/run.sh [--long]      --long: more messages, twenty kills instead of one
+#
+# Needs Rust, a C compiler, make and perl. What else is missing or too old is installed: Debian packages if run as
+# root, the rest into a cache outside the tree, $PACKETBOAT_TEST_CACHE (default: ~/.cache/packetboat-tests).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+clients=$root/tests/clients
+cache=${PACKETBOAT_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/packetboat-tests}
+grpcurl_version=v1.9.4
+
+case ${1:-} in
+  '') ;;
+  --long) export PACKETBOAT_LONG=1 ;;
+  *) echo "unknown argument $1; usage: tests/run.sh [--long]" >&2; exit 2 ;;
+esac
+
+step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
+die() { echo "$1" >&2; exit 1; }
+
+install_debian_packages() {
+  local missing=()
+  command -v strace >/dev/null || missing+=(strace)
+  command -v python3 >/dev/null || missing+=(python3)
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || die "missing: ${missing[*]}; there is no apt-get here, so install them and run this again"
+  [ "$(id -u)" = 0 ] || die "missing: ${missing[*]}; run 'apt-get install ${missing[*]}' as root, then this again"
+  apt-get update -q
+  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+}
+
+# Makes a virtual environment named after what is in it, so that a changed pin makes a new one. Prints its path.
+python_environment() {
+  local name=$1 requirements=$2 tag folder
+  tag=$( (python3 --version; command -v python3; cat "$requirements") | cksum | cut -d' ' -f1)
+  folder=$cache/$name-$tag
+  if [ ! -e "$folder/complete" ]; then
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$requirements" >&2
+    touch "$folder/complete"
+  fi
+  echo "$folder"
+}
+
+install_go() {
+  # The caller's settings must not change what is tested, nor another toolchain be fetched on the way.
+  export GOTOOLCHAIN=local GOFLAGS=-buildvcs=false GO111MODULE=on GOWORK=off
+  export GOMODCACHE=$cache/go/mod GOCACHE=$cache/go/build GOBIN=$cache/bin
+  local wanted found
+  wanted=$(sed -n 's/^go //p' "$clients/go/go.mod")
+  found=$( (go env GOVERSION 2>/dev/null || true) | sed -n 's/^go\([0-9.]*\).*/\1/p')
+  if [ "$(printf '%s\n%s\n' "$wanted" "${found:-0}" | sort -V | head -1)" != "$wanted" ]; then
+    echo "Go ${found:-is missing}; $wanted is needed: installing it into the cache"
+    local folder
+    folder=$(python_environment go "$clients/go/toolchain.txt")
+    PATH=$(echo "$folder"/lib/python3*/site-packages/go/bin):$PATH
+  fi
+  go version
+  export GRPCURL=$GOBIN/grpcurl
+  if [ "$("$GRPCURL" -version 2>&1 || true)" != "grpcurl $grpcurl_version" ]; then
+    go install -ldflags "-X main.version=$grpcurl_version" "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl_version"
+  fi
+}
+
+mkdir -p "$cache"
+cd "$root"
+
+step 'tools'
+install_debian_packages
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+  die "$(python3 --version) is too old: the Python client needs 3.10 or later; put a newer python3 first in PATH"
+install_go
+python=$(python_environment python "$clients/python/requirements.txt")/bin/python
+
+step 'build'
+cargo build --profile gate --locked
+target=$(cargo metadata --no-deps --format-version 1 --locked |
+  python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+export PACKETBOAT_BIN=$target/gate/packetboat
+
+failed=0
+step 'cargo test'
+cargo test --profile gate --locked --no-fail-fast || failed=1
+
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+
+step 'Python client'
+(cd "$clients/python" && PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest -v --tb=short --durations=0 --durations-min=10 \
+  -n 6 --dist worksteal --junitxml "$results/python.xml") || failed=1
+
+step 'Go client and grpcurl'
+(cd "$clients/go" && go vet ./... && go test -json -count=1 -parallel 12 -timeout 60m ./...) |
+  python3 "$clients/tally.py" go "$results/go.txt" || failed=1
+
+step 'done'
+python3 "$clients/tally.py" sum "$results/python.xml" "$results/go.txt" || failed=1
+exit $failed
