@@ -35,8 +35,8 @@ enum Command {
 pub fn run(cli: Cli) -> ExitCode {
     let Command::Serve(arguments) = cli.command;
     serve::run(arguments).unwrap_or_else(|error| {
-        // Nobody is left to tell when standard error is closed.
-        let _written = writeln!(io::stderr(), "error: {error:#}");
+        // Nobody is left to tell when standard error is closed. Errors name their causes themselves.
+        let _written = writeln!(io::stderr(), "error: {error}");
         ExitCode::FAILURE
     })
 }

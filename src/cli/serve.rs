@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::{Args, builder::BoolishValueParser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -113,7 +113,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start threads")?;
+        .map_err(|error| anyhow!("cannot start threads: {error}"))?;
     let ended = runtime.block_on(serve(Options {
         listen,
         storage,
@@ -126,7 +126,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 async fn serve(options: Options) -> anyhow::Result<ExitCode> {
     // From here on no signal ends the process half-way through something.
-    let mut signals = Signals::new().context("cannot receive signals")?;
+    let mut signals = Signals::new().map_err(|error| anyhow!("cannot receive signals: {error}"))?;
     let storage = options.storage.clone();
     let starting = tokio::select! {
         started = server::start(options) => Some(started?),
