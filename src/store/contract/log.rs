@@ -36,6 +36,7 @@ contract!(log:
     an_append_whose_caller_went_away_is_not_torn,
     without_damage_nothing_is_skipped,
     a_closed_log_refuses,
+    what_was_accepted_before_closing_is_appended,
     bytes_of_any_kind_survive,
 );
 
@@ -310,4 +311,12 @@ async fn bytes_of_any_kind_survive(log: &dyn MessageLog, _: &ManualClock) {
     let batch = log.read(TOPIC, 0, 0..9, usize::MAX).await.expect("read");
     let got: Vec<Bytes> = batch.records.into_iter().map(|r| r.message).collect();
     assert_eq!(got, sent);
+}
+
+async fn what_was_accepted_before_closing_is_appended(log: &dyn MessageLog, _: &ManualClock) {
+    log.create(TOPIC).await.expect("create");
+    let appends = (0..100).map(|_| log.append(TOPIC, messages(&["a"])));
+    let appends = futures_util::future::join_all(appends);
+    let (runs, ()) = tokio::join!(appends, log.close());
+    assert!(runs.iter().all(Result::is_ok));
 }

@@ -5,6 +5,7 @@ use std::{ops::Range, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     database::{Database, WriterSettings},
@@ -30,6 +31,8 @@ pub struct SqliteLog {
     pub(super) database: Database,
     tail: Arc<Tail>,
     commands: mpsc::Sender<Command>,
+    /// Cancelled when the writer has ended, for whatever reason.
+    ended: CancellationToken,
 }
 
 impl SqliteLog {
@@ -53,11 +56,17 @@ impl SqliteLog {
             receiver,
             directory,
         );
-        tokio::spawn(writer.run());
+        let ended = CancellationToken::new();
+        let at_end = ended.clone().drop_guard();
+        tokio::spawn(async move {
+            let _at_end = at_end;
+            writer.run().await;
+        });
         Self {
             database,
             tail,
             commands,
+            ended,
         }
     }
 
@@ -225,7 +234,7 @@ impl MessageLog for SqliteLog {
     async fn close(&self) {
         // If the writer has ended already, so has everything that was accepted.
         self.commands.send(Command::Close).await.ok();
-        self.commands.closed().await;
+        self.ended.cancelled().await;
         self.database.close().await;
     }
 }
