@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     clock::Clock,
@@ -96,16 +96,27 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
         lock.set_address(&address.to_string())?;
     }
     let service = Arc::new(Service::start(state, log, options.clock).await?);
+    match serve(bound, &service).await {
+        Ok((health, listening)) => Ok(Server {
+            addresses,
+            health,
+            listening,
+            service,
+            _lock: lock,
+        }),
+        Err(error) => {
+            service.drain().await;
+            service.close().await;
+            Err(error)
+        }
+    }
+}
+
+async fn serve(bound: Bound, service: &Arc<Service>) -> Result<(Health, Listening), StartError> {
     let (health, health_rpcs) = Health::new().await;
-    let listening = bound.serve(grpc::routes(&service, health_rpcs)?)?;
+    let listening = bound.serve(grpc::routes(service, health_rpcs)?)?;
     health.serving().await;
-    Ok(Server {
-        addresses,
-        health,
-        listening,
-        service,
-        _lock: lock,
-    })
+    Ok((health, listening))
 }
 
 impl Server {
@@ -127,6 +138,11 @@ impl Server {
         if !self.listening.close(patience).await {
             tracing::warn!("requests were cut off because they did not end in time");
         }
-        self.service.close().await;
+        let closing = Duration::from_millis(limits::CLOSE_MILLIS_MAX);
+        if timeout(closing, self.service.close()).await.is_err() {
+            tracing::error!(
+                "the stores were not closed in time; what was answered is on disk all the same"
+            );
+        }
     }
 }
