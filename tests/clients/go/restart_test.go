@@ -18,6 +18,7 @@ const (
 	publishedBetweenKills = 1000
 	ackedBetweenKills     = 200
 	inFlightMax           = 500
+	aheadMax              = 5000 // of the slower subscription
 )
 
 // history is what the clients saw, by message id.
@@ -68,6 +69,10 @@ func (b *bench) publishUntil(ctx context.Context, h *history) {
 	var pending sync.WaitGroup
 	defer pending.Wait()
 	for ctx.Err() == nil {
+		if answered, streamed, acked := h.counts(); answered > min(streamed, acked)+aheadMax {
+			time.Sleep(time.Millisecond)
+			continue
+		}
 		room <- struct{}{}
 		result := publisher.Publish(b.ctx, &pubsub.Message{Data: content(1, 400)})
 		pending.Go(func() {

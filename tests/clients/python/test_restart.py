@@ -12,20 +12,24 @@ KILLS = 20 if LONG else 1
 PUBLISHED_BETWEEN_KILLS = 300
 ACKED_BETWEEN_KILLS = 100
 IN_FLIGHT_MAX = 200
+AHEAD_MAX = 2000  # of the slower subscription
 AWAY = (exceptions.ServiceUnavailable, exceptions.RetryError, exceptions.DeadlineExceeded)
 
 
 class Publishing(threading.Thread):
     """Publishes until told to stop, and notes each message id that was answered."""
 
-    def __init__(self, bench):
+    def __init__(self, bench, received):
         super().__init__(daemon=True)
-        self.bench, self.answered, self.failed = bench, set(), []
+        self.bench, self.received, self.answered, self.failed = bench, received, set(), []
         self.stopping, self.room = threading.Event(), threading.Semaphore(IN_FLIGHT_MAX)
 
     def run(self):
         number = 0
         while not self.stopping.is_set():
+            if len(self.answered) > min(map(len, self.received)) + AHEAD_MAX:
+                time.sleep(0.001)
+                continue
             self.room.acquire()
             future = self.bench.publisher.publish(self.bench.topic, b"letter " * 50, number=str(number))
             future.add_done_callback(self.note)
@@ -83,7 +87,8 @@ def test_nothing_answered_is_lost_or_undone_when_the_server_is_killed(bench):
         message.ack()
 
     streaming = bench.subscriber.subscribe(streamed, receive)
-    publishing, pulling = Publishing(bench), Pulling(bench, pulled)
+    pulling = Pulling(bench, pulled)
+    publishing = Publishing(bench, [seen, pulling.acked])
     publishing.start()
     pulling.start()
     for _ in range(KILLS):
