@@ -35,7 +35,11 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	s := startServer(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	limit := 5 * time.Minute
+	if long {
+		limit = 40 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	environment.Lock()
 	defer environment.Unlock()
 	check(t, os.Setenv("PUBSUB_EMULATOR_HOST", s.host))
