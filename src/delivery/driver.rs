@@ -248,7 +248,9 @@ impl Driver {
                     if changed.is_err() {
                         return Some(EndCause::Stopping);
                     }
-                    self.see_log_ends();
+                    // `changed` has marked them as seen.
+                    let ends = self.ends.borrow_and_update().clone();
+                    self.handle(Input::LogEnds(ends));
                     self.handle(Input::Tick);
                 }
                 Ok(()) = self.config.changed() => {
