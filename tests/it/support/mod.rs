@@ -1,4 +1,197 @@
-//! What the tests share.
+//! A server to test against, its clients, and short ways to say what a test does with them.
 
+pub(crate) mod admin;
+pub(crate) mod backlog;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod stream;
+pub(crate) mod values;
+
+use std::{path::Path, time::Duration};
+
+use packetboat::{
+    clock::{Clock, ManualClock, Timestamp},
+    proto::google::pubsub::v1::{
+        publisher_client::PublisherClient, subscriber_client::SubscriberClient,
+    },
+    server::{self, Options, Server, Storage},
+};
+use tonic::{
+    Code, Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+/// Longest that a test waits, in real time, for something that must happen at once.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// When a manual clock begins, milliseconds since the Unix epoch: a day of November 2026.
+pub(crate) const START_MILLIS: u64 = 1_795_500_000_000;
+
+/// Largest message that a client of big messages sends and accepts, bytes; that of the Go and Java clients.
+const MESSAGE_BYTES_MAX: usize = 20 * 1024 * 1024;
+
+/// One server and a connection to it.
+pub(crate) struct Pubsub {
+    server: Server,
+    hand: Option<ManualClock>,
+    channel: Channel,
+}
+
+impl Pubsub {
+    /// In memory, on a clock that only [`Self::advance_seconds`] moves.
+    pub(crate) async fn start() -> Self {
+        Self::manual(Storage::Memory, Duration::ZERO).await
+    }
+
+    /// In memory, on the machine's clock.
+    pub(crate) async fn on_system_clock() -> Self {
+        Self::with(Storage::Memory, Clock::system(), None).await
+    }
+
+    /// In `directory`, on a manual clock that begins `after` the usual start.
+    pub(crate) async fn in_directory(directory: &Path, after: Duration) -> Self {
+        Self::manual(Storage::Directory(directory.to_owned()), after).await
+    }
+
+    async fn manual(storage: Storage, after: Duration) -> Self {
+        let (clock, hand) = Clock::manual(Timestamp::from_millis(START_MILLIS) + after);
+        Self::with(storage, clock, Some(hand)).await
+    }
+
+    async fn with(storage: Storage, clock: Clock, hand: Option<ManualClock>) -> Self {
+        let options = Options {
+            listen: vec!["127.0.0.1:0".parse().expect("an address")],
+            storage,
+            clock,
+        };
+        let server = server::start(options).await.expect("the server starts");
+        let channel = lazy_connection(&server);
+        Self {
+            server,
+            hand,
+            channel,
+        }
+    }
+
+    /// Moves the manual clock.
+    pub(crate) fn advance_seconds(&self, seconds: u64) {
+        self.advance(Duration::from_secs(seconds));
+    }
+
+    /// Moves the manual clock.
+    pub(crate) fn advance(&self, by: Duration) {
+        let hand = self.hand.as_ref();
+        hand.expect("this server is on a manual clock").advance(by);
+    }
+
+    /// Stops the server as SIGTERM would.
+    pub(crate) async fn stop(self) {
+        within("the server stops", self.server.stop()).await;
+    }
+
+    /// A client on the shared connection.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.channel.clone())
+    }
+
+    /// A client on a connection of its own.
+    pub(crate) fn another_client(&self) -> Client {
+        Client::new(lazy_connection(&self.server))
+    }
+}
+
+/// Connects on first use. The windows are small, so that a stream that nobody reads holds little.
+fn lazy_connection(server: &Server) -> Channel {
+    Endpoint::from_shared(format!("http://{}", server.addresses()[0]))
+        .expect("an address makes a URI")
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(1024 * 1024)
+        .connect_lazy()
+}
+
+/// Both services over one connection.
+#[derive(Clone)]
+pub(crate) struct Client {
+    channel: Channel,
+}
+
+impl Client {
+    pub(crate) fn new(channel: Channel) -> Self {
+        Self { channel }
+    }
+
+    /// Topics and Publish.
+    pub(crate) fn publisher(&self) -> PublisherClient<Channel> {
+        PublisherClient::new(self.channel.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Subscriptions and delivery, with gRPC's default receive limit of 4 MiB.
+    pub(crate) fn subscriber(&self) -> SubscriberClient<Channel> {
+        SubscriberClient::new(self.channel.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// The same with the receive limit of the Go and Java clients.
+    pub(crate) fn subscriber_of_big_messages(&self) -> SubscriberClient<Channel> {
+        self.subscriber()
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// The connection itself.
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+}
+
+/// The answer of a call that must succeed.
+#[track_caller]
+pub(crate) fn ok<T>(result: Result<Response<T>, Status>) -> T {
+    match result {
+        Ok(response) => response.into_inner(),
+        Err(status) => panic!("refused: {status:?}"),
+    }
+}
+
+/// The status of a call that must be refused with `code`.
+#[track_caller]
+pub(crate) fn refused<T>(result: Result<T, Status>, code: Code, what: &str) -> Status {
+    match result {
+        Ok(_) => panic!("{what}: accepted, expected {code:?}"),
+        Err(status) => {
+            assert_eq!(status.code(), code, "{what}: {status:?}");
+            status
+        }
+    }
+}
+
+/// Fails unless the call is refused with `code` and exactly `text`.
+#[track_caller]
+pub(crate) fn refused_with<T>(result: Result<T, Status>, code: Code, text: &str) {
+    let status = refused(result, code, text);
+    assert_eq!(status.message(), text);
+}
+
+/// The result of `future`, which must be ready within [`PATIENCE`].
+#[track_caller]
+pub(crate) fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let result = tokio::time::timeout(PATIENCE, future).await;
+        result.unwrap_or_else(|_| panic!("{caller}: not within {PATIENCE:?}: {what}"))
+    }
+}
+
+/// Asks again and again, giving way in between, until the answer is there.
+pub(crate) async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    within(what, async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}

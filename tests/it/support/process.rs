@@ -90,6 +90,13 @@ impl Process {
         Self::ready(command_of("sh", &arguments)).await
     }
 
+    /// Runs `packetboat serve` under a command that ends with the command to run, such as `strace -D`.
+    pub(crate) async fn serve_under(wrapper: &[&str], arguments: &[&str]) -> Self {
+        let binary = env!("CARGO_BIN_EXE_packetboat");
+        let arguments = [&wrapper[1..], &[binary, "serve"], arguments].concat();
+        Self::ready(command_of(wrapper[0], &arguments)).await
+    }
+
     async fn ready(mut command: Command) -> Self {
         let mut child = command.spawn().expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();

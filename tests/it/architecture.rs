@@ -1,0 +1,254 @@
+//! The folders under src know of each other only what ARCHITECTURE.md allows.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What each folder may name of the crate, beside itself and [`OPEN_TO_ALL`]. A part of the crate that is not
+/// listed (`server`, `cli`, `main`, `lib`, `proto`) puts the others together or is generated.
+const MAY_NAME: [(&str, &[&str]); 10] = [
+    ("resource", &["filter"]),
+    ("filter", &["resource"]),
+    ("limits", &[]),
+    ("clock", &[]),
+    ("telemetry", &["clock"]),
+    ("engine", &["filter"]),
+    ("store", &["engine::change", "clock", "telemetry"]),
+    (
+        "delivery",
+        &["engine", "filter", "store", "clock", "telemetry"],
+    ),
+    (
+        "service",
+        &[
+            "delivery",
+            "engine",
+            "filter",
+            "store",
+            "clock",
+            "telemetry",
+        ],
+    ),
+    ("wire", &["service", "proto", "clock", "telemetry"]),
+];
+
+/// Open to every folder.
+const OPEN_TO_ALL: [&str; 3] = ["resource", "limits", "clock::Timestamp"];
+
+/// Never in the pure folders. `resource/message.rs` alone may use prost's encoding functions.
+const NEVER_IN_PURE: [&str; 8] = [
+    "async",
+    "await",
+    "tokio",
+    "tonic",
+    "sqlx",
+    "prost",
+    "Instant",
+    "SystemTime",
+];
+
+/// Every source file with its path inside src and its text without comments, strings and tests.
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    files.sort();
+    let sources = files.into_iter().map(|file| {
+        let text = fs::read_to_string(&file).expect("source text");
+        let file = file.strip_prefix(&root).expect("inside src");
+        (file.to_string_lossy().into_owned(), product_code(&text))
+    });
+    // Tests of a folder may put its neighbours together.
+    sources.filter(|(file, _)| !is_test_file(file)).collect()
+}
+
+fn is_test_file(file: &str) -> bool {
+    let mut parts = file.split('/');
+    parts.any(|part| {
+        let part = part.trim_end_matches(".rs");
+        part == "tests" || part == "contract" || part == "scenarios" || part.ends_with("_tests")
+    })
+}
+
+/// `text` up to its test module, without comments and string literals.
+fn product_code(text: &str) -> String {
+    let tests = text.match_indices("#[cfg(test)]\nmod ").find(|(at, _)| {
+        text[*at..]
+            .lines()
+            .nth(1)
+            .is_some_and(|line| line.ends_with('{'))
+    });
+    let text = tests.map_or(text, |(at, _)| &text[..at]);
+    let mut code = String::new();
+    for line in text.lines() {
+        let line = line.split("//").next().unwrap_or_default();
+        for (number, part) in line.split('"').enumerate() {
+            if number % 2 == 0 {
+                code.push_str(part);
+            }
+        }
+        code.push('\n');
+    }
+    code
+}
+
+/// Every path of the crate that `code` of `file` names, from `crate::` or through `super::`.
+fn crate_paths(file: &str, code: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        if !continues_word(code, at) {
+            expand(&code[at + "crate::".len()..], "", &mut paths);
+        }
+    }
+    let mut module: Vec<_> = file.trim_end_matches(".rs").split('/').collect();
+    if module.last() == Some(&"mod") {
+        module.pop();
+    }
+    for (at, _) in code.match_indices("super::") {
+        if continues_word(code, at) || code[..at].ends_with("super::") {
+            continue;
+        }
+        let mut rest = &code[at..];
+        let mut depth = module.len();
+        while let Some(further) = rest.strip_prefix("super::") {
+            rest = further;
+            depth = depth.saturating_sub(1);
+        }
+        let prefix: String = module[..depth].iter().flat_map(|one| [one, "::"]).collect();
+        expand(rest, &prefix, &mut paths);
+    }
+    paths
+}
+
+/// Whether the text before `at` runs on into what is there, as in `$crate` or `_super`.
+fn continues_word(code: &str, at: usize) -> bool {
+    code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':' || c == '$')
+}
+
+/// Reads a path, or a tree of paths in braces, from the beginning of `text`; returns what follows it.
+fn expand<'t>(text: &'t str, prefix: &str, paths: &mut Vec<String>) -> &'t str {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            rest = rest.trim_start();
+            if let Some(after) = rest.strip_prefix('}') {
+                return after;
+            }
+            rest = match rest.strip_prefix(',') {
+                Some(after) => after,
+                None if rest.is_empty() => return rest,
+                None => {
+                    let after = expand(rest, prefix, paths).trim_start();
+                    // ` as name`, or anything else that is not a path.
+                    let end = after.find([',', '}']).unwrap_or(after.len());
+                    &after[end..]
+                }
+            };
+        }
+    }
+    let end = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
+    let path = format!("{prefix}{}", &text[..end]);
+    match text[end..].strip_prefix("::") {
+        Some(rest) if !rest.starts_with('<') => expand(rest, &format!("{path}::"), paths),
+        _ => {
+            paths.push(path);
+            &text[end..]
+        }
+    }
+}
+
+fn is_within(path: &str, part: &str) -> bool {
+    path == part
+        || path
+            .strip_prefix(part)
+            .is_some_and(|rest| rest.starts_with("::"))
+}
+
+#[test]
+fn folders_import_only_what_they_may() {
+    let mut wrong = Vec::new();
+    for (file, code) in sources() {
+        let folder = file.split('/').next().unwrap_or_default();
+        let folder = folder.trim_end_matches(".rs");
+        let Some((_, allowed)) = MAY_NAME.iter().find(|(name, _)| *name == folder) else {
+            let known = ["server", "cli", "main", "lib", "proto"].contains(&folder);
+            assert!(
+                known,
+                "src/{file}: say in this test what {folder} may import"
+            );
+            continue;
+        };
+        for path in crate_paths(&file, &code) {
+            let open = OPEN_TO_ALL.iter().chain(*allowed);
+            let fine = is_within(&path, folder)
+                || open.into_iter().any(|part| is_within(&path, part))
+                // The generated code names this one type of ours.
+                || path.is_empty();
+            if !fine {
+                wrong.push(format!("src/{file} names {path}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn engine_resource_and_filter_are_pure() {
+    let mut wrong = Vec::new();
+    for (file, code) in sources() {
+        if !["engine/", "resource/", "filter/"]
+            .iter()
+            .any(|folder| file.starts_with(folder))
+        {
+            continue;
+        }
+        let words: Vec<_> = code
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .collect();
+        for word in NEVER_IN_PURE {
+            let excepted = word == "prost" && file == "resource/message.rs";
+            if !excepted && words.contains(&word) {
+                wrong.push(format!("src/{file} has {word}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn backends_are_named_only_where_the_server_is_put_together() {
+    for (file, code) in sources() {
+        let composes =
+            file.starts_with("store/") || file == "server.rs" || file.starts_with("cli/");
+        for path in crate_paths(&file, &code) {
+            let backend = ["store::sqlite", "store::memory"]
+                .iter()
+                .any(|backend| is_within(&path, backend));
+            assert!(composes || !backend, "src/{file} names {path}");
+        }
+    }
+}
+
+#[test]
+fn nested_imports_are_all_seen() {
+    let code = "use crate::{a::{b, c as d, e::{f}}, g};\nuse super::super::h::I;\nlet x = crate::j::K::new();";
+    let mut paths = crate_paths("one/two/three.rs", code);
+    paths.sort();
+    assert_eq!(
+        paths,
+        ["a::b", "a::c", "a::e::f", "g", "j::K::new", "one::h::I"]
+    );
+}

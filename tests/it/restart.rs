@@ -1,0 +1,220 @@
+//! What outlives the server: by a clean stop, and by SIGKILL.
+
+use std::{collections::HashSet, path::Path, time::Duration};
+
+use crate::support::{
+    Client, Pubsub,
+    backlog::pull_request,
+    ok,
+    process::Process,
+    values::{Received, ack_ids, message, numbered, publish_request, texts},
+    within,
+};
+
+/// A server in `directory`, with the topic `orders` and its subscription `orders-worker`.
+async fn first_start(directory: &Path) -> (Pubsub, Client, String, String) {
+    let pubsub = Pubsub::in_directory(directory, Duration::ZERO).await;
+    let client = pubsub.client();
+    let topic = client.topic("orders").await;
+    let subscription = client.subscription("orders-worker", &topic).await;
+    (pubsub, client, topic, subscription)
+}
+
+/// Stops the server and starts it again, its clock `seconds` after the usual start.
+async fn restart(pubsub: Pubsub, directory: &Path, seconds: u64) -> (Pubsub, Client) {
+    pubsub.stop().await;
+    let pubsub = Pubsub::in_directory(directory, Duration::from_secs(seconds)).await;
+    let client = pubsub.client();
+    (pubsub, client)
+}
+
+#[tokio::test]
+async fn topics_subscriptions_and_messages_outlive_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (pubsub, client, topic, subscription) = first_start(directory.path()).await;
+    client.publish(&topic, &numbered(100)).await;
+    let before = ok(client.get_subscription(&subscription).await);
+    let (_pubsub, client) = restart(pubsub, directory.path(), 0).await;
+    assert_eq!(ok(client.get_topic(&topic).await).name, topic);
+    assert_eq!(ok(client.get_subscription(&subscription).await), before);
+    assert_eq!(
+        client.subscriptions_of(&topic).await,
+        [subscription.clone()]
+    );
+    client.receive_and_ack(&subscription, 100).await;
+}
+
+#[tokio::test]
+async fn ack_ids_from_before_a_restart_work() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (pubsub, client, topic, subscription) = first_start(directory.path()).await;
+    client.publish(&topic, &numbered(3)).await;
+    let held = client.receive(&subscription, 3).await;
+    let (pubsub, client) = restart(pubsub, directory.path(), 1).await;
+    ok(client.ack(&subscription, ack_ids(&held[..1])).await);
+    let modify = client.modify_deadline(&subscription, ack_ids(&held[1..2]), 0);
+    ok(modify.await);
+    let nacked = client.receive(&subscription, 1).await;
+    assert_eq!(nacked[0].message, held[1].message);
+    ok(client.ack(&subscription, ack_ids(&held[1..])).await);
+    pubsub.advance_seconds(60);
+    client.assert_nothing(&subscription, "all is acked").await;
+}
+
+#[tokio::test]
+async fn leases_outlive_a_clean_stop() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (pubsub, client, topic, subscription) = first_start(directory.path()).await;
+    client.publish(&topic, &numbered(2)).await;
+    let held = client.receive(&subscription, 2).await;
+    let extend = client.modify_deadline(&subscription, ack_ids(&held[..1]), 60);
+    ok(extend.await);
+    let (pubsub, client) = restart(pubsub, directory.path(), 8).await;
+    client.assert_nothing(&subscription, "8 of 10 s").await;
+    pubsub.advance_seconds(3);
+    let again = client.receive_and_ack(&subscription, 1).await;
+    assert_eq!(again[0].message, held[1].message);
+    pubsub.advance_seconds(48);
+    client.assert_nothing(&subscription, "59 of 60 s").await;
+    pubsub.advance_seconds(2);
+    let again = client.receive_and_ack(&subscription, 1).await;
+    assert_eq!(again[0].message, held[0].message);
+}
+
+#[tokio::test]
+async fn message_ids_are_never_used_again_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (pubsub, client, topic, subscription) = first_start(directory.path()).await;
+    let mut ids: HashSet<_> = client
+        .publish(&topic, &numbered(10))
+        .await
+        .into_iter()
+        .collect();
+    client.receive_and_ack(&subscription, 10).await;
+    let (pubsub, client) = restart(pubsub, directory.path(), 1).await;
+    ids.extend(client.publish(&topic, &numbered(10)).await);
+    ok(client.delete_topic(&topic).await);
+    let (_pubsub, client) = restart(pubsub, directory.path(), 2).await;
+    client.topic("orders").await;
+    ids.extend(client.publish(&topic, &numbered(10)).await);
+    assert_eq!(ids.len(), 30);
+}
+
+#[tokio::test]
+async fn a_subscription_created_anew_ignores_ack_ids_of_the_old_one_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (pubsub, client, topic, subscription) = first_start(directory.path()).await;
+    client.publish_text(&topic, "old").await;
+    let old = client.receive(&subscription, 1).await;
+    ok(client.delete_subscription(&subscription).await);
+    client.subscription("orders-worker", &topic).await;
+    client.publish_text(&topic, "new").await;
+    let (_pubsub, client) = restart(pubsub, directory.path(), 1).await;
+    ok(client.ack(&subscription, ack_ids(&old)).await);
+    let received = client.receive_and_ack(&subscription, 1).await;
+    assert_eq!(texts(&received), ["new"]);
+}
+
+#[tokio::test]
+async fn case_10_a_deleted_topics_backlog_outlives_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (pubsub, client, topic, subscription) = first_start(directory.path()).await;
+    client.publish(&topic, &numbered(10)).await;
+    ok(client.delete_topic(&topic).await);
+    let (pubsub, client) = restart(pubsub, directory.path(), 1).await;
+    client.receive_and_ack(&subscription, 5).await;
+    let (_pubsub, client) = restart(pubsub, directory.path(), 2).await;
+    client.receive_and_ack(&subscription, 5).await;
+    client.assert_nothing(&subscription, "all is acked").await;
+}
+
+/// What a client knows of a server that is killed again and again.
+#[derive(Default)]
+struct Known {
+    published: HashSet<String>,
+    /// An ack was answered.
+    acked: HashSet<String>,
+    /// An ack was sent; whether it counts, nobody knows.
+    maybe_acked: HashSet<String>,
+}
+
+/// Publishes, pulls and acknowledges until the server is gone.
+async fn use_until_killed(client: &Client, topic: &str, subscription: &str, known: &mut Known) {
+    loop {
+        let request = publish_request(topic, &vec![message("x".repeat(1000)); 20]);
+        match client.publisher().publish(request).await {
+            Ok(answer) => known.published.extend(answer.into_inner().message_ids),
+            Err(_) => return,
+        }
+        let request = pull_request(subscription, 10, true);
+        let Ok(answer) = client.subscriber().pull(request).await else {
+            return;
+        };
+        let received = answer.into_inner().received_messages.into_iter();
+        let received: Vec<_> = received.map(Received::from).collect();
+        if received.is_empty() {
+            continue;
+        }
+        let ids = || received.iter().map(|one| one.message.message_id.clone());
+        for id in ids() {
+            assert!(
+                !known.acked.contains(&id),
+                "{id} came after its ack was answered"
+            );
+        }
+        known.maybe_acked.extend(ids());
+        if client.ack(subscription, ack_ids(&received)).await.is_err() {
+            return;
+        }
+        known.acked.extend(ids());
+    }
+}
+
+#[tokio::test]
+async fn case_24_sigkill_loses_no_answered_publish_and_undoes_no_answered_ack() {
+    let kills = if std::env::var_os("PACKETBOAT_LONG").is_some() {
+        20
+    } else {
+        3
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let data = data.to_str().expect("a path of text");
+    let arguments = ["--listen", "127.0.0.1:0", "--data-dir", data];
+    let mut known = Known::default();
+    let (mut topic, mut subscription) = (String::new(), String::new());
+    for kill in 0..kills {
+        let server = Process::serve(&arguments).await;
+        let client = Client::new(server.channel().await);
+        if kill == 0 {
+            topic = client.topic("orders").await;
+            subscription = client.subscription("orders-worker", &topic).await;
+        }
+        let before = known.published.len();
+        let killed = async {
+            // Some way into the work, each time a little further.
+            let way = Duration::from_millis(150 + 37 * kill);
+            tokio::time::sleep(way).await;
+            server.signal("KILL").await;
+        };
+        let used = use_until_killed(&client, &topic, &subscription, &mut known);
+        within("the kill", async { tokio::join!(used, killed) }).await;
+        assert!(known.published.len() > before, "nothing was published");
+        server.ended().await;
+    }
+
+    let server = Process::serve(&arguments).await;
+    let client = Client::new(server.channel().await);
+    let mut missing: HashSet<_> = known.published.difference(&known.maybe_acked).collect();
+    while !missing.is_empty() {
+        // What is leased to the killed server's client comes back within its 10 s.
+        for received in client.receive_some(&subscription, 1000).await {
+            let id = received.message.message_id;
+            assert!(
+                !known.acked.contains(&id),
+                "{id} came after its ack was answered"
+            );
+            missing.remove(&id);
+        }
+    }
+}
