@@ -64,7 +64,7 @@ pub struct Server {
     listening: Listening,
     service: Arc<Service>,
     /// Held until the stores are closed.
-    _lock: Option<DirectoryLock>,
+    lock: Option<DirectoryLock>,
 }
 
 type Stores = (
@@ -102,11 +102,14 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
             health,
             listening,
             service,
-            _lock: lock,
+            lock,
         }),
         Err(error) => {
             service.drain().await;
             service.close().await;
+            if let Some(lock) = lock {
+                lock.release();
+            }
             Err(error)
         }
     }
@@ -143,6 +146,8 @@ impl Server {
             tracing::error!(
                 "the stores were not closed in time; what was answered is on disk all the same"
             );
+        } else if let Some(lock) = self.lock {
+            lock.release();
         }
     }
 }

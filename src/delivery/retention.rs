@@ -6,6 +6,7 @@ use rangemap::RangeSet;
 
 use super::hub::Shared;
 use crate::{
+    engine,
     limits::{RETENTION_SWEEP_ALL_MILLIS, RETENTION_SWEEP_MILLIS},
     resource::id::TopicIncarnation,
     store::{
@@ -106,9 +107,11 @@ async fn done(
         if first < bounds.end {
             rest.insert(first..bounds.end);
         }
-        for (partition, ranges) in shared.state.done_ranges(reader.subscription).await? {
-            if partition == bounds.partition {
-                for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+        for state in shared.state.positions(reader.subscription).await? {
+            if state.partition == bounds.partition {
+                let done = engine::done(&state)
+                    .map_err(|damage| StoreError::Damaged(damage.to_string()))?;
+                for range in done {
                     rest.remove(range);
                 }
             }

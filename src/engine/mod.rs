@@ -22,6 +22,7 @@ mod varint;
 use std::{collections::BTreeMap, mem};
 
 pub use chunk::DamagedChunk;
+pub use persist::done;
 
 use change::{PartitionChange, PartitionState};
 use flow::{Flow, Portion};

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
+use rangemap::RangeSet;
+
 use super::{
     change::{PartitionChange, PartitionState, StoredChunk},
     chunk::{self, DamagedChunk, Delivered, Slot},
@@ -91,6 +93,34 @@ impl Dirty {
 
 fn chunks(offsets: &Range<u64>) -> Range<u64> {
     offsets.start / CHUNK_OFFSETS..(offsets.end - 1) / CHUNK_OFFSETS + 1
+}
+
+/// Offsets that are done according to what is stored.
+pub fn done(state: &PartitionState) -> Result<RangeSet<u64>, DamagedChunk> {
+    let mut done = RangeSet::new();
+    if state.cursor > 0 {
+        done.insert(0..state.cursor);
+    }
+    for stored in &state.chunks {
+        done.extend(followers(stored));
+        if !stored.body.is_empty() {
+            let slots = chunk::decode(stored.index, &stored.body)?;
+            let offsets = stored.index * CHUNK_OFFSETS..;
+            done.extend(
+                offsets
+                    .zip(slots)
+                    .filter(|(_, slot)| *slot == Slot::Done)
+                    .map(|(offset, _)| offset..offset + 1),
+            );
+        }
+    }
+    Ok(done)
+}
+
+/// The offsets of the done chunks behind a stored one.
+fn followers(stored: &StoredChunk) -> Option<Range<u64>> {
+    let start = (stored.index + 1) * CHUNK_OFFSETS;
+    (stored.done_after > 0).then(|| start..start + stored.done_after * CHUNK_OFFSETS)
 }
 
 impl Partition {
@@ -213,9 +243,7 @@ impl Partition {
         partition.set_end(end);
         let mut seen = state.cursor;
         for stored in &state.chunks {
-            let start = (stored.index + 1) * CHUNK_OFFSETS;
-            let done = start..start + stored.done_after * CHUNK_OFFSETS;
-            if !done.is_empty() {
+            if let Some(done) = followers(stored) {
                 seen = seen.max(done.end);
                 partition.acked.insert(done);
             }

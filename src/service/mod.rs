@@ -13,6 +13,10 @@ mod topics;
 
 use std::sync::Arc;
 
+pub use crate::{
+    delivery::{EndCause, MessageStream},
+    store::StoreError,
+};
 pub use consumed::ConsumeError;
 pub use publish::PublishError;
 pub use received::Receipts;
@@ -22,7 +26,7 @@ use crate::{
     clock::Clock,
     delivery::{Hub, retention},
     engine::ack_id::AckKey,
-    store::{MessageLog, StateStore, StoreError, cached::CachedState},
+    store::{MessageLog, StateStore, cached::CachedState},
 };
 
 /// Everything that a request may do.

@@ -11,11 +11,12 @@ use super::{
     StateStore, StoreError,
     log::{Offset, Partition},
     state::{
-        Acquired, CreateError, DoneRanges, Flush, FlushOutcome, LogNeeds, SubscriptionRecord,
-        TopicPhase, TopicRecord, UpdateError,
+        Acquired, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord, TopicPhase,
+        TopicRecord, UpdateError,
     },
 };
 use crate::{
+    engine::change::PartitionState,
     limits::CACHED_RESOURCES_MAX,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
@@ -221,8 +222,11 @@ impl StateStore for CachedState {
         self.inner.flush(flushes).await
     }
 
-    async fn done_ranges(&self, subscription: SubscriptionId) -> Result<DoneRanges, StoreError> {
-        self.inner.done_ranges(subscription).await
+    async fn positions(
+        &self,
+        subscription: SubscriptionId,
+    ) -> Result<Vec<PartitionState>, StoreError> {
+        self.inner.positions(subscription).await
     }
 
     async fn close(&self) {

@@ -1,6 +1,6 @@
 //! The port to where resources and subscriptions' positions live.
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     engine::change::{PartitionChange, PartitionState},
-    limits::CHUNK_OFFSETS,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
         name::{ProjectName, SubscriptionName, TopicName},
@@ -102,9 +101,6 @@ pub enum TopicPhase {
     Deleted,
 }
 
-/// Per partition, ranges of offsets that a subscription has done with, ascending.
-pub type DoneRanges = Vec<(Partition, Vec<Range<Offset>>)>;
-
 /// Why a resource could not be made.
 #[derive(Debug, Error)]
 pub enum CreateError {
@@ -131,21 +127,6 @@ pub enum UpdateError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// What [`StateStore::done_ranges`] answers for a partition: from its cursor, and `(index, done_after)` of its
-/// stored chunks, ascending.
-pub(crate) fn done_ranges_of(
-    cursor: Offset,
-    chunks: impl Iterator<Item = (u64, u64)>,
-) -> Vec<Range<Offset>> {
-    let below_cursor = (cursor > 0).then_some(0..cursor);
-    let behind_chunks = chunks.filter_map(|(index, done_after)| {
-        let start = index.saturating_add(1).saturating_mul(CHUNK_OFFSETS);
-        let end = start.saturating_add(done_after.saturating_mul(CHUNK_OFFSETS));
-        (start < end).then_some(start..end)
-    });
-    below_cursor.into_iter().chain(behind_chunks).collect()
 }
 
 /// Resources, positions and owners. One contract suite (`store/contract/state.rs`) runs against every
@@ -228,9 +209,11 @@ pub trait StateStore: Send + Sync + 'static {
     /// Writes all entries in one transaction, each only under its current epoch. A stale entry fails alone.
     /// The outcomes are in the order of `flushes`.
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError>;
-    /// Ranges of offsets that the subscription has done with, ascending: everything below its cursor, and above it
-    /// the chunks that are done entirely. Of every partition that it has a position in.
-    async fn done_ranges(&self, subscription: SubscriptionId) -> Result<DoneRanges, StoreError>;
+    /// The stored state of a subscription, without taking it over; nothing when it is gone.
+    async fn positions(
+        &self,
+        subscription: SubscriptionId,
+    ) -> Result<Vec<PartitionState>, StoreError>;
 
     /// Answers when everything accepted is durable and files are closed. Later calls fail.
     async fn close(&self);

@@ -1,6 +1,6 @@
 //! What every state store does.
 
-use std::{collections::BTreeMap, iter, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
@@ -41,7 +41,7 @@ contract!(state:
     a_stale_flush_fails_alone,
     chunks_below_the_cursor_are_removed,
     a_newer_generation_replaces_chunks,
-    done_ranges_are_what_lies_below_the_cursor_and_whole_chunks,
+    positions_are_read_without_taking_the_subscription_over,
     a_closed_state_refuses,
 );
 
@@ -401,7 +401,7 @@ async fn a_deleted_subscription_is_gone_with_its_state(state: &dyn StateStore, _
     assert_eq!(deleted.expect("delete"), None);
     assert_eq!(state.subscription(&name).await.expect("get"), None);
     assert!(state.acquire(id).await.expect("acquire").is_none());
-    assert_eq!(state.done_ranges(id).await.expect("ranges"), []);
+    assert_eq!(state.positions(id).await.expect("read"), []);
     let late = flush(state, id, owner.epoch, change(9, vec![], vec![])).await;
     assert_eq!(late, FlushOutcome::Stale);
 }
@@ -484,23 +484,23 @@ async fn a_newer_generation_replaces_chunks(state: &dyn StateStore, _: &ManualCl
     let position = acquire(state, id).await.partitions.remove(0);
     assert_eq!((position.generation, position.cursor), (2, 3));
     assert_eq!(position.chunks, [chunk(0, 0, b"new")]);
-    let ranges = state.done_ranges(id).await.expect("ranges");
-    assert_eq!(ranges.len(), 1);
-    assert!(ranges[0].1.iter().cloned().eq(iter::once(0..3)));
 }
 
-async fn done_ranges_are_what_lies_below_the_cursor_and_whole_chunks(
+async fn positions_are_read_without_taking_the_subscription_over(
     state: &dyn StateStore,
     _: &ManualClock,
 ) {
     let id = one_subscription(state).await;
-    let epoch = acquire(state, id).await.epoch;
-    let put = vec![chunk(1, 2, b"x"), chunk(4, 0, b"x"), chunk(5, 1, b"x")];
-    flush(state, id, epoch, change(300, put, vec![])).await;
-    let ranges = state.done_ranges(id).await.expect("ranges");
-    assert_eq!(ranges, [(0, vec![0..300, 512..1024, 1536..1792])]);
-    let unknown = state.done_ranges(SubscriptionId(999)).await;
-    assert_eq!(unknown.expect("ranges"), []);
+    let owner = acquire(state, id).await;
+    let put = vec![chunk(1, 2, b"x"), chunk(4, 0, b"y")];
+    flush(state, id, owner.epoch, change(300, put.clone(), vec![])).await;
+    let read = state.positions(id).await.expect("read");
+    assert_eq!(read.len(), 1);
+    assert_eq!((read[0].cursor, &read[0].chunks), (300, &put));
+    let still_owned = flush(state, id, owner.epoch, change(301, vec![], vec![])).await;
+    assert_eq!(still_owned, FlushOutcome::Stored);
+    let unknown = state.positions(SubscriptionId(999)).await;
+    assert_eq!(unknown.expect("read"), []);
 }
 
 async fn a_closed_state_refuses(state: &dyn StateStore, _: &ManualClock) {

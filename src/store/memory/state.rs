@@ -18,8 +18,8 @@ use crate::{
         StateStore, StoreError,
         log::{Offset, Partition},
         state::{
-            Acquired, CreateError, DoneRanges, Flush, FlushOutcome, LogNeeds, LogReader,
-            SubscriptionRecord, TopicPhase, TopicRecord, UpdateError, done_ranges_of,
+            Acquired, CreateError, Flush, FlushOutcome, LogNeeds, LogReader, SubscriptionRecord,
+            TopicPhase, TopicRecord, UpdateError,
         },
     },
 };
@@ -54,6 +54,20 @@ struct StoredSubscription {
     record: SubscriptionRecord,
     epoch: u64,
     positions: BTreeMap<Partition, Position>,
+}
+
+impl StoredSubscription {
+    fn states(&self) -> Vec<PartitionState> {
+        let positions = self.positions.iter();
+        positions
+            .map(|(&partition, position)| PartitionState {
+                partition,
+                generation: position.generation,
+                cursor: position.cursor,
+                chunks: position.chunks.values().cloned().collect(),
+            })
+            .collect()
+    }
 }
 
 #[derive(Debug)]
@@ -404,17 +418,9 @@ impl StateStore for MemoryState {
                 return Ok(None);
             };
             stored.epoch += 1;
-            let partitions = stored.positions.iter();
             Ok(Some(Acquired {
                 epoch: stored.epoch,
-                partitions: partitions
-                    .map(|(&partition, position)| PartitionState {
-                        partition,
-                        generation: position.generation,
-                        cursor: position.cursor,
-                        chunks: position.chunks.values().cloned().collect(),
-                    })
-                    .collect(),
+                partitions: stored.states(),
             }))
         })
     }
@@ -446,21 +452,13 @@ impl StateStore for MemoryState {
         })
     }
 
-    async fn done_ranges(&self, subscription: SubscriptionId) -> Result<DoneRanges, StoreError> {
+    async fn positions(
+        &self,
+        subscription: SubscriptionId,
+    ) -> Result<Vec<PartitionState>, StoreError> {
         self.with(|tables| {
-            let Some(stored) = tables.subscriptions.get(&subscription) else {
-                return Ok(Vec::new());
-            };
-            let positions = stored.positions.iter();
-            Ok(positions
-                .map(|(&partition, position)| {
-                    let chunks = position
-                        .chunks
-                        .values()
-                        .map(|chunk| (chunk.index, chunk.done_after));
-                    (partition, done_ranges_of(position.cursor, chunks))
-                })
-                .collect())
+            let stored = tables.subscriptions.get(&subscription);
+            Ok(stored.map(StoredSubscription::states).unwrap_or_default())
         })
     }
 

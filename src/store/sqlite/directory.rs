@@ -140,6 +140,13 @@ pub struct DirectoryLock {
 }
 
 impl DirectoryLock {
+    /// Lets another process have the directory, once both stores are closed.
+    pub fn release(&self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, path = %self.path.display(), "the data directory was not released");
+        }
+    }
+
     /// Notes the address that this process serves, for whoever wants the directory meanwhile.
     pub fn set_address(&self, address: &str) -> Result<(), OpenError> {
         self.write(&format!(

@@ -13,7 +13,7 @@ use crate::{
     store::{
         StoreError,
         log::{Offset, Partition},
-        state::{Acquired, DoneRanges, Flush, FlushOutcome, done_ranges_of},
+        state::{Acquired, Flush, FlushOutcome},
     },
 };
 
@@ -108,6 +108,15 @@ pub(super) async fn acquire(
         return Ok(None);
     };
     // From here on nobody with an older epoch can write, so what is read is what counts.
+    let partitions = read(database, subscription).await?;
+    Ok(Some(Acquired { epoch, partitions }))
+}
+
+/// The stored state of all partitions, as of one moment.
+pub(super) async fn read(
+    database: &Database,
+    subscription: SubscriptionId,
+) -> Result<Vec<PartitionState>, StoreError> {
     let states = async {
         let mut connection = database.readers().acquire().await?;
         let mut snapshot = connection.begin().await?;
@@ -116,13 +125,10 @@ pub(super) async fn acquire(
             state.chunks = chunks(&mut snapshot, subscription, state).await?;
         }
         Ok(states)
-    }
-    .await
-    .map_err(|error| database.failed(&error))?;
-    Ok(Some(Acquired {
-        epoch,
-        partitions: states,
-    }))
+    };
+    states
+        .await
+        .map_err(|error: sqlx::Error| database.failed(&error))
 }
 
 async fn raise_epoch(
@@ -342,44 +348,4 @@ async fn put_chunk(
     .execute(connection)
     .await
     .map(|_| ())
-}
-
-pub(super) async fn done_ranges(
-    database: &Database,
-    subscription: SubscriptionId,
-) -> Result<DoneRanges, StoreError> {
-    let ranges = async {
-        let mut connection = database.readers().acquire().await?;
-        let mut snapshot = connection.begin().await?;
-        let mut ranges = Vec::new();
-        for state in positions(&mut snapshot, subscription).await? {
-            let chunks = done_chunks(&mut snapshot, subscription, &state).await?;
-            ranges.push((
-                state.partition,
-                done_ranges_of(state.cursor, chunks.into_iter()),
-            ));
-        }
-        Ok(ranges)
-    }
-    .await;
-    ranges.map_err(|error| database.failed(&error))
-}
-
-async fn done_chunks(
-    connection: &mut SqliteConnection,
-    subscription: SubscriptionId,
-    state: &PartitionState,
-) -> Result<Vec<(u64, u64)>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT chunk, done_after FROM chunks
-        WHERE subscription = ? AND partition = ? AND generation = ? AND done_after > 0 ORDER BY chunk",
-    )
-    .bind(to_sql(subscription.0))
-    .bind(state.partition)
-    .bind(state.generation)
-    .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| Ok((from_sql(row.try_get(0)?), from_sql(row.try_get(1)?))))
-        .collect()
 }

@@ -12,6 +12,7 @@ use super::{
     positions, subscriptions, topics,
 };
 use crate::{
+    engine::change::PartitionState,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
         name::{ProjectName, SubscriptionName, TopicName},
@@ -22,8 +23,8 @@ use crate::{
         StateStore, StoreError,
         log::{Offset, Partition},
         state::{
-            Acquired, CreateError, DoneRanges, Flush, FlushOutcome, LogNeeds, SubscriptionRecord,
-            TopicPhase, TopicRecord, UpdateError,
+            Acquired, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord, TopicPhase,
+            TopicRecord, UpdateError,
         },
     },
 };
@@ -209,8 +210,11 @@ impl StateStore for SqliteState {
         positions::flush(&self.database, flushes).await
     }
 
-    async fn done_ranges(&self, subscription: SubscriptionId) -> Result<DoneRanges, StoreError> {
-        positions::done_ranges(&self.database, subscription).await
+    async fn positions(
+        &self,
+        subscription: SubscriptionId,
+    ) -> Result<Vec<PartitionState>, StoreError> {
+        positions::read(&self.database, subscription).await
     }
 
     async fn close(&self) {

@@ -3,14 +3,12 @@
 use tonic::{Code, Status};
 
 use crate::{
-    delivery::EndCause,
     limits::STATUS_TEXT_BYTES_MAX,
     resource::violation::Violation,
     service::{
-        ConsumeError, PublishError,
+        ConsumeError, EndCause, PublishError, StoreError,
         error::{CreateError, FindError, UpdateError},
     },
-    store::StoreError,
     wire::convert::Refused,
 };
 

@@ -13,14 +13,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::status::status;
 use crate::{
-    delivery::MessageStream,
     limits::STREAM_EVENTS_MAX,
     proto::google::pubsub::v1::{
         StreamingPullRequest, StreamingPullResponse,
         streaming_pull_response::SubscriptionProperties,
     },
     resource::{message::ReceivedMessage, violation::Violation},
-    service::{ConsumeError, OpenStream, Receipts, Service, StreamStart},
+    service::{ConsumeError, MessageStream, OpenStream, Receipts, Service, StreamStart},
 };
 
 /// The responses of one stream.
