@@ -22,7 +22,7 @@ async fn case_18_attributes_of_clients_tracing_pass_and_other_reserved_ones_do_n
         refused(answer, Code::InvalidArgument, reserved);
     }
     let traced = attributes(&[("googclient_traceparent", "00-1-2-01"), ("Goog", "v")]);
-    client.publish(&topic, &[traced.clone()]).await;
+    client.publish(&topic, std::slice::from_ref(&traced)).await;
     let received = client.receive_one(&subscription).await;
     assert_eq!(received.message.attributes, traced.attributes);
 }
@@ -65,7 +65,9 @@ async fn case_20_id_and_time_come_from_the_server_whatever_the_publisher_sends()
         ordering_key: "key".to_owned(),
         ..message("data")
     };
-    let ids = client.publish(&topic, &[presumptuous.clone()]).await;
+    let ids = client
+        .publish(&topic, std::slice::from_ref(&presumptuous))
+        .await;
     let received = client.receive_one(&subscription).await;
     let expected = PubsubMessage {
         message_id: ids[0].clone(),

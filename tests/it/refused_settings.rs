@@ -188,7 +188,7 @@ async fn transforms_of_a_subscription_are_refused() {
 #[tokio::test]
 async fn transforms_of_a_topic_are_refused() {
     refused_on_a_topic("message_transforms", |t| {
-        t.message_transforms = transforms()
+        t.message_transforms = transforms();
     })
     .await;
 }

@@ -39,7 +39,7 @@ async fn topics_subscriptions_and_messages_outlive_a_restart() {
     assert_eq!(ok(client.get_subscription(&subscription).await), before);
     assert_eq!(
         client.subscriptions_of(&topic).await,
-        [subscription.clone()]
+        [subscription.as_str()]
     );
     client.receive_and_ack(&subscription, 100).await;
 }
