@@ -2,13 +2,9 @@
 //!
 //! Its order is: store, then speak. An ack is answered when the flush that holds it is durable.
 
-use std::{collections::HashMap, mem, ops::Range, sync::Arc};
+use std::{collections::HashMap, mem, sync::Arc};
 
-use futures_util::{
-    StreamExt,
-    future::{BoxFuture, FutureExt, OptionFuture},
-    stream::FuturesUnordered,
-};
+use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -16,18 +12,16 @@ use super::{
     flusher::Flushed,
     hub::{EndCause, Shared},
     mailbox::Mailbox,
+    reads::Reads,
 };
 use crate::{
     clock::Timestamp,
     engine::{
         Engine,
-        input::{Config, ConsumerId, Demand, Input, LeaseId, LoadedMessage},
+        input::{Config, ConsumerId, Demand, Input, LeaseId},
         output::Output,
     },
-    limits::{
-        COMMANDS_PER_TURN_MAX, CONSUMERS_MAX, DAMAGE_RETRY_MILLIS, DRIVER_IDLE_MILLIS,
-        READ_RETRY_MILLIS, STORE_RETRY_MILLIS,
-    },
+    limits::{COMMANDS_PER_TURN_MAX, CONSUMERS_MAX, DRIVER_IDLE_MILLIS, STORE_RETRY_MILLIS},
     store::{
         StoreError,
         log::LogEnds,
@@ -115,18 +109,6 @@ pub(super) async fn run(
     }
 }
 
-struct ReadDone {
-    partition: u32,
-    range: Range<u64>,
-    result: Result<(u64, Vec<LoadedMessage>), ReadError>,
-}
-
-enum ReadError {
-    Failed(StoreError),
-    /// Readable again from here.
-    Damaged(StoreError, u64),
-}
-
 struct Driver {
     shared: Arc<Shared>,
     record: SubscriptionRecord,
@@ -137,7 +119,7 @@ struct Driver {
     mailbox: Arc<Mailbox>,
     streams: HashMap<ConsumerId, StreamSender>,
     pulls: HashMap<ConsumerId, oneshot::Sender<Result<Option<Parcel>, EndCause>>>,
-    reads: FuturesUnordered<BoxFuture<'static, ReadDone>>,
+    reads: Reads,
     flush: Option<BoxFuture<'static, Flushed>>,
     /// Acks that the flush on its way makes durable.
     flushing: Vec<Reply<()>>,
@@ -193,7 +175,7 @@ impl Driver {
             mailbox: Arc::default(),
             streams: HashMap::new(),
             pulls: HashMap::new(),
-            reads: FuturesUnordered::new(),
+            reads: Reads::default(),
             flush: None,
             flushing: Vec::new(),
             waiting: Vec::new(),
@@ -228,7 +210,11 @@ impl Driver {
                         return Some(cause);
                     }
                 }
-                Some(read) = self.reads.next() => self.read_done(read),
+                Some(read) = self.reads.next() => {
+                    let name = &self.record.subscription.name;
+                    let input = read.into_input(name, shared.clock.now());
+                    self.handle(input);
+                }
                 taken = commands.recv_many(&mut batch, COMMANDS_PER_TURN_MAX) => {
                     if taken == 0 {
                         return Some(EndCause::Stopping);
@@ -387,44 +373,6 @@ impl Driver {
         }
     }
 
-    fn read_done(&mut self, read: ReadDone) {
-        let ReadDone {
-            partition,
-            range,
-            result,
-        } = read;
-        let now = self.shared.clock.now();
-        let subscription = &self.record.subscription.name;
-        let input = match result {
-            Ok((next, messages)) => Input::Loaded {
-                partition,
-                from: range.start,
-                next,
-                messages,
-            },
-            Err(ReadError::Failed(error)) => {
-                tracing::warn!(%subscription, %error, "the log could not be read; trying again");
-                Input::ReadFailed {
-                    partition,
-                    retry_at: now.plus_millis(READ_RETRY_MILLIS),
-                }
-            }
-            Err(ReadError::Damaged(error, until)) => {
-                tracing::error!(
-                    %subscription, partition, from = range.start, until, %error,
-                    "messages are left out because they cannot be read; the rest is delivered"
-                );
-                Input::Damaged {
-                    partition,
-                    from: range.start,
-                    until,
-                    retry_at: now.plus_millis(DAMAGE_RETRY_MILLIS),
-                }
-            }
-        };
-        self.handle(input);
-    }
-
     /// Carries the engine's commands out until it has no more.
     fn carry_out(&mut self) {
         while !self.outputs.is_empty() {
@@ -435,7 +383,13 @@ impl Driver {
                         partition,
                         range,
                         bytes_max,
-                    } => self.start_read(partition, range, bytes_max),
+                    } => self.reads.start(
+                        &self.shared.log,
+                        self.record.topic,
+                        partition,
+                        range,
+                        bytes_max,
+                    ),
                     Output::Deliver {
                         consumer,
                         deliveries,
@@ -468,40 +422,6 @@ impl Driver {
                 self.tell_room(consumer);
             }
         }
-    }
-
-    fn start_read(&self, partition: u32, range: Range<u64>, bytes_max: usize) {
-        let log = Arc::clone(&self.shared.log);
-        let topic = self.record.topic;
-        let read = async move {
-            let result = match log.read(topic, partition, range.clone(), bytes_max).await {
-                Ok(batch) => Ok((
-                    batch.next,
-                    batch
-                        .records
-                        .into_iter()
-                        .map(|record| LoadedMessage {
-                            offset: record.offset,
-                            publish_time: record.publish_time,
-                            body: record.message,
-                        })
-                        .collect(),
-                )),
-                Err(error @ StoreError::Damaged(_)) => {
-                    Err(match log.skip_damage(topic, partition, range.start).await {
-                        Ok(until) => ReadError::Damaged(error, until),
-                        Err(error) => ReadError::Failed(error),
-                    })
-                }
-                Err(error) => Err(ReadError::Failed(error)),
-            };
-            ReadDone {
-                partition,
-                range,
-                result,
-            }
-        };
-        self.reads.push(read.boxed());
     }
 
     /// Starts the next flush if one is needed and none is on its way. Returns a cause when the subscription is

@@ -9,6 +9,7 @@ mod driver;
 mod flusher;
 mod hub;
 mod mailbox;
+mod reads;
 pub mod retention;
 
 pub use consumer::{MessageStream, Parcel, PendingPull};

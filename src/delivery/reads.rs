@@ -1,0 +1,125 @@
+//! Reads of the log on their way, and what their results mean to the engine.
+
+use std::{ops::Range, sync::Arc};
+
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, FutureExt},
+    stream::FuturesUnordered,
+};
+
+use crate::{
+    clock::Timestamp,
+    engine::input::{Input, LoadedMessage},
+    limits::{DAMAGE_RETRY_MILLIS, READ_RETRY_MILLIS},
+    resource::{id::TopicIncarnation, name::SubscriptionName},
+    store::{MessageLog, StoreError},
+};
+
+/// A read that has ended.
+pub(super) struct Read {
+    partition: u32,
+    range: Range<u64>,
+    result: Result<(u64, Vec<LoadedMessage>), ReadError>,
+}
+
+enum ReadError {
+    Failed(StoreError),
+    /// Readable again from here.
+    Damaged(StoreError, u64),
+}
+
+/// At most one per partition, as the engine asks for no more.
+#[derive(Default)]
+pub(super) struct Reads(FuturesUnordered<BoxFuture<'static, Read>>);
+
+impl Reads {
+    pub(super) fn start(
+        &self,
+        log: &Arc<dyn MessageLog>,
+        topic: TopicIncarnation,
+        partition: u32,
+        range: Range<u64>,
+        bytes_max: usize,
+    ) {
+        let log = Arc::clone(log);
+        let read = async move {
+            Read {
+                result: read(log.as_ref(), topic, partition, range.clone(), bytes_max).await,
+                partition,
+                range,
+            }
+        };
+        self.0.push(read.boxed());
+    }
+
+    /// The next read that ends; `None` when none is on its way. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Option<Read> {
+        self.0.next().await
+    }
+}
+
+async fn read(
+    log: &dyn MessageLog,
+    topic: TopicIncarnation,
+    partition: u32,
+    range: Range<u64>,
+    bytes_max: usize,
+) -> Result<(u64, Vec<LoadedMessage>), ReadError> {
+    let from = range.start;
+    match log.read(topic, partition, range, bytes_max).await {
+        Ok(batch) => {
+            let messages = batch.records.into_iter().map(|record| LoadedMessage {
+                offset: record.offset,
+                publish_time: record.publish_time,
+                body: record.message,
+            });
+            Ok((batch.next, messages.collect()))
+        }
+        Err(damage @ StoreError::Damaged(_)) => {
+            match log.skip_damage(topic, partition, from).await {
+                Ok(until) => Err(ReadError::Damaged(damage, until)),
+                Err(error) => Err(ReadError::Failed(error)),
+            }
+        }
+        Err(error) => Err(ReadError::Failed(error)),
+    }
+}
+
+impl Read {
+    /// The event for the engine of `subscription`. Failures are logged here.
+    pub(super) fn into_input(self, subscription: &SubscriptionName, now: Timestamp) -> Input {
+        let Self {
+            partition,
+            range,
+            result,
+        } = self;
+        match result {
+            Ok((next, messages)) => Input::Loaded {
+                partition,
+                from: range.start,
+                next,
+                messages,
+            },
+            Err(ReadError::Failed(error)) => {
+                tracing::warn!(%subscription, %error, "the log could not be read; trying again");
+                Input::ReadFailed {
+                    partition,
+                    retry_at: now.plus_millis(READ_RETRY_MILLIS),
+                }
+            }
+            Err(ReadError::Damaged(error, until)) => {
+                tracing::error!(
+                    %subscription, partition, from = range.start, until, %error,
+                    "messages are left out because they cannot be read; the rest is delivered"
+                );
+                Input::Damaged {
+                    partition,
+                    from: range.start,
+                    until,
+                    retry_at: now.plus_millis(DAMAGE_RETRY_MILLIS),
+                }
+            }
+        }
+    }
+}
