@@ -3,7 +3,7 @@
 //! A flush starts as soon as the one before it is done, but at most every 5 ms, so that its cost follows the time
 //! and what changed, not the number of requests.
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     limits::{FLUSH_INTERVAL_MILLIS, FLUSH_SUBSCRIPTIONS_MAX},
     store::{
-        StateStore,
+        StateStore, StoreError,
         state::{Flush, FlushOutcome},
     },
 };
@@ -61,19 +61,38 @@ async fn run(state: Arc<dyn StateStore>, mut waiting: mpsc::Receiver<Job>) {
         }
         let (flushes, replies): (Vec<_>, Vec<_>) =
             jobs.drain(..).map(|job| (job.flush, job.done)).unzip();
-        match state.flush(&flushes).await {
-            Ok(outcomes) => {
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    // A driver that is gone needs no answer.
-                    drop(reply.send(Ok(outcome)));
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, subscriptions = flushes.len(), "subscription state was not stored");
-                for reply in replies {
-                    drop(reply.send(Err(error.to_string())));
-                }
-            }
+        let outcomes = flush_all(state.as_ref(), &flushes).await;
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            // A driver that is gone needs no answer.
+            drop(reply.send(outcome));
         }
     }
+}
+
+async fn flush_all(state: &dyn StateStore, flushes: &[Flush]) -> Vec<Flushed> {
+    match state.flush(flushes).await {
+        Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+        // One subscription's damaged page must not fail the others.
+        Err(StoreError::Damaged(_)) if flushes.len() > 1 => {
+            let mut outcomes = Vec::with_capacity(flushes.len());
+            for flush in flushes {
+                let outcome = state.flush(slice::from_ref(flush)).await;
+                outcomes.push(match outcome.as_deref() {
+                    Ok([outcome]) => Ok(*outcome),
+                    Ok(_) => Err("the store left a flush unanswered".to_owned()),
+                    Err(error) => Err(failed(1, error)),
+                });
+            }
+            outcomes
+        }
+        Err(error) => {
+            let text = failed(flushes.len(), &error);
+            flushes.iter().map(|_| Err(text.clone())).collect()
+        }
+    }
+}
+
+fn failed(subscriptions: usize, error: &StoreError) -> String {
+    tracing::error!(%error, subscriptions, "subscription state was not stored");
+    error.to_string()
 }
