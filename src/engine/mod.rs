@@ -19,6 +19,9 @@ mod persist;
 mod timers;
 mod varint;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, mem};
 
 pub use chunk::DamagedChunk;
@@ -52,6 +55,8 @@ pub struct Engine {
     /// When what nobody waits for is stored, if something of that kind changed.
     lazy_flush_at: Option<Timestamp>,
     flush_in_flight: bool,
+    /// The time of the last event.
+    handled_at: Timestamp,
     /// Leases that just ended, whose credit goes back.
     ended: Vec<Lease>,
 }
@@ -73,6 +78,7 @@ impl Engine {
             timers: Timers::default(),
             lazy_flush_at: None,
             flush_in_flight: false,
+            handled_at: Timestamp::ZERO,
             ended: Vec::new(),
         };
         let mut voided = Vec::new();
@@ -90,6 +96,7 @@ impl Engine {
 
     /// Takes an event in. Commands are added to `out`, in the order in which they are to be carried out.
     pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
+        self.handled_at = now;
         self.pass_time(now);
         self.apply(now, input);
         for lease in self.ended.drain(..) {
@@ -125,10 +132,12 @@ impl Engine {
     /// When [`Input::Tick`] is due, or [`Engine::take_changes`] has something, if nothing else comes before.
     pub fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let flush = self.lazy_flush_at.filter(|_| !self.flush_in_flight);
+        // What came due between the last event and now must not be overlooked.
+        let handled_at = self.handled_at.min(now);
         let partitions = self
             .partitions
             .values()
-            .filter_map(|partition| partition.next_deadline(now));
+            .filter_map(|partition| partition.next_deadline(handled_at));
         partitions.chain(self.timers.next()).chain(flush).min()
     }
 
@@ -285,23 +294,31 @@ impl Engine {
 
     /// Hands ready messages out, the consumers in turn.
     fn dispatch(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        let (mut turns, mut share) = (0, 0);
         while self.flow.hungry() > 0 {
-            self.drop_expired(now);
             let ready: usize = self.partitions.values().map(Partition::ready).sum();
             if ready == 0 {
                 return;
             }
-            // With nothing behind what is ready, it is shared; otherwise full frames are cheaper.
-            let unread = self.partitions.values().any(Partition::has_unread);
-            let share = if unread {
-                DELIVERY_MESSAGES_MAX
-            } else {
-                ready.div_ceil(self.flow.hungry())
-            };
+            if turns == 0 {
+                turns = self.flow.hungry();
+                // With nothing behind what is ready, it is shared; otherwise full frames are cheaper.
+                let unread = self.partitions.values().any(Partition::has_unread);
+                share = if unread {
+                    DELIVERY_MESSAGES_MAX
+                } else {
+                    ready.div_ceil(turns)
+                };
+            }
+            turns -= 1;
             let Some(portion) = self.flow.next(share.min(DELIVERY_MESSAGES_MAX) as u64) else {
                 return;
             };
             let (deliveries, bytes) = self.lease(now, portion);
+            if deliveries.is_empty() {
+                // All that was ready had become too old.
+                continue;
+            }
             self.flow
                 .served(portion.consumer, deliveries.len() as u64, bytes);
             out.push(Output::Deliver {
@@ -311,17 +328,18 @@ impl Engine {
         }
     }
 
-    /// Fills one frame. At least one message is ready.
+    /// Fills one frame.
     fn lease(&mut self, now: Timestamp, portion: Portion) -> (Vec<Delivery>, u64) {
         let lease_millis = portion
             .ack_deadline_millis
             .unwrap_or(self.config.ack_deadline_millis);
         let deadline = now.plus_millis(lease_millis);
+        let retention = self.config.retention_millis;
         let mut deliveries = Vec::with_capacity(portion.messages.min(64) as usize);
         let (mut frame_bytes, mut credit_bytes) = (0, 0);
         for partition in self.partitions.values_mut() {
-            while let Some(next) = partition.peek() {
-                let size = next.body.len() + MESSAGE_OVERHEAD_BYTES;
+            while let Some(body_bytes) = partition.peek(now, retention) {
+                let size = body_bytes + MESSAGE_OVERHEAD_BYTES;
                 let full = deliveries.len() as u64 >= portion.messages
                     || credit_bytes >= portion.bytes
                     || (frame_bytes > 0 && frame_bytes + size > DELIVERY_BYTES_MAX);
@@ -343,19 +361,6 @@ impl Engine {
             }
         }
         (deliveries, credit_bytes)
-    }
-
-    /// What was loaded in time may have become too old while it waited for a consumer.
-    fn drop_expired(&mut self, now: Timestamp) {
-        let retention = self.config.retention_millis;
-        for partition in self.partitions.values_mut() {
-            while partition
-                .peek()
-                .is_some_and(|message| message.publish_time.plus_millis(retention) <= now)
-            {
-                partition.expire_first();
-            }
-        }
     }
 
     fn takes_fresh(&self) -> bool {

@@ -8,7 +8,7 @@ use std::{
     ops::Range,
 };
 
-use rangemap::RangeSet;
+use rangemap::{RangeMap, RangeSet};
 
 use super::{
     input::{ConsumerId, LeaseId, LoadedMessage},
@@ -54,16 +54,17 @@ pub(super) struct Partition {
     pub(super) leases: BTreeMap<u64, Lease>,
     pub(super) failed: BTreeMap<u64, Failed>,
     /// Failed ones that may be delivered again and are not loaded.
-    due: BTreeSet<u64>,
+    pub(super) due: BTreeSet<u64>,
     /// Failed ones that may not be delivered yet.
-    delayed: BTreeSet<(Timestamp, u64)>,
-    ready: BTreeMap<u64, LoadedMessage>,
-    ready_bytes: usize,
-    /// Not readable for now; tried again at `damaged_retry_at`.
-    damaged: RangeSet<u64>,
+    pub(super) delayed: BTreeSet<(Timestamp, u64)>,
+    pub(super) ready: BTreeMap<u64, LoadedMessage>,
+    pub(super) ready_bytes: usize,
+    /// Not readable for now, with the time to try each again.
+    damaged: RangeMap<u64, Timestamp>,
+    /// No damage is tried again before.
     damaged_retry_at: Timestamp,
-    next: u64,
-    end: u64,
+    pub(super) next: u64,
+    pub(super) end: u64,
     reading: bool,
     read_again_at: Timestamp,
     /// Whether the last read was for redelivery, so that the next one is for fresh messages.
@@ -85,8 +86,8 @@ impl Partition {
             delayed: BTreeSet::new(),
             ready: BTreeMap::new(),
             ready_bytes: 0,
-            damaged: RangeSet::new(),
-            damaged_retry_at: Timestamp::ZERO,
+            damaged: RangeMap::new(),
+            damaged_retry_at: Timestamp::NEVER,
             next: cursor,
             end: cursor,
             reading: false,
@@ -129,16 +130,17 @@ impl Partition {
         self.ready.is_empty() && !self.reading && (!unread || self.waits_to_read(now))
     }
 
-    /// When something here happens by itself, leases aside.
-    pub(super) fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+    /// When something here happens by itself, leases aside. What was due at `handled_at`, when the time passed here
+    /// last, waits for an event.
+    pub(super) fn next_deadline(&self, handled_at: Timestamp) -> Option<Timestamp> {
         let delayed = self.delayed.first().map(|(time, _)| *time);
         let damaged = self.has_damage().then_some(self.damaged_retry_at);
-        let read = self.waits_to_read(now).then_some(self.read_again_at);
+        let read = self.waits_to_read(handled_at).then_some(self.read_again_at);
         delayed
             .into_iter()
             .chain(damaged)
             .chain(read)
-            .filter(|time| *time > now)
+            .filter(|time| *time > handled_at)
             .min()
     }
 
@@ -169,8 +171,11 @@ impl Partition {
     }
 
     fn fresh_range(&mut self) -> Option<Range<u64>> {
-        if let Some(done) = self.acked.get(&self.next) {
-            self.next = done.end;
+        loop {
+            let known = self.acked.get(&self.next);
+            let known = known.or_else(|| Some(self.damaged.get_key_value(&self.next)?.0));
+            let Some(known) = known else { break };
+            self.next = known.end;
         }
         let room = (PREFETCH_MESSAGES_MAX - self.ready.len()) as u64;
         let to = self.end.min(self.next.saturating_add(room));
@@ -180,6 +185,8 @@ impl Partition {
             .overlapping(self.next..to)
             .find(|done| done.end - done.start >= CHUNK_OFFSETS)
             .map_or(to, |done| done.start);
+        let damage = self.damaged.overlapping(self.next..stop).next();
+        let stop = damage.map_or(stop, |(damaged, _)| damaged.start);
         (self.next < stop).then_some(self.next..stop)
     }
 
@@ -199,7 +206,18 @@ impl Partition {
         if self.damaged_retry_at > now {
             return None;
         }
-        self.damaged.first().cloned()
+        let mut damaged = self.damaged.iter();
+        let due = damaged.find(|(_, retry_at)| **retry_at <= now);
+        let due = due.map(|(offsets, _)| offsets.clone());
+        if due.is_none() {
+            self.see_damaged_retry();
+        }
+        due
+    }
+
+    fn see_damaged_retry(&mut self) {
+        let earliest = self.damaged.iter().map(|(_, retry_at)| *retry_at).min();
+        self.damaged_retry_at = earliest.unwrap_or(Timestamp::NEVER);
     }
 
     /// Takes in what a read found. Whatever in `from..next` has no record is done.
@@ -221,10 +239,13 @@ impl Partition {
                 self.skip(offset..offset + 1);
                 continue;
             }
-            let fresh = offset >= self.next || self.damaged.contains(&offset);
+            // A redelivery that starts above `next` (after a restart) leaves fresh ones to their own read.
+            let fresh =
+                (offset >= self.next && from <= self.next) || self.damaged.contains_key(&offset);
             let again = self.due.remove(&offset);
             let taken = self.is_done(offset)
                 || self.leases.contains_key(&offset)
+                || self.ready.contains_key(&offset)
                 || (self.failed.contains_key(&offset) && !again);
             if (fresh || again) && !taken {
                 self.ready_bytes += message.body.len();
@@ -271,6 +292,9 @@ impl Partition {
 
     /// Drops everything but leases that is known of these offsets.
     fn forget(&mut self, offsets: Range<u64>) {
+        if self.has_damage() {
+            self.damaged.remove(offsets.clone());
+        }
         let failed: Vec<u64> = self
             .failed
             .range(offsets.clone())
@@ -311,7 +335,6 @@ impl Partition {
             self.read_again_at = retry_at;
             return;
         }
-        self.damaged_retry_at = retry_at;
         let due: Vec<u64> = self.due.range(offsets.clone()).copied().collect();
         for offset in due {
             if let Some(failed) = self.failed.get_mut(&offset) {
@@ -323,7 +346,8 @@ impl Partition {
         if (offsets.start..offsets.end).contains(&self.next) {
             self.next = offsets.end;
         }
-        self.damaged.insert(offsets);
+        self.damaged.insert(offsets, retry_at);
+        self.see_damaged_retry();
     }
 
     /// Lets failed messages whose time has come be delivered again.
@@ -337,14 +361,14 @@ impl Partition {
         }
     }
 
-    /// The oldest ready message, without taking it.
-    pub(super) fn peek(&self) -> Option<&LoadedMessage> {
-        self.ready.first_key_value().map(|(_, message)| message)
-    }
-
-    /// Counts the oldest ready message as done, because it may no longer be delivered.
-    pub(super) fn expire_first(&mut self) {
-        if let Some(offset) = self.ready.first_key_value().map(|(offset, _)| *offset) {
+    /// Bytes of the oldest ready message. What was loaded in time but became too old while it waited for a
+    /// consumer is done.
+    pub(super) fn peek(&mut self, now: Timestamp, retention_millis: u64) -> Option<usize> {
+        loop {
+            let (&offset, message) = self.ready.first_key_value()?;
+            if message.publish_time.plus_millis(retention_millis) > now {
+                return Some(message.body.len());
+            }
             self.skip(offset..offset + 1);
             self.advance_cursor();
         }
@@ -388,16 +412,17 @@ impl Partition {
 
     /// Counts these neighbours as acknowledged, whatever their state was. Ended leases go to `ended`.
     pub(super) fn ack(&mut self, offsets: Range<u64>, ended: &mut Vec<Lease>) {
+        if offsets.start < self.cursor {
+            self.dirty.acked_again(offsets.start..offsets.start + 1);
+        }
         // What was never read was never delivered, so an ack of it is not ours (a log that lost its end).
         let offsets = offsets.start.max(self.cursor)..offsets.end.min(self.end);
         if offsets.is_empty() {
             return;
         }
-        if self
-            .acked
-            .get(&offsets.start)
-            .is_some_and(|done| done.end >= offsets.end)
-        {
+        let done = self.acked.get(&offsets.start);
+        if done.is_some_and(|done| done.end >= offsets.end) {
+            self.dirty.acked_again(offsets);
             return;
         }
         for offset in offsets.clone() {

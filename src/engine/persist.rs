@@ -47,6 +47,15 @@ impl Dirty {
         self.cursor = Urgency::Urgent;
     }
 
+    /// Somebody waits for what was done already: if it was skipped, that is not stored yet.
+    pub(super) fn acked_again(&mut self, offsets: Range<u64>) {
+        let lazy = chunks(&offsets).filter(|chunk| self.lazy.remove(chunk));
+        self.urgent.extend(lazy);
+        if self.cursor == Urgency::Lazy {
+            self.cursor = Urgency::Urgent;
+        }
+    }
+
     pub(super) fn leased(&mut self, offset: u64) {
         self.lazy.insert(offset / CHUNK_OFFSETS);
         self.leases_changed = true;
@@ -102,7 +111,7 @@ pub fn done(state: &PartitionState) -> Result<RangeSet<u64>, DamagedChunk> {
         done.insert(0..state.cursor);
     }
     for stored in &state.chunks {
-        done.extend(followers(stored));
+        done.extend(followers(stored)?);
         if !stored.body.is_empty() {
             let slots = chunk::decode(stored.index, &stored.body)?;
             let offsets = stored.index * CHUNK_OFFSETS..;
@@ -118,9 +127,16 @@ pub fn done(state: &PartitionState) -> Result<RangeSet<u64>, DamagedChunk> {
 }
 
 /// The offsets of the done chunks behind a stored one.
-fn followers(stored: &StoredChunk) -> Option<Range<u64>> {
-    let start = (stored.index + 1) * CHUNK_OFFSETS;
-    (stored.done_after > 0).then(|| start..start + stored.done_after * CHUNK_OFFSETS)
+fn followers(stored: &StoredChunk) -> Result<Option<Range<u64>>, DamagedChunk> {
+    let offsets = || {
+        let first = stored.index.checked_add(1)?;
+        let end = first.checked_add(stored.done_after)?;
+        Some(first.checked_mul(CHUNK_OFFSETS)?..end.checked_mul(CHUNK_OFFSETS)?)
+    };
+    let offsets = offsets().ok_or(DamagedChunk {
+        index: stored.index,
+    })?;
+    Ok((!offsets.is_empty()).then_some(offsets))
 }
 
 impl Partition {
@@ -226,9 +242,6 @@ impl Partition {
                 attempts: failed.attempts,
             });
         }
-        if self.cursor > start {
-            slots[..at(self.cursor.min(start + CHUNK_OFFSETS))].fill(Slot::Done);
-        }
         slots
     }
 
@@ -243,7 +256,7 @@ impl Partition {
         partition.set_end(end);
         let mut seen = state.cursor;
         for stored in &state.chunks {
-            if let Some(done) = followers(stored) {
+            if let Some(done) = followers(stored)? {
                 seen = seen.max(done.end);
                 partition.acked.insert(done);
             }
@@ -275,9 +288,18 @@ impl Partition {
                 ..
             } = &mut partition.dirty;
             urgent.append(stored);
+            // A done chunk that the end now cuts has no row yet.
+            urgent.extend(end.checked_sub(1).map(|last| last / CHUNK_OFFSETS));
             *cursor = Urgency::Urgent;
         }
         partition.advance_cursor();
+        // A chunk that was skipped entirely may have been counted before its own row was removed.
+        let counted: Vec<u64> = partition.dirty.stored.iter().copied().collect();
+        for index in counted {
+            if partition.done_around(index).is_some() {
+                partition.dirty.lazy.insert(index);
+            }
+        }
         Ok((partition, voided))
     }
 

@@ -1,0 +1,10 @@
+//! Scenario files that read like a log of a conversation, and random operations against a model.
+
+mod host;
+mod model;
+mod operations;
+mod property;
+mod scenario;
+mod scenario_commands;
+mod simulated_log;
+mod stored;

@@ -1,0 +1,215 @@
+//! What must hold, in sets and maps: who has which message until when, and what is acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    clock::Timestamp,
+    engine::{
+        input::{Config, ConsumerId, Demand, LeaseId},
+        output::{Delivery, Output},
+    },
+    limits::{DELIVERY_BYTES_MAX, DELIVERY_MESSAGES_MAX},
+};
+
+/// Partition and offset.
+pub(super) type Place = (u32, u64);
+
+/// A published message.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) publish_time: Timestamp,
+    pub(super) bytes: u64,
+    /// The log does not have it any more.
+    pub(super) removed: bool,
+}
+
+/// A delivery that may still be acknowledged in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) number: u32,
+    pub(super) deadline: Timestamp,
+    pub(super) consumer: Option<ConsumerId>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub(super) messages: BTreeMap<Place, Message>,
+    pub(super) held: BTreeMap<Place, Held>,
+    pub(super) consumers: BTreeMap<ConsumerId, Demand>,
+    /// Whose acks were confirmed: for ever.
+    pub(super) confirmed: BTreeSet<Place>,
+    /// Acknowledged in this life of the engine; a crash may forget those that are not confirmed.
+    pub(super) acked: BTreeSet<Place>,
+    /// Acknowledged before a crash and not confirmed: may come again, or not.
+    pub(super) perhaps: BTreeSet<Place>,
+    /// Every delivery, for later acks.
+    pub(super) issued: Vec<LeaseId>,
+    /// The last number of each message in this life of the engine.
+    numbers: BTreeMap<Place, u32>,
+}
+
+/// Deadlines are kept in ticks of 10 ms, rounded up.
+pub(super) fn rounded(deadline: Timestamp) -> Timestamp {
+    Timestamp::from_millis(deadline.as_millis().div_ceil(10) * 10)
+}
+
+impl Model {
+    pub(super) fn pass_time(&mut self, now: Timestamp) {
+        self.held.retain(|_, held| rounded(held.deadline) > now);
+    }
+
+    /// The next time at which a lease is over but may last a little, because of rounding.
+    pub(super) fn rounding_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let over = |held: &&Held| held.deadline <= now && rounded(held.deadline) > now;
+        let until = |held: &Held| rounded(held.deadline);
+        self.held.values().filter(over).map(until).max()
+    }
+
+    pub(super) fn ack(&mut self, place: Place) {
+        self.held.remove(&place);
+        self.acked.insert(place);
+    }
+
+    /// Ends or moves the lease, if the id is that of the newest delivery.
+    pub(super) fn change(&mut self, lease: LeaseId, deadline: Option<Timestamp>) {
+        let place = (lease.partition, lease.offset);
+        let Some(held) = self.held.get_mut(&place) else {
+            return;
+        };
+        if held.number == lease.number {
+            match deadline {
+                Some(deadline) => held.deadline = deadline,
+                None => drop(self.held.remove(&place)),
+            }
+        }
+    }
+
+    /// A new engine: consumers are gone, and what `stored` says about leases holds.
+    pub(super) fn restarted(&mut self, stored: BTreeMap<Place, Held>) {
+        self.consumers.clear();
+        self.held = stored;
+        let acked = std::mem::replace(&mut self.acked, self.confirmed.clone());
+        self.perhaps.extend(acked);
+        self.numbers.clear();
+    }
+
+    pub(super) fn lose(&mut self, partition: u32, end: u64) {
+        let lost = |place: &Place| place.0 == partition && place.1 >= end;
+        self.messages.retain(|place, _| !lost(place));
+        self.held.retain(|place, _| !lost(place));
+        self.confirmed.retain(|place| !lost(place));
+        self.acked.retain(|place| !lost(place));
+        self.perhaps.retain(|place| !lost(place));
+        // The store may not have known these yet, and then cannot void their ids.
+        self.issued
+            .retain(|lease| !lost(&(lease.partition, lease.offset)));
+    }
+
+    /// What somebody must get, sooner or later.
+    pub(super) fn missing(&self, now: Timestamp, config: Config) -> Vec<Place> {
+        let wanted = |(place, message): &(&Place, &Message)| {
+            !message.removed
+                && !self.acked.contains(place)
+                && !self.perhaps.contains(place)
+                && message.publish_time.plus_millis(config.retention_millis) > now
+        };
+        let missing = self.messages.iter().filter(wanted);
+        missing.map(|(place, _)| *place).collect()
+    }
+
+    /// Checks and takes in what the engine did.
+    pub(super) fn take(&mut self, now: Timestamp, config: Config, out: &[Output]) {
+        for output in out {
+            match output {
+                Output::Deliver {
+                    consumer,
+                    deliveries,
+                } => self.delivered(now, config, *consumer, deliveries),
+                Output::Empty { consumer, .. } => {
+                    let demand = self.consumers.remove(consumer);
+                    assert!(matches!(demand, Some(Demand::Pull { .. })));
+                }
+                Output::Read { .. } => {}
+            }
+        }
+    }
+
+    fn delivered(
+        &mut self,
+        now: Timestamp,
+        config: Config,
+        consumer: ConsumerId,
+        deliveries: &[Delivery],
+    ) {
+        let demand = *self.consumers.get(&consumer).expect("it is still here");
+        assert!(!deliveries.is_empty() && deliveries.len() <= DELIVERY_MESSAGES_MAX);
+        let frame_bytes: usize = deliveries.iter().map(|delivery| delivery.body.len()).sum();
+        assert!(deliveries.len() == 1 || frame_bytes <= DELIVERY_BYTES_MAX);
+        let lease_millis = match demand {
+            Demand::Stream {
+                ack_deadline_millis,
+                ..
+            } => ack_deadline_millis,
+            Demand::Pull { messages_max, .. } => {
+                assert!(deliveries.len() <= messages_max);
+                self.consumers.remove(&consumer);
+                config.ack_deadline_millis
+            }
+        };
+        let mine = |held: &&Held| held.consumer == Some(consumer);
+        let mut outstanding = self.held.values().filter(mine).count() as u64;
+        let of_mine = self.held.iter().filter(|(_, held)| mine(held));
+        let mut outstanding_bytes: u64 = of_mine.map(|(place, _)| self.messages[place].bytes).sum();
+        for delivery in deliveries {
+            if let Demand::Stream {
+                messages_max,
+                bytes_max,
+                ..
+            } = demand
+            {
+                assert!(
+                    outstanding < messages_max,
+                    "more messages than the stream takes"
+                );
+                assert!(
+                    outstanding_bytes < bytes_max,
+                    "more bytes than the stream takes"
+                );
+            }
+            outstanding += 1;
+            outstanding_bytes += delivery.body.len() as u64;
+            self.one_delivered(now, config, delivery);
+            self.held.insert(
+                (delivery.lease.partition, delivery.lease.offset),
+                Held {
+                    number: delivery.lease.number,
+                    deadline: now.plus_millis(lease_millis),
+                    consumer: Some(consumer),
+                },
+            );
+        }
+        if let Some(Demand::Stream { frames, .. }) = self.consumers.get_mut(&consumer) {
+            assert!(*frames > 0, "no room for a frame");
+            *frames -= 1;
+        }
+    }
+
+    fn one_delivered(&mut self, now: Timestamp, config: Config, delivery: &Delivery) {
+        let lease = delivery.lease;
+        let place = (lease.partition, lease.offset);
+        let message = self.messages.get(&place).expect("it was published");
+        assert_eq!(message.publish_time, delivery.publish_time);
+        assert_eq!(message.bytes, delivery.body.len() as u64);
+        assert!(
+            message.publish_time.plus_millis(config.retention_millis) > now,
+            "{place:?} is too old"
+        );
+        assert!(!self.confirmed.contains(&place), "{place:?} was confirmed");
+        assert!(!self.acked.contains(&place), "{place:?} was acknowledged");
+        assert!(!self.held.contains_key(&place), "{place:?} is leased");
+        let last = self.numbers.insert(place, lease.number).unwrap_or(0);
+        assert!(lease.number > last, "{place:?} has number {last} already");
+        self.issued.push(lease);
+    }
+}

@@ -1,0 +1,55 @@
+//! The store's part: keeps exactly what `engine::change` says that it keeps.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    engine::change::{PartitionChange, PartitionState, StoredChunk},
+    limits::CHUNK_OFFSETS,
+};
+
+#[derive(Clone, Debug, Default)]
+struct Row {
+    generation: u32,
+    cursor: u64,
+    chunks: BTreeMap<u64, StoredChunk>,
+}
+
+/// The stored state of one subscription.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stored {
+    rows: BTreeMap<u32, Row>,
+}
+
+impl Stored {
+    pub(super) fn apply(&mut self, changes: &[PartitionChange]) {
+        for change in changes {
+            let row = self.rows.entry(change.partition).or_default();
+            assert!(
+                row.generation <= change.generation,
+                "a generation never falls"
+            );
+            if row.generation != change.generation {
+                row.chunks.clear();
+            }
+            row.generation = change.generation;
+            row.cursor = change.cursor;
+            for index in &change.delete {
+                row.chunks.remove(index);
+            }
+            for chunk in &change.put {
+                row.chunks.insert(chunk.index, chunk.clone());
+            }
+            row.chunks = row.chunks.split_off(&(change.cursor / CHUNK_OFFSETS));
+        }
+    }
+
+    pub(super) fn states(&self) -> Vec<PartitionState> {
+        let state = |(partition, row): (&u32, &Row)| PartitionState {
+            partition: *partition,
+            generation: row.generation,
+            cursor: row.cursor,
+            chunks: row.chunks.values().cloned().collect(),
+        };
+        self.rows.iter().map(state).collect()
+    }
+}
