@@ -41,7 +41,7 @@ pub(super) struct Model {
     pub(super) confirmed: BTreeSet<Place>,
     /// Acknowledged in this life of the engine; a crash may forget those that are not confirmed.
     pub(super) acked: BTreeSet<Place>,
-    /// Acknowledged before a crash and not confirmed: may come again, or not.
+    /// May come again, or not: acknowledged before a crash and not confirmed, or too old for a while.
     pub(super) perhaps: BTreeSet<Place>,
     /// Every delivery, for later acks.
     pub(super) issued: Vec<LeaseId>,
@@ -83,6 +83,14 @@ impl Model {
                 None => drop(self.held.remove(&place)),
             }
         }
+    }
+
+    /// What is too old now may be dropped, and need not come when the retention is raised.
+    pub(super) fn retention_changes(&mut self, now: Timestamp, old: Config) {
+        let too_old =
+            |message: &Message| message.publish_time.plus_millis(old.retention_millis) <= now;
+        let dropped = self.messages.iter().filter(|(_, message)| too_old(message));
+        self.perhaps.extend(dropped.map(|(place, _)| *place));
     }
 
     /// A new engine: consumers are gone, and what `stored` says about leases holds.
@@ -158,10 +166,10 @@ impl Model {
             }
         };
         let mine = |held: &&Held| held.consumer == Some(consumer);
-        let mut outstanding = self.held.values().filter(mine).count() as u64;
+        let outstanding = self.held.values().filter(mine).count() as u64;
         let of_mine = self.held.iter().filter(|(_, held)| mine(held));
         let mut outstanding_bytes: u64 = of_mine.map(|(place, _)| self.messages[place].bytes).sum();
-        for delivery in deliveries {
+        for (outstanding, delivery) in (outstanding..).zip(deliveries) {
             if let Demand::Stream {
                 messages_max,
                 bytes_max,
@@ -177,7 +185,6 @@ impl Model {
                     "more bytes than the stream takes"
                 );
             }
-            outstanding += 1;
             outstanding_bytes += delivery.body.len() as u64;
             self.one_delivered(now, config, delivery);
             self.held.insert(

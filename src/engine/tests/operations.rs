@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 /// One step. Numbers that pick something are taken modulo how many there are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Operation {
     Publish {
         partition: u32,

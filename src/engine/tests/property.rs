@@ -206,6 +206,8 @@ impl Run {
                 ack_deadline_millis,
                 retention_millis,
             } => {
+                self.model
+                    .retention_changes(self.host.now, self.host.config);
                 self.host.config = Config {
                     ack_deadline_millis,
                     retention_millis,
@@ -405,7 +407,7 @@ impl Run {
     fn consumer(&mut self, pick: u16) -> Option<(ConsumerId, &mut Demand)> {
         let count = self.model.consumers.len();
         let all = self.model.consumers.iter_mut();
-        let (consumer, demand) = all.skip(usize::from(pick) % count.max(1)).next()?;
+        let (consumer, demand) = all.nth(usize::from(pick) % count.max(1))?;
         Some((*consumer, demand))
     }
 

@@ -448,9 +448,9 @@ fn millis(text: &str) -> u64 {
         return number(millis);
     }
     let (count, unit) = text.split_at(text.len() - 1);
-    let seconds: f64 = count.parse().expect("a time such as 100ms, 9.5s or 10m");
-    let unit = if unit == "m" { 60_000.0 } else { 1000.0 };
-    (seconds * unit).round() as u64
+    let (whole, part) = count.split_once('.').unwrap_or((count, ""));
+    let millis = number(whole) * 1000 + number(&format!("{part:0<3}"));
+    if unit == "m" { millis * 60 } else { millis }
 }
 
 fn shown(millis: u64) -> String {
