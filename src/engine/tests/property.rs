@@ -406,7 +406,7 @@ impl Run {
 
     fn consumer(&mut self, pick: u16) -> Option<(ConsumerId, &mut Demand)> {
         let count = self.model.consumers.len();
-        let all = self.model.consumers.iter_mut();
+        let mut all = self.model.consumers.iter_mut();
         let (consumer, demand) = all.nth(usize::from(pick) % count.max(1))?;
         Some((*consumer, demand))
     }
@@ -509,15 +509,16 @@ impl Run {
     }
 }
 
-/// Leases and failed messages, with times as they are stored.
+/// Leases with their deadlines as they are stored, and failed messages.
 fn facts(partition: &Partition) -> Vec<(u64, bool, Timestamp, u32, u32)> {
     let leases = partition.leases.iter().map(|(offset, lease)| {
         let deadline = rounded(lease.deadline);
         (*offset, true, deadline, lease.number, lease.attempts)
     });
     let failed = partition.failed.iter().map(|(offset, failed)| {
-        let not_before = rounded(failed.not_before);
-        (*offset, false, not_before, failed.number, failed.attempts)
+        // Not the time: what damage puts off is not worth storing, a restart tries it at once.
+        let any_time = Timestamp::ZERO;
+        (*offset, false, any_time, failed.number, failed.attempts)
     });
     leases.chain(failed).collect()
 }
