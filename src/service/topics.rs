@@ -34,6 +34,15 @@ impl Service {
 
     /// Makes the changes, all or none.
     pub async fn update_topic(
+        self: &Arc<Self>,
+        name: &TopicName,
+        changes: Vec<TopicChange>,
+    ) -> Result<Topic, UpdateError> {
+        let (service, name) = (Arc::clone(self), name.clone());
+        to_the_end(async move { service.change_topic(&name, &changes).await }).await
+    }
+
+    async fn change_topic(
         &self,
         name: &TopicName,
         changes: &[TopicChange],
