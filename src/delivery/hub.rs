@@ -237,8 +237,8 @@ impl Hub {
         self.0.activity.add(topic, bytes, self.0.clock.now());
     }
 
-    /// A topic's log may be needed by fewer than before.
-    pub fn released(&self, topic: TopicIncarnation) {
+    /// A topic's log may be needed by fewer than before, or could not be made: retention is to look at it.
+    pub fn touched(&self, topic: TopicIncarnation) {
         self.0.activity.add(topic, 0, self.0.clock.now());
     }
 

@@ -128,7 +128,7 @@ impl Service {
             let id = deleted.ok_or_else(|| not_found(&name))?;
             service.delivery.end(id, EndCause::Deleted).await;
             if let Some(record) = record {
-                service.delivery.released(record.topic);
+                service.delivery.touched(record.topic);
             }
             Ok(())
         })
@@ -151,7 +151,7 @@ impl Service {
                 })
                 .await?;
             service.delivery.end(written.id, EndCause::Detached).await;
-            service.delivery.released(written.topic);
+            service.delivery.touched(written.topic);
             Ok(())
         })
         .await
