@@ -459,6 +459,8 @@ impl Driver {
                 None
             }
             Ok(FlushOutcome::Stale) => Some(EndCause::TakenOver),
+            // Its deletion has not been announced yet.
+            Ok(FlushOutcome::Gone) => Some(EndCause::Deleted),
             Err(error) => {
                 let now = self.shared.clock.now();
                 self.flush_not_before = now.plus_millis(STORE_RETRY_MILLIS);
