@@ -464,7 +464,7 @@ impl Driver {
             Err(error) => {
                 let now = self.shared.clock.now();
                 self.flush_not_before = now.plus_millis(STORE_RETRY_MILLIS);
-                answer(&mut self.flushing, &Err(EndCause::Unavailable(error)));
+                answer(&mut self.flushing, &Err(store_failed(error)));
                 self.handle(Input::Flushed { stored: false });
                 None
             }

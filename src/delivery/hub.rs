@@ -49,8 +49,8 @@ pub enum EndCause {
     /// Too many consumers at once.
     #[error("the subscription has {0} consumers, which is the limit")]
     TooManyConsumers(usize),
-    /// The store does not answer.
-    #[error("the store is not available; try again: {0}")]
+    /// The store does not answer; the text is its error's.
+    #[error("{0}; try again")]
     Unavailable(String),
     /// What is stored cannot be read.
     #[error("stored data is damaged: {0}")]
