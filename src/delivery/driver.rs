@@ -147,7 +147,7 @@ impl Driver {
         if record.subscription.detached {
             return Err(EndCause::Detached);
         }
-        shared.refresh_config(record.id, &record.subscription);
+        shared.configure(&record);
 
         let acquired = shared
             .state
