@@ -223,8 +223,10 @@ impl Driver {
                     self.read_mail();
                     self.see_log_ends();
                     self.last_used = shared.clock.now();
-                    for command in batch.drain(..) {
+                    let mut taken = batch.drain(..);
+                    while let Some(command) = taken.next() {
                         if let Some(cause) = self.obey(command) {
+                            taken.for_each(|command| command.refuse(&cause));
                             return Some(cause);
                         }
                     }
