@@ -232,10 +232,8 @@ impl Driver {
                     }
                 }
                 () = mailbox.rung() => self.read_mail(),
-                changed = self.ends.changed() => {
-                    if changed.is_err() {
-                        return Some(EndCause::Stopping);
-                    }
+                // A log is deleted when no subscription needs it any more, so ours is about to be told that it ends.
+                Ok(()) = self.ends.changed() => {
                     // `changed` has marked them as seen.
                     let ends = self.ends.borrow_and_update().clone();
                     self.handle(Input::LogEnds(ends));
