@@ -219,9 +219,10 @@ impl Driver {
                     if taken == 0 {
                         return Some(EndCause::Stopping);
                     }
-                    // However many requests come, what consumers say is heard too.
+                    // However many requests come, what others say is heard too.
                     self.read_mail();
                     self.see_log_ends();
+                    self.see_config();
                     self.last_used = shared.clock.now();
                     let mut taken = batch.drain(..);
                     while let Some(command) = taken.next() {
@@ -240,6 +241,7 @@ impl Driver {
                     self.handle(Input::Tick);
                 }
                 Ok(()) = self.config.changed() => {
+                    // `changed` has marked it as seen.
                     let config = *self.config.borrow_and_update();
                     self.handle(Input::Configure(config));
                 }
@@ -257,6 +259,13 @@ impl Driver {
         if self.ends.has_changed().unwrap_or(false) {
             let ends = self.ends.borrow_and_update().clone();
             self.handle(Input::LogEnds(ends));
+        }
+    }
+
+    fn see_config(&mut self) {
+        if self.config.has_changed().unwrap_or(false) {
+            let config = *self.config.borrow_and_update();
+            self.handle(Input::Configure(config));
         }
     }
 
