@@ -481,16 +481,23 @@ impl Driver {
     }
 
     fn end_consumers(&mut self, cause: &EndCause) {
-        for (_, stream) in self.streams.drain() {
+        let mut ended = Vec::new();
+        for (consumer, stream) in self.streams.drain() {
+            ended.push(consumer);
             stream.end(cause.clone());
         }
-        for (_, pull) in self.pulls.drain() {
+        for (consumer, pull) in self.pulls.drain() {
+            ended.push(consumer);
             let answer = match cause {
                 // A client that is told "nothing yet" asks again, and finds the next server.
                 EndCause::Stopping => Ok(None),
                 cause => Err(cause.clone()),
             };
             drop(pull.send(answer));
+        }
+        // What comes now must not be leased to them.
+        for consumer in ended {
+            self.handle(Input::Close { consumer });
         }
     }
 
@@ -500,6 +507,7 @@ impl Driver {
             self.end_consumers(cause);
         }
         if matches!(cause, Some(EndCause::Stopping)) {
+            self.read_mail();
             commands.close();
             while let Ok(command) = commands.try_recv() {
                 match command {

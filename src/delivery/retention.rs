@@ -70,8 +70,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 async fn sweep(shared: &Shared, topic: TopicIncarnation) -> Result<(), StoreError> {
-    // The ends come first: a subscription that is made after them starts at or above them, so that what lies
-    // below is decided by those that are seen next.
+    // The ends come first: a subscription that begins to be made after them starts at or above them, so that what
+    // lies below is decided by those that are seen next. What was published while one was being made is not promised
+    // to it.
     let bounds = match shared.log.bounds(topic).await {
         Ok(bounds) => bounds,
         // Not made yet, or deleted before its row was forgotten.
