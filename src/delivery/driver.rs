@@ -193,9 +193,7 @@ impl Driver {
         let mut batch = Vec::new();
         loop {
             self.carry_out();
-            if let Some(cause) = self.start_flush() {
-                return Some(cause);
-            }
+            self.start_flush();
             let now = shared.clock.now();
             if self.is_unused(now) && shared.forget(self.record.id, commands, true) {
                 return None;
@@ -433,12 +431,11 @@ impl Driver {
         }
     }
 
-    /// Starts the next flush if one is needed and none is on its way. Returns a cause when the subscription is
-    /// not ours any more.
-    fn start_flush(&mut self) -> Option<EndCause> {
+    /// Starts the next flush if one is needed and none is on its way.
+    fn start_flush(&mut self) {
         let now = self.shared.clock.now();
         if self.flush.is_some() || self.flush_not_before > now {
-            return None;
+            return;
         }
         match self.engine.take_changes(now, false) {
             Some(changes) => {
@@ -453,9 +450,9 @@ impl Driver {
             // What was acknowledged before is durable already.
             None => answer(&mut self.waiting, &Ok(())),
         }
-        None
     }
 
+    /// Returns a cause when the subscription is not ours any more.
     fn flushed(&mut self, flushed: Flushed) -> Option<EndCause> {
         self.flush = None;
         match flushed {
