@@ -70,7 +70,8 @@ pub const DELIVERY_MESSAGES_MAX: usize = 1000;
 pub const DELIVERY_BYTES_MAX: usize = 4 * 1024 * 1024 - 128 * 1024;
 /// Longest wait of a Pull that finds nothing, milliseconds (section 6).
 pub const PULL_WAIT_MILLIS_MAX: u64 = 20_000;
-/// How long before the client's own deadline such a Pull answers, milliseconds (section 6).
+/// How long before the client's own deadline such a Pull answers, milliseconds (section 6); half of a timeout that is
+/// hardly longer.
 pub const PULL_DEADLINE_MARGIN_MILLIS: u64 = 500;
 
 /// Offsets in one stored chunk of a subscription's state.

@@ -23,7 +23,7 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// `bytes` were appended, or something was acknowledged or deleted (0 bytes).
+    /// `bytes` were appended, or something was acknowledged, deleted or left half made (0 bytes).
     pub(super) fn add(&self, topic: TopicIncarnation, bytes: u64, now: Timestamp) {
         self.topics
             .lock()

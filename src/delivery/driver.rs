@@ -147,7 +147,7 @@ impl Driver {
         if record.subscription.detached {
             return Err(EndCause::Detached);
         }
-        shared.refresh_config(record.id, &record.subscription);
+        shared.configure(&record);
 
         let acquired = shared
             .state
@@ -193,9 +193,7 @@ impl Driver {
         let mut batch = Vec::new();
         loop {
             self.carry_out();
-            if let Some(cause) = self.start_flush() {
-                return Some(cause);
-            }
+            self.start_flush();
             let now = shared.clock.now();
             if self.is_unused(now) && shared.forget(self.record.id, commands, true) {
                 return None;
@@ -219,27 +217,29 @@ impl Driver {
                     if taken == 0 {
                         return Some(EndCause::Stopping);
                     }
-                    // However many requests come, what consumers say is heard too.
+                    // However many requests come, what others say is heard too.
                     self.read_mail();
                     self.see_log_ends();
+                    self.see_config();
                     self.last_used = shared.clock.now();
-                    for command in batch.drain(..) {
+                    let mut taken = batch.drain(..);
+                    while let Some(command) = taken.next() {
                         if let Some(cause) = self.obey(command) {
+                            taken.for_each(|command| command.refuse(&cause));
                             return Some(cause);
                         }
                     }
                 }
                 () = mailbox.rung() => self.read_mail(),
-                changed = self.ends.changed() => {
-                    if changed.is_err() {
-                        return Some(EndCause::Stopping);
-                    }
+                // A log is deleted when no subscription needs it any more, so ours is about to be told that it ends.
+                Ok(()) = self.ends.changed() => {
                     // `changed` has marked them as seen.
                     let ends = self.ends.borrow_and_update().clone();
                     self.handle(Input::LogEnds(ends));
                     self.handle(Input::Tick);
                 }
                 Ok(()) = self.config.changed() => {
+                    // `changed` has marked it as seen.
                     let config = *self.config.borrow_and_update();
                     self.handle(Input::Configure(config));
                 }
@@ -257,6 +257,13 @@ impl Driver {
         if self.ends.has_changed().unwrap_or(false) {
             let ends = self.ends.borrow_and_update().clone();
             self.handle(Input::LogEnds(ends));
+        }
+    }
+
+    fn see_config(&mut self) {
+        if self.config.has_changed().unwrap_or(false) {
+            let config = *self.config.borrow_and_update();
+            self.handle(Input::Configure(config));
         }
     }
 
@@ -424,12 +431,11 @@ impl Driver {
         }
     }
 
-    /// Starts the next flush if one is needed and none is on its way. Returns a cause when the subscription is
-    /// not ours any more.
-    fn start_flush(&mut self) -> Option<EndCause> {
+    /// Starts the next flush if one is needed and none is on its way.
+    fn start_flush(&mut self) {
         let now = self.shared.clock.now();
         if self.flush.is_some() || self.flush_not_before > now {
-            return None;
+            return;
         }
         match self.engine.take_changes(now, false) {
             Some(changes) => {
@@ -444,9 +450,9 @@ impl Driver {
             // What was acknowledged before is durable already.
             None => answer(&mut self.waiting, &Ok(())),
         }
-        None
     }
 
+    /// Returns a cause when the subscription is not ours any more.
     fn flushed(&mut self, flushed: Flushed) -> Option<EndCause> {
         self.flush = None;
         match flushed {
@@ -459,10 +465,12 @@ impl Driver {
                 None
             }
             Ok(FlushOutcome::Stale) => Some(EndCause::TakenOver),
+            // Its deletion has not been announced yet.
+            Ok(FlushOutcome::Gone) => Some(EndCause::Deleted),
             Err(error) => {
                 let now = self.shared.clock.now();
                 self.flush_not_before = now.plus_millis(STORE_RETRY_MILLIS);
-                answer(&mut self.flushing, &Err(EndCause::Unavailable(error)));
+                answer(&mut self.flushing, &Err(store_failed(error)));
                 self.handle(Input::Flushed { stored: false });
                 None
             }
@@ -470,16 +478,23 @@ impl Driver {
     }
 
     fn end_consumers(&mut self, cause: &EndCause) {
-        for (_, stream) in self.streams.drain() {
+        let mut ended = Vec::new();
+        for (consumer, stream) in self.streams.drain() {
+            ended.push(consumer);
             stream.end(cause.clone());
         }
-        for (_, pull) in self.pulls.drain() {
+        for (consumer, pull) in self.pulls.drain() {
+            ended.push(consumer);
             let answer = match cause {
                 // A client that is told "nothing yet" asks again, and finds the next server.
                 EndCause::Stopping => Ok(None),
                 cause => Err(cause.clone()),
             };
             drop(pull.send(answer));
+        }
+        // What comes now must not be leased to them.
+        for consumer in ended {
+            self.handle(Input::Close { consumer });
         }
     }
 
@@ -489,6 +504,7 @@ impl Driver {
             self.end_consumers(cause);
         }
         if matches!(cause, Some(EndCause::Stopping)) {
+            self.read_mail();
             commands.close();
             while let Ok(command) = commands.try_recv() {
                 match command {

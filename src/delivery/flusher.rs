@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// What became of one subscription's changes; the text tells why they could not be stored.
-pub(super) type Flushed = Result<FlushOutcome, String>;
+/// What became of one subscription's changes.
+pub(super) type Flushed = Result<FlushOutcome, StoreError>;
 
 struct Job {
     flush: Flush,
@@ -42,7 +42,7 @@ impl Flusher {
     /// Returns once the changes are durable, or known not to be.
     pub(super) async fn flush(self, flush: Flush) -> Flushed {
         let (done, outcome) = oneshot::channel();
-        let stopped = || Err("the server is stopping".to_owned());
+        let stopped = || Err(StoreError::Unavailable("the server is stopping".to_owned()));
         if self.jobs.send(Job { flush, done }).await.is_err() {
             return stopped();
         }
@@ -79,20 +79,24 @@ async fn flush_all(state: &dyn StateStore, flushes: &[Flush]) -> Vec<Flushed> {
                 let outcome = state.flush(slice::from_ref(flush)).await;
                 outcomes.push(match outcome.as_deref() {
                     Ok([outcome]) => Ok(*outcome),
-                    Ok(_) => Err("the store left a flush unanswered".to_owned()),
-                    Err(error) => Err(failed(1, error)),
+                    Ok(_) => Err(StoreError::Uncertain(
+                        "a flush was left unanswered".to_owned(),
+                    )),
+                    Err(error) => {
+                        log_failed(1, error);
+                        Err(error.clone())
+                    }
                 });
             }
             outcomes
         }
         Err(error) => {
-            let text = failed(flushes.len(), &error);
-            flushes.iter().map(|_| Err(text.clone())).collect()
+            log_failed(flushes.len(), &error);
+            flushes.iter().map(|_| Err(error.clone())).collect()
         }
     }
 }
 
-fn failed(subscriptions: usize, error: &StoreError) -> String {
+fn log_failed(subscriptions: usize, error: &StoreError) {
     tracing::error!(%error, subscriptions, "subscription state was not stored");
-    error.to_string()
 }

@@ -49,8 +49,8 @@ pub enum EndCause {
     /// Too many consumers at once.
     #[error("the subscription has {0} consumers, which is the limit")]
     TooManyConsumers(usize),
-    /// The store does not answer.
-    #[error("the store is not available; try again: {0}")]
+    /// The store does not answer; the text is its error's.
+    #[error("{0}; try again")]
     Unavailable(String),
     /// What is stored cannot be read.
     #[error("stored data is damaged: {0}")]
@@ -87,6 +87,8 @@ pub(super) struct Shared {
 struct Running {
     commands: mpsc::Sender<Command>,
     config: watch::Sender<Config>,
+    /// Of the subscription that the configuration is of.
+    version: u64,
 }
 
 impl Hub {
@@ -208,11 +210,9 @@ impl Hub {
         done.await.unwrap_or(Err(EndCause::Stopping))
     }
 
-    /// A subscription's configuration changed.
-    pub fn configure(&self, id: SubscriptionId, subscription: &Subscription) {
-        if let Some(running) = self.0.running.lock().get(&id) {
-            running.config.send_replace(engine_config(subscription));
-        }
+    /// A subscription's configuration changed. Of two changes the later one counts, whichever is told last.
+    pub fn configure(&self, subscription: &SubscriptionRecord) {
+        self.0.configure(subscription);
     }
 
     /// Ends the delivery of a subscription that was deleted or detached in the store.
@@ -237,8 +237,8 @@ impl Hub {
         self.0.activity.add(topic, bytes, self.0.clock.now());
     }
 
-    /// A topic's log may be needed by fewer than before.
-    pub fn released(&self, topic: TopicIncarnation) {
+    /// A topic's log may be needed by fewer than before, or could not be made: retention is to look at it.
+    pub fn touched(&self, topic: TopicIncarnation) {
         self.0.activity.add(topic, 0, self.0.clock.now());
     }
 
@@ -290,6 +290,7 @@ impl Shared {
             Running {
                 commands: commands.clone(),
                 config,
+                version: record.version,
             },
         );
         self.drivers.spawn(driver::run(
@@ -318,10 +319,15 @@ impl Shared {
         true
     }
 
-    /// Tells a driver that starts which configuration is the newest.
-    pub(super) fn refresh_config(&self, id: SubscriptionId, subscription: &Subscription) {
-        if let Some(running) = self.running.lock().get(&id) {
-            running.config.send_replace(engine_config(subscription));
+    /// Gives the driver, if there is one, this configuration, unless it has a newer one.
+    pub(super) fn configure(&self, record: &SubscriptionRecord) {
+        if let Some(running) = self.running.lock().get_mut(&record.id)
+            && running.version < record.version
+        {
+            running.version = record.version;
+            running
+                .config
+                .send_replace(engine_config(&record.subscription));
         }
     }
 }

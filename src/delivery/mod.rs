@@ -8,6 +8,8 @@ mod consumer;
 mod driver;
 mod flusher;
 mod hub;
+#[cfg(test)]
+mod hub_tests;
 mod mailbox;
 mod reads;
 pub mod retention;

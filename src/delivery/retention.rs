@@ -1,4 +1,4 @@
-//! Deletes what no subscription needs any more, and finishes what a crash left half made.
+//! Deletes what no subscription needs any more, and finishes what a crash or a failing store left half made.
 
 use std::sync::Arc;
 
@@ -16,15 +16,24 @@ use crate::{
     },
 };
 
-/// Finishes topics that were being created when the server went down. Called once, before anything is served.
+/// Finishes all topics that are half made: before anything is served, and when one's name is in the way.
 pub async fn recover(state: &dyn StateStore, log: &dyn MessageLog) -> Result<(), StoreError> {
     for (topic, phase) in state.logs().await? {
         if phase == TopicPhase::Creating {
-            log.create(topic).await?;
-            state.publish_topic(topic).await?;
+            finish(state, log, topic).await?;
         }
     }
     Ok(())
+}
+
+/// Makes the log of a topic whose row is there, and lets the topic be seen. Repeating it changes nothing.
+pub async fn finish(
+    state: &dyn StateStore,
+    log: &dyn MessageLog,
+    topic: TopicIncarnation,
+) -> Result<(), StoreError> {
+    log.create(topic).await?;
+    state.publish_topic(topic).await
 }
 
 /// Looks at topics after something happened to them, and now and then at all, as messages also expire by age.
@@ -61,17 +70,21 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 async fn sweep(shared: &Shared, topic: TopicIncarnation) -> Result<(), StoreError> {
-    // The ends come first: a subscription that is made after them starts at or above them, so that what lies
-    // below is decided by those that are seen next.
+    // The ends come first: a subscription that begins to be made after them starts at or above them, so that what
+    // lies below is decided by those that are seen next. What was published while one was being made is not promised
+    // to it.
     let bounds = match shared.log.bounds(topic).await {
         Ok(bounds) => bounds,
-        // Deleted before its row was forgotten.
+        // Not made yet, or deleted before its row was forgotten.
         Err(StoreError::NoSuchLog) => Vec::new(),
         Err(error) => return Err(error),
     };
     let Some(needs) = shared.state.log_needs(topic).await? else {
         return Ok(());
     };
+    if needs.phase == TopicPhase::Creating {
+        return finish(shared.state.as_ref(), shared.log.as_ref(), topic).await;
+    }
     if needs.phase == TopicPhase::Deleted && needs.readers.is_empty() {
         shared.log.delete(topic).await?;
         return shared.state.forget_topic(topic).await;

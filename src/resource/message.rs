@@ -5,7 +5,7 @@
 //! time are appended as further fields, which in protobuf yields one valid message. That is why a publisher's own
 //! values of these fields are cut at the edge: a repeated sub-message would merge with ours.
 
-use std::ops::Range;
+use std::{fmt::Write, ops::Range};
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::{
@@ -157,25 +157,49 @@ pub fn server_fields(message_id: &str, publish_time: Timestamp) -> Vec<u8> {
         nanos: (millis % 1000) as i32 * 1_000_000,
     };
     let mut fields = Vec::with_capacity(message_id.len() + 24);
-    encoding::string::encode(MESSAGE_ID_TAG, &message_id.to_owned(), &mut fields);
+    encoding::encode_key(MESSAGE_ID_TAG, WireType::LengthDelimited, &mut fields);
+    encoding::encode_varint(message_id.len() as u64, &mut fields);
+    fields.extend_from_slice(message_id.as_bytes());
     encoding::message::encode(PUBLISH_TIME_TAG, &time, &mut fields);
     fields
 }
 
-/// The id of a message: decimal digits, unique in the store for ever.
+/// The ids of the messages of one partition: decimal digits, unique in the store for ever.
 ///
 /// Topic incarnation and partition each come behind the number of their digits, so that no two messages share an
 /// id whatever their numbers are.
-pub fn message_id(topic: TopicIncarnation, partition: u32, offset: u64) -> String {
-    let topic = topic.0.to_string();
-    let partition = partition.to_string();
-    // An incarnation of ten and more digits would need ten billion topics in one store.
-    format!(
-        "{}{topic}{}{partition}{offset}",
-        topic.len() % 10,
-        partition.len() % 10
-    )
+#[derive(Clone, Debug)]
+pub struct MessageIds {
+    /// What all of them begin with.
+    prefix: String,
 }
+
+impl MessageIds {
+    /// The ids of this partition of the topic.
+    pub fn new(topic: TopicIncarnation, partition: u32) -> Self {
+        let topic = topic.0.to_string();
+        let partition = partition.to_string();
+        // An incarnation of ten and more digits would need ten billion topics in one store.
+        let prefix = format!(
+            "{}{topic}{}{partition}",
+            topic.len() % 10,
+            partition.len() % 10
+        );
+        Self { prefix }
+    }
+
+    /// The id of the message at `offset`.
+    pub fn id(&self, offset: u64) -> String {
+        let mut id = String::with_capacity(self.prefix.len() + OFFSET_DIGITS_MAX);
+        id.push_str(&self.prefix);
+        // Writing to a string cannot fail.
+        let _ = write!(id, "{offset}");
+        id
+    }
+}
+
+/// Digits of the largest offset.
+const OFFSET_DIGITS_MAX: usize = 20;
 
 const ACK_ID_TAG: u32 = 1;
 const MESSAGE_TAG: u32 = 2;
@@ -301,7 +325,9 @@ mod tests {
     #[test]
     fn ids_differ_whatever_the_numbers_are() {
         let ids = [(1, 1, 11), (1, 11, 1), (11, 1, 1), (1, 111, 0), (111, 1, 0)].map(
-            |(topic, partition, offset)| message_id(TopicIncarnation(topic), partition, offset),
+            |(topic, partition, offset)| {
+                MessageIds::new(TopicIncarnation(topic), partition).id(offset)
+            },
         );
         assert_eq!(
             ids.iter().collect::<std::collections::HashSet<_>>().len(),

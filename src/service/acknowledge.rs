@@ -1,6 +1,6 @@
 //! Acknowledge and ModifyAckDeadline (docs/behaviour.md, section 8).
 
-use super::{ConsumeError, Service};
+use super::{ConsumeError, EndCause, Service};
 use crate::{
     engine::input::LeaseId,
     limits::ACK_DEADLINE_SECONDS,
@@ -18,11 +18,8 @@ impl Service {
         let Some((record, leases)) = self.leases(subscription, ack_ids).await? else {
             return Ok(());
         };
-        let ended = |cause| ConsumeError::ended(&record.subscription.name, cause);
-        self.delivery
-            .acknowledge(&record, leases)
-            .await
-            .map_err(ended)
+        let done = self.delivery.acknowledge(&record, leases).await;
+        settled(&record, done)
     }
 
     /// Moves the deadline of these deliveries to now plus `seconds`; 0 gives them back.
@@ -37,11 +34,8 @@ impl Service {
             return Ok(());
         };
         let changes = leases.into_iter().map(|lease| (lease, millis)).collect();
-        let ended = |cause| ConsumeError::ended(&record.subscription.name, cause);
-        self.delivery
-            .modify_deadlines(&record, changes)
-            .await
-            .map_err(ended)
+        let done = self.delivery.modify_deadlines(&record, changes).await;
+        settled(&record, done)
     }
 
     /// The subscription and the deliveries that a unary request is about; `None` when there is nothing to do.
@@ -60,7 +54,6 @@ impl Service {
             .collect::<Result<Vec<_>, _>>()?;
         let record = self.found(&name).await?;
         let leases = own(&record, leases);
-        // A detached subscription has nothing left to acknowledge; that is no error.
         Ok((!leases.is_empty() && !record.subscription.detached).then_some((record, leases)))
     }
 
@@ -85,6 +78,14 @@ impl Service {
                     .map(|(_, lease)| lease)
             })
             .collect()
+    }
+}
+
+/// A detached subscription has nothing left to acknowledge; that is no error, also when it was detached meanwhile.
+fn settled(record: &SubscriptionRecord, done: Result<(), EndCause>) -> Result<(), ConsumeError> {
+    match done {
+        Ok(()) | Err(EndCause::Detached) => Ok(()),
+        Err(cause) => Err(ConsumeError::ended(&record.subscription.name, cause)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{future::Future, panic};
 
 /// Runs `change` to its end even when the caller goes away in the middle: a request that its client cancels must
-/// not leave a topic without its log, or a driver that does not know of a deletion. What a crash interrupts is
+/// not leave a topic without its log, or a driver or cache that does not know of a change. What a crash interrupts is
 /// finished at the next start.
 pub(super) async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = T> + Send + 'static,

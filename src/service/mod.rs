@@ -4,6 +4,8 @@ mod acknowledge;
 mod completion;
 mod consumed;
 pub mod error;
+#[cfg(test)]
+mod fault_tests;
 mod publish;
 mod pull;
 mod received;

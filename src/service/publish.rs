@@ -8,7 +8,7 @@ use super::Service;
 use crate::{
     limits::{PUBLISH_BYTES_MAX, PUBLISH_MESSAGES_MAX},
     resource::{
-        message::{accept, message_id},
+        message::{MessageIds, accept},
         name::TopicName,
         violation::Violation,
     },
@@ -73,8 +73,8 @@ impl Service {
         Ok(runs
             .iter()
             .flat_map(|run| {
-                (run.first..run.first + u64::from(run.count))
-                    .map(|offset| message_id(record.incarnation, run.partition, offset))
+                let ids = MessageIds::new(record.incarnation, run.partition);
+                (run.first..run.first + u64::from(run.count)).map(move |offset| ids.id(offset))
             })
             .collect())
     }

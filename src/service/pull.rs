@@ -28,12 +28,7 @@ impl Service {
         let record = self.consumed(&name).await?;
         let receipts = Receipts::new(&self.ack_key, &record);
 
-        let wait = client_timeout.map_or(PULL_WAIT_MILLIS_MAX, |timeout| {
-            u64::try_from(timeout.as_millis())
-                .unwrap_or(u64::MAX)
-                .saturating_sub(PULL_DEADLINE_MARGIN_MILLIS)
-                .min(PULL_WAIT_MILLIS_MAX)
-        });
+        let wait = client_timeout.map_or(PULL_WAIT_MILLIS_MAX, wait_millis);
         let answer = async {
             let mut pull = self
                 .delivery
@@ -47,5 +42,33 @@ impl Service {
             () = self.clock.sleep_until(started.plus_millis(wait)) => Vec::new(),
         };
         Ok(receipts.received(deliveries))
+    }
+}
+
+/// How long a client with this timeout is kept waiting: until a little before its time is up. A very impatient one
+/// still gets half of its time, or it would never be given anything.
+fn wait_millis(client_timeout: Duration) -> u64 {
+    let timeout = u64::try_from(client_timeout.as_millis()).unwrap_or(u64::MAX);
+    let margin = PULL_DEADLINE_MARGIN_MILLIS.min(timeout.div_ceil(2));
+    (timeout - margin).min(PULL_WAIT_MILLIS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_is_answered_before_its_client_gives_up_but_never_before_it_was_tried() {
+        for (timeout_millis, wait) in [
+            (0, 0),
+            (400, 200),
+            (500, 250),
+            (1_000, 500),
+            (5_000, 4_500),
+            (60_000, PULL_WAIT_MILLIS_MAX),
+        ] {
+            let timeout = Duration::from_millis(timeout_millis);
+            assert_eq!(wait_millis(timeout), wait, "{timeout:?}");
+        }
     }
 }

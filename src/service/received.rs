@@ -4,7 +4,7 @@ use crate::{
     engine::{ack_id::AckKey, output::Delivery},
     resource::{
         id::{SubscriptionId, TopicIncarnation},
-        message::{ReceivedMessage, message_id, server_fields},
+        message::{MessageIds, ReceivedMessage, server_fields},
     },
     store::state::SubscriptionRecord,
 };
@@ -28,14 +28,22 @@ impl Receipts {
 
     /// The messages with their ids, publish times and ack ids.
     pub fn received(&self, deliveries: Vec<Delivery>) -> Vec<ReceivedMessage> {
+        let Some(first) = deliveries.first() else {
+            return Vec::new();
+        };
+        let mut partition = first.lease.partition;
+        let mut ids = MessageIds::new(self.topic, partition);
         deliveries
             .into_iter()
             .map(|delivery| {
                 let lease = delivery.lease;
-                let id = message_id(self.topic, lease.partition, lease.offset);
+                if lease.partition != partition {
+                    partition = lease.partition;
+                    ids = MessageIds::new(self.topic, partition);
+                }
                 ReceivedMessage {
                     ack_id: self.key.encode(self.subscription, lease),
-                    server_fields: server_fields(&id, delivery.publish_time),
+                    server_fields: server_fields(&ids.id(lease.offset), delivery.publish_time),
                     message: delivery.body,
                     // Reported only with a dead letter policy (docs/behaviour.md, section 5).
                     delivery_attempt: 0,

@@ -89,7 +89,7 @@ impl Service {
             let written = service
                 .change_subscription(&name, |subscription| subscription.with(&changes))
                 .await?;
-            service.configure_delivery(&written).await?;
+            service.delivery.configure(&written);
             Ok(written.subscription)
         })
         .await
@@ -128,7 +128,7 @@ impl Service {
             let id = deleted.ok_or_else(|| not_found(&name))?;
             service.delivery.end(id, EndCause::Deleted).await;
             if let Some(record) = record {
-                service.delivery.released(record.topic);
+                service.delivery.touched(record.topic);
             }
             Ok(())
         })
@@ -151,7 +151,7 @@ impl Service {
                 })
                 .await?;
             service.delivery.end(written.id, EndCause::Detached).await;
-            service.delivery.released(written.topic);
+            service.delivery.touched(written.topic);
             Ok(())
         })
         .await
@@ -178,22 +178,6 @@ impl Service {
         Err(UpdateError::Contended {
             resource: name.id().to_owned(),
         })
-    }
-
-    /// Tells the driver, until what it was told last is what is stored: of two updates, the one that is stored
-    /// first may come here last.
-    async fn configure_delivery(&self, written: &SubscriptionRecord) -> Result<(), StoreError> {
-        let mut told = written.clone();
-        for _ in 0..UPDATE_ATTEMPTS_MAX {
-            self.delivery.configure(told.id, &told.subscription);
-            match self.state.subscription(&told.subscription.name).await? {
-                Some(stored) if stored.id == told.id && stored.version != told.version => {
-                    told = stored;
-                }
-                _ => break,
-            }
-        }
-        Ok(())
     }
 }
 

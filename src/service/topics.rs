@@ -8,6 +8,7 @@ use super::{
     error::{CreateError, FindError, UpdateError},
 };
 use crate::{
+    delivery::retention,
     limits::UPDATE_ATTEMPTS_MAX,
     resource::{
         name::{ProjectName, SubscriptionName, TopicName},
@@ -34,6 +35,15 @@ impl Service {
 
     /// Makes the changes, all or none.
     pub async fn update_topic(
+        self: &Arc<Self>,
+        name: &TopicName,
+        changes: Vec<TopicChange>,
+    ) -> Result<Topic, UpdateError> {
+        let (service, name) = (Arc::clone(self), name.clone());
+        to_the_end(async move { service.change_topic(&name, &changes).await }).await
+    }
+
+    async fn change_topic(
         &self,
         name: &TopicName,
         changes: &[TopicChange],
@@ -90,7 +100,7 @@ impl Service {
         to_the_end(async move {
             let deleted = service.state.delete_topic(&name).await?;
             let topic = deleted.ok_or_else(|| not_found(&name))?;
-            service.delivery.released(topic);
+            service.delivery.touched(topic);
             Ok(())
         })
         .await
@@ -101,34 +111,27 @@ impl Service {
         record.ok_or_else(|| not_found(name))
     }
 
-    /// The row goes first, unseen, so that a crash leaves no log without a row that knows of it.
+    /// The row goes first, unseen, so that a crash leaves no log without a row that knows of it. Whoever meets a row
+    /// whose making failed or goes on finishes it: that may be done twice.
     async fn make_topic(&self, topic: &Topic) -> Result<Topic, CreateError> {
-        let record = match self.state.create_topic(topic).await {
+        let (state, log) = (self.state.as_ref(), self.log.as_ref());
+        let record = match state.create_topic(topic).await {
             Ok(record) => record,
             Err(state::CreateError::Store(error)) => return Err(error.into()),
             Err(state::CreateError::AlreadyExists | state::CreateError::TopicGone) => {
+                if state.topic(&topic.name).await?.is_none() {
+                    retention::recover(state, log).await?;
+                }
                 return Err(CreateError::AlreadyExists {
                     resource: topic.name.id().to_owned(),
                 });
             }
         };
-        if let Err(error) = self.log.create(record.incarnation).await {
-            self.abandon_topic(&record).await;
+        if let Err(error) = retention::finish(state, log, record.incarnation).await {
+            self.delivery.touched(record.incarnation);
             return Err(error.into());
         }
-        self.state.publish_topic(record.incarnation).await?;
         Ok(record.topic)
-    }
-
-    /// Frees the name of a topic whose log could not be made. What fails here is finished at the next start.
-    async fn abandon_topic(&self, record: &TopicRecord) {
-        let removed = match self.log.delete(record.incarnation).await {
-            Ok(()) => self.state.forget_topic(record.incarnation).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = removed {
-            tracing::warn!(topic = %record.topic.name, %error, "half-created topic is left until the next start");
-        }
     }
 }
 

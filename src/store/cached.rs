@@ -1,6 +1,7 @@
 //! Keeps what every publish, pull and ack asks for in memory: topics and subscriptions by name.
 //!
-//! Right only while all changes go through it, as on a single node.
+//! Right only while all changes go through it, as on a single node, and while the future of each change is run to its
+//! end: one that is dropped on the way may still be carried out, and leave here what was true before it.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 

@@ -6,6 +6,8 @@ pub mod cached;
 #[cfg(test)]
 mod contract;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod faulty;
 pub mod log;
 pub mod memory;
 mod reading;

@@ -68,8 +68,10 @@ pub struct Flush {
 pub enum FlushOutcome {
     /// Durable.
     Stored,
-    /// Not written: somebody else owns the subscription now, or it is deleted.
+    /// Not written: somebody else owns the subscription now.
     Stale,
+    /// Not written: the subscription is deleted.
+    Gone,
 }
 
 /// What still needs a topic's log.

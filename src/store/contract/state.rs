@@ -403,7 +403,7 @@ async fn a_deleted_subscription_is_gone_with_its_state(state: &dyn StateStore, _
     assert!(state.acquire(id).await.expect("acquire").is_none());
     assert_eq!(state.positions(id).await.expect("read"), []);
     let late = flush(state, id, owner.epoch, change(9, vec![], vec![])).await;
-    assert_eq!(late, FlushOutcome::Stale);
+    assert_eq!(late, FlushOutcome::Gone);
 }
 
 async fn a_new_subscription_starts_where_it_was_told(state: &dyn StateStore, _: &ManualClock) {
@@ -453,7 +453,7 @@ async fn a_stale_flush_fails_alone(state: &dyn StateStore, _: &ManualClock) {
         [
             FlushOutcome::Stale,
             FlushOutcome::Stored,
-            FlushOutcome::Stale
+            FlushOutcome::Gone
         ]
     );
     assert_eq!(acquire(state, one.id).await.partitions[0].cursor, 5);

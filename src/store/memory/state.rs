@@ -428,13 +428,12 @@ impl StateStore for MemoryState {
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
         self.with(|tables| {
             let outcome = |flush: &Flush| {
-                let stored = tables
-                    .subscriptions
-                    .get_mut(&flush.subscription)
-                    .filter(|stored| stored.epoch == flush.epoch);
-                let Some(stored) = stored else {
-                    return FlushOutcome::Stale;
+                let Some(stored) = tables.subscriptions.get_mut(&flush.subscription) else {
+                    return FlushOutcome::Gone;
                 };
+                if stored.epoch != flush.epoch {
+                    return FlushOutcome::Stale;
+                }
                 for change in &flush.changes {
                     stored
                         .positions

@@ -220,8 +220,10 @@ async fn flush_one(
         .bind(to_sql(flush.subscription.0))
         .fetch_optional(&mut *connection)
         .await?;
-    if epoch != Some(to_sql(flush.epoch)) {
-        return Ok(FlushOutcome::Stale);
+    match epoch {
+        None => return Ok(FlushOutcome::Gone),
+        Some(epoch) if epoch != to_sql(flush.epoch) => return Ok(FlushOutcome::Stale),
+        Some(_) => {}
     }
     for change in &flush.changes {
         apply(connection, flush.subscription, change).await?;

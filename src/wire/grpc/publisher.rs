@@ -44,7 +44,7 @@ impl publisher_server::Publisher for Publisher {
         request: Request<proto::UpdateTopicRequest>,
     ) -> Result<Response<proto::Topic>, Status> {
         let (name, changes) = convert::topic::to_update(request.into_inner())?;
-        let updated = self.service.update_topic(&name, &changes).await?;
+        let updated = self.service.update_topic(&name, changes).await?;
         Ok(Response::new(convert::topic::to_proto(updated)))
     }
 

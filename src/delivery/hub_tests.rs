@@ -1,0 +1,166 @@
+//! Drivers as they start while something else happens.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{EndCause, Hub, MessageStream, StreamOpening};
+use crate::{
+    clock::{Clock, ManualClock, Timestamp},
+    engine::input::LeaseId,
+    resource::{
+        name::{SubscriptionName, TopicName},
+        subscription::{Subscription, SubscriptionSettings},
+        topic::Topic,
+    },
+    store::{
+        MessageLog, StateStore,
+        faulty::{Faults, Faulty},
+        memory::{MemoryLog, MemoryState},
+        state::SubscriptionRecord,
+    },
+};
+
+/// A hub, and a subscription with one message.
+struct World {
+    hub: Hub,
+    hand: ManualClock,
+    clock: Clock,
+    state: Arc<MemoryState>,
+    log: Arc<dyn MessageLog>,
+    faults: Faults,
+    subscription: SubscriptionRecord,
+}
+
+async fn world() -> World {
+    let (clock, hand) = Clock::manual(Timestamp::from_millis(1_000_000));
+    let faults = Faults::default();
+    let state = Arc::new(MemoryState::new().expect("random bytes"));
+    let log: Arc<dyn MessageLog> = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
+    let hub = Hub::start(
+        Faulty::new(&state, &faults),
+        Arc::clone(&log),
+        clock.clone(),
+    );
+    let name = TopicName::parse("name", "projects/p/topics/top").expect("valid");
+    let topic = state.create_topic(&Topic::new(name.clone())).await;
+    let topic = topic.expect("topic").incarnation;
+    log.create(topic).await.expect("log");
+    state.publish_topic(topic).await.expect("topic");
+    let subscription = Subscription::new(
+        SubscriptionName::parse("name", "projects/p/subscriptions/sub").expect("valid"),
+        name,
+        SubscriptionSettings::default(),
+    );
+    let subscription = subscription.expect("valid");
+    let created = state.create_subscription(topic, &subscription, &[(0, 0)]);
+    let subscription = created.await.expect("subscription");
+    let message = vec![Bytes::from_static(b"one")];
+    log.append(topic, message).await.expect("append");
+    World {
+        hub,
+        hand,
+        clock,
+        state,
+        log,
+        faults,
+        subscription,
+    }
+}
+
+impl World {
+    /// Opens a stream that takes one message at a time, for ten minutes.
+    async fn open_stream(&self) -> MessageStream {
+        let opening = StreamOpening {
+            ack_deadline_millis: 600_000,
+            messages_max: Some(1),
+            bytes_max: None,
+        };
+        let stream = self.hub.stream(&self.subscription, opening).await;
+        stream.expect("opened")
+    }
+
+    /// Another hub over the same stores, as after a restart.
+    fn restarted(self) -> Self {
+        let state = Faulty::new(&self.state, &self.faults);
+        let hub = Hub::start(state, Arc::clone(&self.log), self.clock.clone());
+        Self { hub, ..self }
+    }
+
+    async fn pull(&self, immediate: bool) -> Result<usize, EndCause> {
+        let mut pull = self.hub.pull(&self.subscription, 1, immediate).await?;
+        Ok(pull.answer().await?.len())
+    }
+}
+
+#[tokio::test]
+async fn a_driver_that_starts_during_an_update_has_the_updated_configuration() {
+    let world = world().await;
+    let held = world.faults.hold("subscription");
+    let update = async {
+        held.done().await;
+        let longer = Subscription {
+            ack_deadline_seconds: 600,
+            ..world.subscription.subscription.clone()
+        };
+        let updated = world
+            .state
+            .update_subscription(&world.subscription, &longer);
+        world.hub.configure(&updated.await.expect("updated"));
+        held.release();
+    };
+    let (pulled, ()) = tokio::join!(world.pull(false), update);
+    assert_eq!(pulled, Ok(1));
+    world.hand.advance(Duration::from_secs(30));
+    assert_eq!(world.pull(true).await, Ok(0));
+}
+
+#[tokio::test]
+async fn what_waits_behind_the_end_of_a_subscription_hears_why_it_ended() {
+    let world = world().await;
+    let held = world.faults.hold("acquire");
+    let end = async {
+        held.done().await;
+        let lease = LeaseId {
+            generation: 1,
+            partition: 0,
+            offset: 0,
+            number: 1,
+        };
+        let id = world.subscription.id;
+        let end = world.hub.end(id, EndCause::Deleted);
+        let ack = world.hub.acknowledge(&world.subscription, vec![lease]);
+        let release = async { held.release() };
+        // In the order in which they are here.
+        tokio::join!(biased; end, ack, release).1
+    };
+    let (pulled, acknowledged) = tokio::join!(world.pull(false), end);
+    assert_eq!(pulled, Err(EndCause::Deleted));
+    assert_eq!(acknowledged, Err(EndCause::Deleted));
+}
+
+#[tokio::test]
+async fn what_an_ack_makes_room_for_while_the_server_stops_is_available_at_the_next_start() {
+    let world = world().await;
+    let second = vec![Bytes::from_static(b"two")];
+    let appended = world.log.append(world.subscription.topic, second).await;
+    appended.expect("append");
+    let mut stream = world.open_stream().await;
+    let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
+    let lease = frame.expect("a frame")[0].lease;
+    let ack = world.hub.acknowledge(&world.subscription, vec![lease]);
+    let (acknowledged, ()) = tokio::join!(biased; ack, world.hub.drain());
+    assert_eq!(acknowledged, Ok(()));
+    assert_eq!(world.restarted().pull(true).await, Ok(1));
+}
+
+#[tokio::test]
+async fn what_a_consumer_leaves_behind_as_the_server_stops_is_available_at_the_next_start() {
+    let world = world().await;
+    let stream = world.open_stream().await;
+    // Only nothing is left once the stream's message is on its way.
+    assert_eq!(world.pull(true).await, Ok(0));
+    drop(stream);
+    world.hub.drain().await;
+    assert_eq!(world.restarted().pull(true).await, Ok(1));
+}

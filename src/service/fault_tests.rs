@@ -1,0 +1,435 @@
+//! What users rely on while a store fails for a time, answers late, or its caller goes away.
+
+use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::time::timeout;
+
+use super::{
+    ConsumeError, EndCause, MessageStream, OpenStream, PublishError, Receipts, Service, StoreError,
+    StreamStart,
+};
+use crate::{
+    clock::{Clock, ManualClock, Timestamp},
+    proto::google::pubsub::v1::PubsubMessage,
+    resource::{
+        message::ReceivedMessage,
+        name::{SubscriptionName, TopicName},
+        subscription::SubscriptionSettings,
+        topic::{Topic, TopicChange},
+    },
+    store::{
+        MessageLog, StateStore,
+        faulty::{Faults, Faulty},
+        memory::{MemoryLog, MemoryState},
+    },
+};
+
+const TOPIC: &str = "projects/p/topics/top";
+const SUBSCRIPTION: &str = "projects/p/subscriptions/sub";
+
+/// A service over stores that outlive it.
+struct World {
+    state: Arc<MemoryState>,
+    log: Arc<MemoryLog>,
+    clock: Clock,
+    hand: ManualClock,
+    faults: Faults,
+    service: Arc<Service>,
+}
+
+impl World {
+    /// With the topic and a subscription to it.
+    async fn new() -> Self {
+        let (clock, hand) = Clock::manual(Timestamp::from_millis(1_000_000_000));
+        let state = Arc::new(MemoryState::new().expect("random bytes"));
+        let log = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
+        let faults = Faults::default();
+        let service = start(&state, &log, &clock, &faults).await;
+        let world = Self {
+            state,
+            log,
+            clock,
+            hand,
+            faults,
+            service,
+        };
+        let topic = Topic::new(topic());
+        world.service.create_topic(topic).await.expect("topic");
+        world.subscribe(SUBSCRIPTION).await;
+        world
+    }
+
+    async fn subscribe(&self, name: &str) {
+        let created = self.service.create_subscription(
+            Some(subscription(name)),
+            topic(),
+            SubscriptionSettings::default(),
+        );
+        created.await.expect("subscription");
+    }
+
+    /// Stops the service and starts another over the same stores.
+    async fn restart(&mut self) {
+        let service = Arc::clone(&self.service);
+        self.in_time(service.drain()).await;
+        self.service = start(&self.state, &self.log, &self.clock, &self.faults).await;
+    }
+
+    /// The result of `future`, while time goes on.
+    async fn in_time<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        for _ in 0..10_000 {
+            if let Ok(result) = timeout(Duration::from_millis(2), &mut future).await {
+                return result;
+            }
+            self.hand.advance(Duration::from_millis(100));
+        }
+        panic!("not within a thousand seconds of the clock");
+    }
+
+    async fn publish(&self, text: &str) -> Result<Vec<String>, PublishError> {
+        let publish = self.service.publish(TOPIC, vec![message(text)], 100);
+        self.in_time(publish).await
+    }
+
+    async fn open_stream(&self) -> (OpenStream, MessageStream, Receipts) {
+        let opening = StreamStart {
+            subscription: SUBSCRIPTION,
+            ack_deadline_seconds: 10,
+            max_outstanding_messages: 0,
+            max_outstanding_bytes: 0,
+        };
+        let opened = self.service.open_stream(opening).await;
+        opened.expect("the stream opens")
+    }
+
+    /// Everything that is available now.
+    async fn pull(&self, name: &str) -> Vec<ReceivedMessage> {
+        let pull = self.service.pull(name, 1000, true, None);
+        self.in_time(pull).await.expect("pull")
+    }
+
+    async fn ack(&self, received: &[ReceivedMessage]) -> Result<(), ConsumeError> {
+        self.ack_of(SUBSCRIPTION, received).await
+    }
+
+    async fn ack_of(&self, name: &str, received: &[ReceivedMessage]) -> Result<(), ConsumeError> {
+        let ids: Vec<_> = received.iter().map(|one| one.ack_id.clone()).collect();
+        self.in_time(self.service.acknowledge(name, &ids)).await
+    }
+}
+
+async fn start(
+    state: &Arc<MemoryState>,
+    log: &Arc<MemoryLog>,
+    clock: &Clock,
+    faults: &Faults,
+) -> Arc<Service> {
+    let (state, log) = (Faulty::new(state, faults), Faulty::new(log, faults));
+    let service = Service::start(state, log, clock.clone()).await;
+    Arc::new(service.expect("the service starts"))
+}
+
+fn topic() -> TopicName {
+    TopicName::parse("name", TOPIC).expect("valid")
+}
+
+fn subscription(name: &str) -> SubscriptionName {
+    SubscriptionName::parse("name", name).expect("valid")
+}
+
+fn message(text: &str) -> Bytes {
+    let message = PubsubMessage {
+        data: Bytes::copy_from_slice(text.as_bytes()),
+        ..Default::default()
+    };
+    message.encode_to_vec().into()
+}
+
+fn texts(received: &[ReceivedMessage]) -> Vec<String> {
+    let text = |one: &ReceivedMessage| {
+        let message = PubsubMessage::decode(one.message.clone()).expect("a message");
+        String::from_utf8(message.data.to_vec()).expect("text")
+    };
+    received.iter().map(text).collect()
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable("on purpose".to_owned())
+}
+
+#[tokio::test]
+async fn a_publish_that_fails_leaves_nothing_and_the_next_one_works() {
+    let world = World::new().await;
+    world.faults.fail("append", unavailable());
+    let failed = world.publish("lost").await.expect_err("failed");
+    assert!(matches!(
+        failed,
+        PublishError::Store(StoreError::Unavailable(_))
+    ));
+    world.publish("kept").await.expect("published");
+    assert_eq!(texts(&world.pull(SUBSCRIPTION).await), ["kept"]);
+}
+
+#[tokio::test]
+async fn an_ack_is_answered_when_it_is_stored_and_not_before() {
+    let mut world = World::new().await;
+    world.publish("one").await.expect("published");
+    let received = world.pull(SUBSCRIPTION).await;
+    for _ in 0..2 {
+        world.faults.fail("flush", unavailable());
+        let failed = world.ack(&received).await.expect_err("not stored");
+        assert!(
+            matches!(failed, ConsumeError::Ended(EndCause::Unavailable(_))),
+            "{failed:?}"
+        );
+    }
+    world.ack(&received).await.expect("stored");
+    world.restart().await;
+    world.hand.advance(Duration::from_secs(700));
+    assert_eq!(texts(&world.pull(SUBSCRIPTION).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_failed_flush_says_once_that_the_store_is_not_available() {
+    let world = World::new().await;
+    world.publish("one").await.expect("published");
+    let received = world.pull(SUBSCRIPTION).await;
+    world.faults.fail("flush", unavailable());
+    let text = world
+        .ack(&received)
+        .await
+        .expect_err("not stored")
+        .to_string();
+    assert_eq!(text.matches("not available").count(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn an_ack_that_a_damaged_page_keeps_from_being_stored_says_so_and_harms_no_other() {
+    let world = World::new().await;
+    let other = "projects/p/subscriptions/other";
+    world.subscribe(other).await;
+    world.publish("one").await.expect("published");
+    let (mine, theirs) = (world.pull(SUBSCRIPTION).await, world.pull(other).await);
+    let record = world.state.subscription(&subscription(SUBSCRIPTION)).await;
+    world
+        .faults
+        .damage(record.expect("answers").expect("exists").id);
+    let (mine, theirs) = tokio::join!(world.ack(&mine), world.ack_of(other, &theirs));
+    theirs.expect("stored");
+    let failed = mine.expect_err("damaged");
+    assert!(
+        matches!(failed, ConsumeError::Ended(EndCause::Damaged(_))),
+        "{failed:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_when_the_log_can_be_read_again() {
+    let world = World::new().await;
+    let (_stream, mut messages, receipts) = world.open_stream().await;
+    world.faults.fail("read", unavailable());
+    world.publish("one").await.expect("published");
+    let frame = std::future::poll_fn(|cx| messages.poll_frame(cx));
+    let deliveries = world.in_time(frame).await.expect("a frame");
+    assert_eq!(texts(&receipts.received(deliveries)), ["one"]);
+}
+
+#[tokio::test]
+async fn an_ack_that_meets_the_deletion_of_its_subscription_is_answered_with_not_found() {
+    let world = World::new().await;
+    world.publish("one").await.expect("published");
+    let received = world.pull(SUBSCRIPTION).await;
+    let held = world.faults.hold("delete_subscription");
+    let service = Arc::clone(&world.service);
+    let deleting = tokio::spawn(async move {
+        service
+            .delete_subscription(&subscription(SUBSCRIPTION))
+            .await
+    });
+    held.done().await;
+    let failed = world.ack(&received).await.expect_err("it is deleted");
+    assert!(
+        matches!(failed, ConsumeError::NotFound { .. }),
+        "{failed:?}"
+    );
+    held.release();
+    deleting.await.expect("no panic").expect("deleted");
+}
+
+#[tokio::test]
+async fn a_stream_whose_log_is_deleted_before_it_hears_of_its_subscriptions_deletion_ends_with_that()
+ {
+    let world = World::new().await;
+    let (_stream, mut messages, _receipts) = world.open_stream().await;
+    let log = world.state.topic(&topic()).await.expect("answers");
+    let log = log.expect("exists").incarnation;
+    world.service.delete_topic(&topic()).await.expect("deleted");
+    let held = world.faults.hold("delete_subscription");
+    let service = Arc::clone(&world.service);
+    let deleting = tokio::spawn(async move {
+        service
+            .delete_subscription(&subscription(SUBSCRIPTION))
+            .await
+    });
+    held.done().await;
+    let gone = async {
+        while world.log.bounds(log).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.in_time(gone).await;
+    held.release();
+    let frame = std::future::poll_fn(|cx| messages.poll_frame(cx));
+    let end = world.in_time(frame).await.expect_err("it is deleted");
+    assert_eq!(end, EndCause::Deleted);
+    deleting.await.expect("no panic").expect("deleted");
+}
+
+#[tokio::test]
+async fn an_ack_that_meets_the_detachment_of_its_subscription_succeeds() {
+    let world = World::new().await;
+    world.publish("one").await.expect("published");
+    let received = world.pull(SUBSCRIPTION).await;
+    // What the delivery stores of its leases must not be what is held.
+    world.hand.advance(Duration::from_secs(1));
+    let held = world.faults.hold("flush");
+    let ack = async { world.ack(&received).await };
+    let detach = async {
+        held.done().await;
+        let name = subscription(SUBSCRIPTION);
+        world.service.detach_subscription(&name).await
+    };
+    let (acknowledged, detached) = tokio::join!(ack, detach);
+    detached.expect("detached");
+    acknowledged.expect("a no-op");
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_goes_away_is_seen_by_everybody() {
+    let world = World::new().await;
+    world.service.topic(&topic()).await.expect("found");
+    let held = world.faults.hold("update_topic");
+    let service = Arc::clone(&world.service);
+    let updating = tokio::spawn(async move {
+        let change = TopicChange::KmsKeyName(Some("key".to_owned()));
+        service.update_topic(&topic(), vec![change]).await
+    });
+    held.done().await;
+    updating.abort();
+    assert!(updating.await.is_err_and(|error| error.is_cancelled()));
+    held.release();
+    let seen = async {
+        let key = || async {
+            world
+                .service
+                .topic(&topic())
+                .await
+                .expect("found")
+                .kms_key_name
+        };
+        while key().await.as_deref() != Some("key") {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.in_time(seen).await;
+}
+
+#[tokio::test]
+async fn a_topic_whose_creation_failed_halfway_is_there_for_whoever_creates_it_again() {
+    for call in ["create", "publish_topic"] {
+        let world = World::new().await;
+        let name = TopicName::parse("name", "projects/p/topics/half").expect("valid");
+        // Undoing it fails too, if anybody tries.
+        world.faults.fail(call, unavailable());
+        world.faults.fail("delete", unavailable());
+        let failed = world.service.create_topic(Topic::new(name.clone())).await;
+        failed.expect_err("the store failed");
+        let again = world.service.create_topic(Topic::new(name.clone())).await;
+        let found = world.service.topic(&name).await;
+        assert!(found.is_ok(), "{call}: {again:?}, then {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_topic_whose_creation_failed_halfway_is_finished_in_time() {
+    let world = World::new().await;
+    let name = TopicName::parse("name", "projects/p/topics/half").expect("valid");
+    world.faults.fail("publish_topic", unavailable());
+    let failed = world.service.create_topic(Topic::new(name.clone())).await;
+    failed.expect_err("the store failed");
+    let found = async {
+        while world.service.topic(&name).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.in_time(found).await;
+}
+
+/// Everything that can fail while messages come and go.
+const BUSY_CALLS: &[&str] = &[
+    "append",
+    "read",
+    "flush",
+    "acquire",
+    "watch",
+    "positions",
+    "trim",
+    "bounds",
+];
+
+#[tokio::test]
+async fn whatever_fails_nothing_published_is_lost_and_nothing_acknowledged_comes_back() {
+    for seed in 1..=8 {
+        let mut world = World::new().await;
+        let (mut published, mut acked, mut tried) =
+            (HashSet::new(), HashSet::new(), HashSet::new());
+        world.faults.at_random(seed, 25, BUSY_CALLS);
+        for round in 0..40 {
+            for number in 0..3 {
+                let text = format!("{round}/{number}");
+                if world.publish(&text).await.is_ok() {
+                    published.insert(text);
+                }
+            }
+            let pull = world.service.pull(SUBSCRIPTION, 4, true, None);
+            if let Ok(received) = world.in_time(pull).await {
+                let texts = texts(&received);
+                for text in &texts {
+                    assert!(!acked.contains(text), "seed {seed}: {text} came back");
+                }
+                if !received.is_empty() {
+                    tried.extend(texts.iter().cloned());
+                    if world.ack(&received).await.is_ok() {
+                        acked.extend(texts);
+                    }
+                }
+            }
+            if round % 10 == 9 {
+                // The stop may not be able to store anything.
+                world.restart().await;
+            }
+        }
+        world.faults.heal();
+        world.restart().await;
+        world.hand.advance(Duration::from_secs(700));
+        let mut rest = HashSet::new();
+        loop {
+            let received = world.pull(SUBSCRIPTION).await;
+            if received.is_empty() {
+                break;
+            }
+            rest.extend(texts(&received));
+            world.ack(&received).await.expect("nothing fails any more");
+        }
+        let back: Vec<_> = rest.intersection(&acked).collect();
+        assert!(back.is_empty(), "seed {seed}: came back: {back:?}");
+        let lost: Vec<_> = published
+            .iter()
+            .filter(|text| !rest.contains(*text) && !tried.contains(*text))
+            .collect();
+        assert!(lost.is_empty(), "seed {seed}: lost: {lost:?}");
+    }
+}

@@ -1,0 +1,388 @@
+//! Stores for tests, in front of real ones: calls of a chosen name fail, or keep their answers back, when they are
+//! told to.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::{
+    MessageLog, StateStore, StoreError,
+    log::{AppendedRun, LogEnds, Offset, Partition, PartitionBounds, ReadBatch},
+    state::{
+        Acquired, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord, TopicPhase,
+        TopicRecord, UpdateError,
+    },
+};
+use crate::{
+    clock::Timestamp,
+    engine::change::PartitionState,
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        name::{ProjectName, SubscriptionName, TopicName},
+        subscription::Subscription,
+        topic::Topic,
+    },
+};
+
+/// What is to go wrong, by the name of the port's method. Cheap to clone; all clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Default)]
+struct Plan {
+    failures: HashMap<&'static str, VecDeque<StoreError>>,
+    held: HashMap<&'static str, Held>,
+    random: Option<Random>,
+    damaged: Option<SubscriptionId>,
+}
+
+struct Random {
+    state: u64,
+    percent: u64,
+    calls: &'static [&'static str],
+}
+
+impl Random {
+    /// A xorshift generator: the same seed gives the same failures.
+    fn next(&mut self, below: u64) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state % below
+    }
+}
+
+/// A call whose answer is kept back.
+#[derive(Clone)]
+pub(crate) struct Held {
+    done: Arc<Semaphore>,
+    go: Arc<Semaphore>,
+}
+
+impl Held {
+    /// Returns once the call was carried out and only its answer is missing.
+    pub(crate) async fn done(&self) {
+        self.done.acquire().await.expect("never closed").forget();
+    }
+
+    /// Lets the answer go.
+    pub(crate) fn release(&self) {
+        self.go.add_permits(1);
+    }
+}
+
+impl Faults {
+    /// The next call fails with `error`; further ones queue up behind it. The work is done nevertheless if the error
+    /// says that it may have been.
+    pub(crate) fn fail(&self, call: &'static str, error: StoreError) {
+        let mut plan = self.0.lock();
+        plan.failures.entry(call).or_default().push_back(error);
+    }
+
+    /// The next call is carried out and its answer kept back.
+    pub(crate) fn hold(&self, call: &'static str) -> Held {
+        let held = Held {
+            done: Arc::new(Semaphore::new(0)),
+            go: Arc::new(Semaphore::new(0)),
+        };
+        self.0.lock().held.insert(call, held.clone());
+        held
+    }
+
+    /// From now on `percent` of these calls fail, half of them with their work done.
+    pub(crate) fn at_random(&self, seed: u64, percent: u64, calls: &'static [&'static str]) {
+        self.0.lock().random = Some(Random {
+            state: seed.max(1),
+            percent,
+            calls,
+        });
+    }
+
+    /// Flushes that include this subscription fail as if a page of its state were damaged.
+    pub(crate) fn damage(&self, subscription: SubscriptionId) {
+        self.0.lock().damaged = Some(subscription);
+    }
+
+    /// Nothing fails by chance any more.
+    pub(crate) fn heal(&self) {
+        self.0.lock().random = None;
+    }
+
+    fn failure(&self, call: &'static str) -> Option<StoreError> {
+        let mut plan = self.0.lock();
+        if let Some(error) = plan.failures.get_mut(call).and_then(VecDeque::pop_front) {
+            return Some(error);
+        }
+        let random = plan.random.as_mut()?;
+        if !random.calls.contains(&call) || random.next(100) >= random.percent {
+            return None;
+        }
+        let text = format!("{call} fails by chance");
+        Some(if random.next(2) == 0 {
+            StoreError::Unavailable(text)
+        } else {
+            StoreError::Uncertain(text)
+        })
+    }
+
+    async fn run<T, E: From<StoreError>>(
+        &self,
+        call: &'static str,
+        work: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E> {
+        let failure = self.failure(call);
+        if let Some(error) = &failure
+            && error.definitely_failed()
+        {
+            return Err(error.clone().into());
+        }
+        let result = work.await;
+        let held = self.0.lock().held.remove(call);
+        if let Some(held) = held {
+            held.done.add_permits(1);
+            held.go.acquire().await.expect("never closed").forget();
+        }
+        match failure {
+            Some(error) => Err(error.into()),
+            None => result,
+        }
+    }
+}
+
+/// A store that fails as its [`Faults`] say.
+pub(crate) struct Faulty<S> {
+    inner: Arc<S>,
+    faults: Faults,
+}
+
+impl<S> Faulty<S> {
+    /// In front of `inner`.
+    pub(crate) fn new(inner: &Arc<S>, faults: &Faults) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Arc::clone(inner),
+            faults: faults.clone(),
+        })
+    }
+}
+
+#[async_trait]
+impl<S: MessageLog> MessageLog for Faulty<S> {
+    async fn create(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        self.faults.run("create", self.inner.create(topic)).await
+    }
+
+    async fn delete(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        self.faults.run("delete", self.inner.delete(topic)).await
+    }
+
+    async fn append(
+        &self,
+        topic: TopicIncarnation,
+        messages: Vec<Bytes>,
+    ) -> Result<Vec<AppendedRun>, StoreError> {
+        let append = self.inner.append(topic, messages);
+        self.faults.run("append", append).await
+    }
+
+    async fn read(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        range: Range<Offset>,
+        bytes_max: usize,
+    ) -> Result<ReadBatch, StoreError> {
+        let read = self.inner.read(topic, partition, range, bytes_max);
+        self.faults.run("read", read).await
+    }
+
+    async fn bounds(&self, topic: TopicIncarnation) -> Result<Vec<PartitionBounds>, StoreError> {
+        self.faults.run("bounds", self.inner.bounds(topic)).await
+    }
+
+    async fn watch(&self, topic: TopicIncarnation) -> Result<LogEnds, StoreError> {
+        self.faults.run("watch", self.inner.watch(topic)).await
+    }
+
+    async fn offset_at(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        time: Timestamp,
+    ) -> Result<Offset, StoreError> {
+        let offset = self.inner.offset_at(topic, partition, time);
+        self.faults.run("offset_at", offset).await
+    }
+
+    async fn trim(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        done: &[Range<Offset>],
+    ) -> Result<bool, StoreError> {
+        let trim = self.inner.trim(topic, partition, done);
+        self.faults.run("trim", trim).await
+    }
+
+    async fn skip_damage(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        from: Offset,
+    ) -> Result<Offset, StoreError> {
+        let skip = self.inner.skip_damage(topic, partition, from);
+        self.faults.run("skip_damage", skip).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[async_trait]
+impl<S: StateStore> StateStore for Faulty<S> {
+    fn ack_key(&self) -> [u8; 16] {
+        self.inner.ack_key()
+    }
+
+    async fn create_topic(&self, topic: &Topic) -> Result<TopicRecord, CreateError> {
+        let create = self.inner.create_topic(topic);
+        self.faults.run("create_topic", create).await
+    }
+
+    async fn publish_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        let publish = self.inner.publish_topic(topic);
+        self.faults.run("publish_topic", publish).await
+    }
+
+    async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {
+        self.faults.run("topic", self.inner.topic(name)).await
+    }
+
+    async fn update_topic(
+        &self,
+        read: &TopicRecord,
+        topic: &Topic,
+    ) -> Result<TopicRecord, UpdateError> {
+        let update = self.inner.update_topic(read, topic);
+        self.faults.run("update_topic", update).await
+    }
+
+    async fn list_topics(
+        &self,
+        project: &ProjectName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<TopicRecord>, StoreError> {
+        let list = self.inner.list_topics(project, after, limit);
+        self.faults.run("list_topics", list).await
+    }
+
+    async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError> {
+        let delete = self.inner.delete_topic(name);
+        self.faults.run("delete_topic", delete).await
+    }
+
+    async fn logs(&self) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError> {
+        self.faults.run("logs", self.inner.logs()).await
+    }
+
+    async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError> {
+        let needs = self.inner.log_needs(topic);
+        self.faults.run("log_needs", needs).await
+    }
+
+    async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        let forget = self.inner.forget_topic(topic);
+        self.faults.run("forget_topic", forget).await
+    }
+
+    async fn create_subscription(
+        &self,
+        topic: TopicIncarnation,
+        subscription: &Subscription,
+        starts: &[(Partition, Offset)],
+    ) -> Result<SubscriptionRecord, CreateError> {
+        let create = self.inner.create_subscription(topic, subscription, starts);
+        self.faults.run("create_subscription", create).await
+    }
+
+    async fn subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<Option<SubscriptionRecord>, StoreError> {
+        let read = self.inner.subscription(name);
+        self.faults.run("subscription", read).await
+    }
+
+    async fn update_subscription(
+        &self,
+        read: &SubscriptionRecord,
+        subscription: &Subscription,
+    ) -> Result<SubscriptionRecord, UpdateError> {
+        let update = self.inner.update_subscription(read, subscription);
+        self.faults.run("update_subscription", update).await
+    }
+
+    async fn list_subscriptions(
+        &self,
+        project: &ProjectName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionRecord>, StoreError> {
+        let list = self.inner.list_subscriptions(project, after, limit);
+        self.faults.run("list_subscriptions", list).await
+    }
+
+    async fn list_topic_subscriptions(
+        &self,
+        topic: TopicIncarnation,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionName>, StoreError> {
+        let list = self.inner.list_topic_subscriptions(topic, after, limit);
+        self.faults.run("list_topic_subscriptions", list).await
+    }
+
+    async fn delete_subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<Option<SubscriptionId>, StoreError> {
+        let delete = self.inner.delete_subscription(name);
+        self.faults.run("delete_subscription", delete).await
+    }
+
+    async fn acquire(&self, subscription: SubscriptionId) -> Result<Option<Acquired>, StoreError> {
+        let acquire = self.inner.acquire(subscription);
+        self.faults.run("acquire", acquire).await
+    }
+
+    async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
+        let damaged = self.faults.0.lock().damaged;
+        if flushes
+            .iter()
+            .any(|flush| Some(flush.subscription) == damaged)
+        {
+            return Err(StoreError::Damaged("a page of the state".to_owned()));
+        }
+        self.faults.run("flush", self.inner.flush(flushes)).await
+    }
+
+    async fn positions(
+        &self,
+        subscription: SubscriptionId,
+    ) -> Result<Vec<PartitionState>, StoreError> {
+        let positions = self.inner.positions(subscription);
+        self.faults.run("positions", positions).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
