@@ -8,9 +8,10 @@ use std::{
 use sqlx::{
     ConnectOptions as _, Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool,
     pool::PoolConnection,
+    query::QueryScalar,
     sqlite::{
-        SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
-        SqliteSynchronous,
+        SqliteArguments, SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode,
+        SqlitePoolOptions, SqliteSynchronous,
     },
 };
 
@@ -206,6 +207,20 @@ fn pool(connections_max: u32) -> SqlitePoolOptions {
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
+}
+
+/// The number that a write of at most one row returns, once it is committed.
+///
+/// The transaction is there because sqlx takes one row of a statement and ends it then: a commit that fails at that
+/// moment would go unnoticed.
+pub(super) async fn returned(
+    connection: &mut SqliteConnection,
+    write: QueryScalar<'_, Sqlite, i64, SqliteArguments>,
+) -> Result<Option<i64>, sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let number = write.fetch_optional(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(number)
 }
 
 /// A pragma that answers one number.

@@ -3,7 +3,7 @@
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{
-    database::{Database, from_sql, to_sql},
+    database::{Database, from_sql, returned, to_sql},
     state::write_failed,
 };
 use crate::{
@@ -136,11 +136,13 @@ async fn raise_epoch(
     subscription: SubscriptionId,
 ) -> Result<Option<u64>, StoreError> {
     let mut connection = database.writer().await?;
-    let epoch: Result<Option<i64>, sqlx::Error> = sqlx::query_scalar(
-        "UPDATE owners SET epoch = epoch + 1 WHERE subscription = ? RETURNING epoch",
+    let epoch = returned(
+        &mut connection,
+        sqlx::query_scalar(
+            "UPDATE owners SET epoch = epoch + 1 WHERE subscription = ? RETURNING epoch",
+        )
+        .bind(to_sql(subscription.0)),
     )
-    .bind(to_sql(subscription.0))
-    .fetch_optional(&mut *connection)
     .await;
     epoch
         .map(|epoch| epoch.map(from_sql))

@@ -3,7 +3,7 @@
 use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    database::{Database, from_sql, to_sql},
+    database::{Database, from_sql, returned, to_sql},
     state::{from_json, listed_names, to_json, write_failed},
 };
 use crate::{
@@ -31,13 +31,16 @@ const fn phase_of(stored: i64) -> TopicPhase {
 pub(super) async fn create(database: &Database, topic: &Topic) -> Result<TopicRecord, CreateError> {
     let config = to_json(topic).map_err(|error| database.failed(&error))?;
     let mut connection = database.writer().await?;
-    let incarnation: Result<i64, sqlx::Error> = sqlx::query_scalar(
-        "INSERT INTO topics (name, phase, version, config) VALUES (?, 0, 1, ?) RETURNING incarnation",
+    let incarnation = returned(
+        &mut connection,
+        sqlx::query_scalar(
+            "INSERT INTO topics (name, phase, version, config) VALUES (?, 0, 1, ?) RETURNING incarnation",
+        )
+        .bind(topic.name.as_str())
+        .bind(config),
     )
-    .bind(topic.name.as_str())
-    .bind(config)
-    .fetch_one(&mut *connection)
-    .await;
+    .await
+    .and_then(|row| row.ok_or(sqlx::Error::RowNotFound));
     match incarnation {
         Ok(incarnation) => Ok(TopicRecord {
             incarnation: TopicIncarnation(from_sql(incarnation)),
@@ -153,11 +156,13 @@ pub(super) async fn delete(
     name: &TopicName,
 ) -> Result<Option<TopicIncarnation>, StoreError> {
     let mut connection = database.writer().await?;
-    let incarnation: Result<Option<i64>, sqlx::Error> = sqlx::query_scalar(
-        "UPDATE topics SET phase = 2 WHERE phase <> 2 AND phase = 1 AND name = ? RETURNING incarnation",
+    let incarnation = returned(
+        &mut connection,
+        sqlx::query_scalar(
+            "UPDATE topics SET phase = 2 WHERE phase <> 2 AND phase = 1 AND name = ? RETURNING incarnation",
+        )
+        .bind(name.as_str()),
     )
-    .bind(name.as_str())
-    .fetch_optional(&mut *connection)
     .await;
     incarnation
         .map(|incarnation| incarnation.map(|found| TopicIncarnation(from_sql(found))))
@@ -233,4 +238,67 @@ pub(super) async fn forget(database: &Database, topic: TopicIncarnation) -> Resu
         .await
         .map(|_| ())
         .map_err(|error| write_failed(database, &mut connection, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::{
+        super::{STATE, positions},
+        *,
+    };
+
+    /// What SQLite checks no earlier than at the commit.
+    const FAILING_COMMITS: &str = "PRAGMA foreign_keys = ON;
+        CREATE TABLE others (topic INTEGER REFERENCES topics (incarnation) DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER made AFTER INSERT ON topics BEGIN INSERT INTO others VALUES (0); END;
+        CREATE TRIGGER changed AFTER UPDATE ON topics BEGIN INSERT INTO others VALUES (0); END;
+        CREATE TRIGGER acquired AFTER UPDATE ON owners BEGIN INSERT INTO others VALUES (0); END;";
+
+    #[tokio::test]
+    async fn what_could_not_be_committed_is_not_answered_as_done() {
+        let directory = tempdir().expect("a directory");
+        let file = directory.path().join(STATE.file);
+        let open = || Database::open(&file, &STATE, true, 1);
+        let database = open().await.expect("open");
+        let topic = |id: &str| {
+            let name = TopicName::parse("name", &format!("projects/p/topics/{id}"));
+            Topic::new(name.expect("valid"))
+        };
+        let kept = create(&database, &topic("kept")).await.expect("created");
+        publish(&database, kept.incarnation)
+            .await
+            .expect("published");
+        let mut writer = database.writer().await.expect("writer");
+        positions::insert_owner(&mut writer, SubscriptionId(1))
+            .await
+            .expect("owner");
+        sqlx::raw_sql(FAILING_COMMITS)
+            .execute(&mut *writer)
+            .await
+            .expect("executed");
+        drop(writer);
+
+        let deleted = delete(&database, &kept.topic.name).await;
+        assert!(deleted.is_err(), "{deleted:?}");
+        let found = get(&database, &kept.topic.name).await.expect("get");
+        assert_eq!(found, Some(kept));
+        for broken in ["create", "acquire"] {
+            // The failure closed the connection that checks.
+            let mut writer = database.writer().await.expect("writer");
+            sqlx::raw_sql("PRAGMA foreign_keys = ON")
+                .execute(&mut *writer)
+                .await
+                .expect("executed");
+            drop(writer);
+            let failed = match broken {
+                "create" => create(&database, &topic("new")).await.is_err(),
+                _ => positions::acquire(&database, SubscriptionId(1))
+                    .await
+                    .is_err(),
+            };
+            assert!(failed, "{broken}");
+        }
+    }
 }
