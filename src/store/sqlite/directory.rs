@@ -96,7 +96,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// SQLite refused for a reason that is not damage.
-    #[error("{path}: {source}")]
+    #[error(
+        "{path}: {source}: check that the disk has room, and that this process may write the file and open more files"
+    )]
     Sqlite {
         /// The file.
         path: PathBuf,
