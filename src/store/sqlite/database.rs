@@ -146,7 +146,7 @@ impl Database {
                     "{file}: {error}; restore the data directory from a backup, or go on without what is damaged"
                 )),
                 Some(SQLITE_FULL) => StoreError::Full(format!(
-                    "the disk that holds {file} is full: make room on it, or acknowledge messages ({error})"
+                    "the disk that holds {file} is full: make room on it ({error})"
                 )),
                 _ => StoreError::Unavailable(format!("{file}: {error}")),
             },
