@@ -57,6 +57,8 @@ pub struct Engine {
     flush_in_flight: bool,
     /// The time of the last event.
     handled_at: Timestamp,
+    /// Something could not be read just now, and whoever waits has not been told.
+    damage_met: bool,
     /// Leases that just ended, whose credit goes back.
     ended: Vec<Lease>,
 }
@@ -79,6 +81,7 @@ impl Engine {
             lazy_flush_at: None,
             flush_in_flight: false,
             handled_at: Timestamp::ZERO,
+            damage_met: false,
             ended: Vec::new(),
         };
         let mut voided = Vec::new();
@@ -205,6 +208,7 @@ impl Engine {
                 until,
                 retry_at,
             } => {
+                self.damage_met = true;
                 if let Some(partition) = self.partitions.get_mut(&partition) {
                     partition.damaged(from..until, retry_at);
                 }
@@ -390,6 +394,7 @@ impl Engine {
 
     fn answer_pulls(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         if self.flow.hungry() == 0 {
+            self.damage_met = false;
             return;
         }
         let fresh = self.takes_fresh();
@@ -400,7 +405,9 @@ impl Engine {
         {
             return;
         }
-        let damaged = self.partitions.values().any(Partition::has_damage);
+        // Told once for each time that it was tried: a later pull needs nothing of what is known to be damaged.
+        let damaged =
+            mem::take(&mut self.damage_met) && self.partitions.values().any(Partition::has_damage);
         for consumer in self.flow.unserved_pulls(damaged) {
             self.flow.close(consumer);
             out.push(Output::Empty { consumer, damaged });

@@ -74,11 +74,15 @@ impl Database {
             .foreign_keys(false)
             .statement_cache_capacity(64)
             .disable_statement_logging();
-        let writer = common
-            .clone()
-            .create_if_missing(create)
-            .page_size(PAGE_BYTES)
-            .auto_vacuum(SqliteAutoVacuum::Incremental)
+        let new = common.clone().create_if_missing(create);
+        // Only of a new file: SQLite writes the mode into an existing one again, which may turn out not to be ours.
+        let new = if create {
+            new.page_size(PAGE_BYTES)
+                .auto_vacuum(SqliteAutoVacuum::Incremental)
+        } else {
+            new
+        };
+        let writer = new
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("journal_size_limit", JOURNAL_BYTES_MAX)
@@ -194,9 +198,12 @@ impl Database {
         Ok(())
     }
 
-    /// Closes all connections; the last one moves the write-ahead log into the file.
+    /// Moves the write-ahead log into the file, so that a copy of the file is whole, and closes all connections.
     pub(super) async fn close(&self) {
         self.readers.close().await;
+        if let Err(error) = self.checkpoint().await {
+            tracing::warn!(%error, file = %self.path.display(), "the write-ahead log stays for the next start");
+        }
         self.writer.close().await;
     }
 }

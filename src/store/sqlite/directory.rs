@@ -16,6 +16,7 @@ use super::database::Kind;
 const FORMAT: u32 = 1;
 const MARKER: &str = "PACKETBOAT";
 /// The marker while it is being written.
+const LOST_AND_FOUND: &str = "lost+found";
 const MARKER_DRAFT: &str = "PACKETBOAT.new";
 const LOCK: &str = "LOCK";
 
@@ -87,7 +88,7 @@ pub enum OpenError {
     },
     /// The file system refused.
     #[error(
-        "{path}: {source}: check that the data directory exists, has room, and belongs to the user of this process"
+        "{path}: {source}: check that the data directory is a directory, has room, and belongs to the user of this process"
     )]
     Io {
         /// The file or directory.
@@ -300,12 +301,13 @@ fn io_error(path: &Path, source: io::Error) -> OpenError {
     }
 }
 
-/// Whether nothing is in it but what a start that did not get as far as the marker has left.
+/// Whether nothing is in it but what a start that did not get as far as the marker has left, and what a new file
+/// system has at its top.
 fn is_empty(path: &Path) -> Result<bool, OpenError> {
     let entries = fs::read_dir(path).map_err(|source| io_error(path, source))?;
     for entry in entries {
         let name = entry.map_err(|source| io_error(path, source))?.file_name();
-        if name != LOCK && name != MARKER_DRAFT {
+        if name != LOCK && name != MARKER_DRAFT && name != LOST_AND_FOUND {
             return Ok(false);
         }
     }

@@ -1,5 +1,6 @@
 //! Both stores in one data directory: `log.db` with the messages, `state.db` with resources and positions.
 
+mod checksum;
 mod database;
 mod directory;
 mod log;

@@ -3,6 +3,7 @@
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{
+    checksum::{check, chunk_checksum, position_checksum},
     database::{Database, from_sql, returned, to_sql},
     state::write_failed,
 };
@@ -39,13 +40,15 @@ pub(super) async fn put_position(
     cursor: Offset,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO positions (subscription, partition, generation, cursor) VALUES (?, ?, ?, ?)
-        ON CONFLICT DO UPDATE SET generation = excluded.generation, cursor = excluded.cursor",
+        "INSERT INTO positions (subscription, partition, generation, cursor, crc32) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT DO UPDATE SET
+            generation = excluded.generation, cursor = excluded.cursor, crc32 = excluded.crc32",
     )
     .bind(to_sql(subscription.0))
     .bind(partition)
     .bind(generation)
     .bind(to_sql(cursor))
+    .bind(position_checksum(subscription, partition, generation, cursor))
     .execute(connection)
     .await
     .map(|_| ())
@@ -104,12 +107,33 @@ pub(super) async fn acquire(
     database: &Database,
     subscription: SubscriptionId,
 ) -> Result<Option<Acquired>, StoreError> {
+    let lost = |what: &str| {
+        StoreError::Damaged(format!(
+            "{}: the {what} of subscription {} is missing; restore the data directory from a backup, or delete \
+             the subscription",
+            database.path().display(),
+            subscription.0
+        ))
+    };
     let Some(epoch) = raise_epoch(database, subscription).await? else {
-        return Ok(None);
+        // Both rows come and go together.
+        let exists = exists(database, subscription).await?;
+        return if exists { Err(lost("owner")) } else { Ok(None) };
     };
     // From here on nobody with an older epoch can write, so what is read is what counts.
     let partitions = read(database, subscription).await?;
+    if partitions.is_empty() {
+        return Err(lost("position"));
+    }
     Ok(Some(Acquired { epoch, partitions }))
+}
+
+async fn exists(database: &Database, subscription: SubscriptionId) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM subscriptions WHERE id = ?)")
+        .bind(to_sql(subscription.0))
+        .fetch_one(database.readers())
+        .await
+        .map_err(|error| database.failed(&error))
 }
 
 /// The stored state of all partitions, as of one moment.
@@ -154,19 +178,27 @@ async fn positions(
     subscription: SubscriptionId,
 ) -> Result<Vec<PartitionState>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT partition, generation, cursor FROM positions WHERE subscription = ? ORDER BY partition",
+        "SELECT partition, generation, cursor, crc32 FROM positions WHERE subscription = ? ORDER BY partition",
     )
     .bind(to_sql(subscription.0))
     .fetch_all(connection)
     .await?;
     rows.iter()
         .map(|row| {
-            Ok(PartitionState {
+            let state = PartitionState {
                 partition: row.try_get(0)?,
                 generation: row.try_get(1)?,
                 cursor: from_sql(row.try_get(2)?),
                 chunks: Vec::new(),
-            })
+            };
+            let expected = position_checksum(
+                subscription,
+                state.partition,
+                state.generation,
+                state.cursor,
+            );
+            check(subscription, row.try_get(3)?, expected)?;
+            Ok(state)
         })
         .collect()
 }
@@ -177,7 +209,7 @@ async fn chunks(
     state: &PartitionState,
 ) -> Result<Vec<StoredChunk>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT chunk, done_after, body FROM chunks
+        "SELECT chunk, done_after, body, crc32 FROM chunks
         WHERE subscription = ? AND partition = ? AND generation = ? ORDER BY chunk",
     )
     .bind(to_sql(subscription.0))
@@ -187,11 +219,14 @@ async fn chunks(
     .await?;
     rows.iter()
         .map(|row| {
-            Ok(StoredChunk {
+            let chunk = StoredChunk {
                 index: from_sql(row.try_get(0)?),
                 done_after: from_sql(row.try_get(1)?),
                 body: row.try_get::<Vec<u8>, _>(2)?.into(),
-            })
+            };
+            let expected = chunk_checksum(subscription, state.partition, state.generation, &chunk);
+            check(subscription, row.try_get(3)?, expected)?;
+            Ok(chunk)
         })
         .collect()
 }
@@ -340,8 +375,10 @@ async fn put_chunk(
     chunk: &StoredChunk,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO chunks (subscription, partition, generation, chunk, done_after, body) VALUES (?, ?, ?, ?, ?, ?)
-        ON CONFLICT DO UPDATE SET done_after = excluded.done_after, body = excluded.body",
+        "INSERT INTO chunks (subscription, partition, generation, chunk, done_after, body, crc32)
+        VALUES (?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT DO UPDATE SET
+            done_after = excluded.done_after, body = excluded.body, crc32 = excluded.crc32",
     )
     .bind(to_sql(subscription.0))
     .bind(change.partition)
@@ -349,6 +386,12 @@ async fn put_chunk(
     .bind(to_sql(chunk.index))
     .bind(to_sql(chunk.done_after))
     .bind(chunk.body.to_vec())
+    .bind(chunk_checksum(
+        subscription,
+        change.partition,
+        change.generation,
+        chunk,
+    ))
     .execute(connection)
     .await
     .map(|_| ())

@@ -32,7 +32,7 @@ use crate::{
 /// Resources, positions and owners in `state.db`.
 #[derive(Debug)]
 pub struct SqliteState {
-    database: Database,
+    pub(super) database: Database,
     ack_key: [u8; 16],
     _directory: DirectoryLock,
 }

@@ -268,10 +268,11 @@ async fn missing_truncated_foreign_newer_and_mixed_files_are_refused_with_what_t
     }
 }
 
-/// Names and bytes of the files that hold data.
-fn contents(path: &Path) -> Vec<(String, Option<Vec<u8>>)> {
+/// Names, sizes and checksums of the files that hold data.
+fn contents(path: &Path) -> Vec<(&'static str, Option<(usize, u32)>)> {
+    let digest = |bytes: Vec<u8>| (bytes.len(), crc32fast::hash(&bytes));
     ["PACKETBOAT", "log.db", "state.db"]
-        .map(|name| (name.to_owned(), fs::read(path.join(name)).ok()))
+        .map(|name| (name, fs::read(path.join(name)).ok().map(digest)))
         .to_vec()
 }
 

@@ -38,6 +38,8 @@ CREATE TABLE positions (
     partition INTEGER NOT NULL,
     generation INTEGER NOT NULL,
     cursor INTEGER NOT NULL,
+    -- Over the other columns: a flipped bit must not pass for messages that are done.
+    crc32 INTEGER NOT NULL,
     PRIMARY KEY (subscription, partition)
 ) WITHOUT ROWID;
 
@@ -48,6 +50,8 @@ CREATE TABLE chunks (
     chunk INTEGER NOT NULL,
     done_after INTEGER NOT NULL,
     body BLOB NOT NULL,
+    -- Over the other columns.
+    crc32 INTEGER NOT NULL,
     PRIMARY KEY (subscription, partition, generation, chunk)
 ) WITHOUT ROWID;
 
