@@ -136,6 +136,10 @@ pub const LOG_READERS_MAX: u32 = 4;
 /// Connections that read the state's file at the same time.
 pub const STATE_READERS_MAX: u32 = 2;
 
+/// Bytes of large requests that the whole server holds at once; more are UNAVAILABLE.
+pub const REQUEST_BYTES_HELD_MAX: usize = 1024 * 1024 * 1024;
+/// Bytes of one request up to which it does not count in [`REQUEST_BYTES_HELD_MAX`].
+pub const REQUEST_BYTES_UNCOUNTED: usize = 64 * 1024;
 /// Concurrent requests and streams on one HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 1024;
 /// Bytes of the headers of one request.

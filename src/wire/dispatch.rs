@@ -13,13 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::{Service, ServiceExt};
 
-use super::layers::{closing, frames, unserved};
+use super::layers::{budget::Budget, closing, frames, unserved};
+use crate::limits::REQUEST_BYTES_HELD_MAX;
 
 /// Answers every request of every connection. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Dispatch {
     grpc: Router,
     closing: CancellationToken,
+    budget: Budget,
 }
 
 impl Dispatch {
@@ -28,6 +30,7 @@ impl Dispatch {
         Self {
             grpc: routes.prepare().into_axum_router(),
             closing,
+            budget: Budget::new(REQUEST_BYTES_HELD_MAX),
         }
     }
 }
@@ -46,10 +49,18 @@ impl Service<Request<Incoming>> for Dispatch {
             let response = plain(&request);
             return Box::pin(async { Ok(response) });
         }
-        let Self { grpc, closing } = self.clone();
+        let Self {
+            grpc,
+            closing,
+            budget,
+        } = self.clone();
         Box::pin(async move {
             let uri = request.uri().clone();
-            let mut response = grpc.oneshot(frames::check(request).map(Body::new)).await?;
+            // A published message is a slice of its request, which is held until the answer.
+            let held = budget.request();
+            let request = frames::check(request, held.clone()).map(Body::new);
+            let mut response = grpc.oneshot(request).await?;
+            drop(held);
             unserved::name_method(&mut response, uri.path());
             if closing::ends_on_closing(uri.path()) {
                 response =

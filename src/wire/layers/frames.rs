@@ -16,9 +16,11 @@ use http_body::{Body, Frame};
 use tonic::Status;
 
 use super::{
+    budget::Held,
     gzip::{InflateError, inflate},
     size::{message_bytes_max, too_large},
 };
+use crate::limits::REQUEST_BYTES_UNCOUNTED;
 
 /// The flag that says whether a frame is compressed, and its length.
 const HEADER_BYTES: usize = 5;
@@ -33,8 +35,8 @@ const STREAMING: [&str; 3] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Puts [`Frames`] around the body of a gRPC request and takes gzip out of its headers.
-pub fn check<B>(mut request: Request<B>) -> Request<Frames<B>> {
+/// Puts [`Frames`] around the body of a gRPC request and takes gzip out of its headers. `held` counts its bytes.
+pub fn check<B>(mut request: Request<B>, held: Held) -> Request<Frames<B>> {
     let gzip = request
         .headers()
         .get(ENCODING)
@@ -45,7 +47,7 @@ pub fn check<B>(mut request: Request<B>) -> Request<Frames<B>> {
     let path = request.uri().path();
     let limit_bytes = message_bytes_max(path);
     let needs_message = !STREAMING.contains(&path);
-    request.map(|body| Frames::new(body, gzip, limit_bytes, needs_message))
+    request.map(|body| Frames::new(body, gzip, limit_bytes, needs_message, held))
 }
 
 /// A request's body in which every frame is whole, within its limit and not compressed.
@@ -55,6 +57,8 @@ pub struct Frames<B> {
     gzip: bool,
     limit_bytes: usize,
     needs_message: bool,
+    /// What its large messages take of the server's budget.
+    held: Held,
     /// The beginning of a frame that is not whole yet.
     arrived: Pieces,
     /// Whole frames that tonic has not taken yet.
@@ -64,12 +68,13 @@ pub struct Frames<B> {
 }
 
 impl<B> Frames<B> {
-    fn new(body: B, gzip: bool, limit_bytes: usize, needs_message: bool) -> Self {
+    fn new(body: B, gzip: bool, limit_bytes: usize, needs_message: bool, held: Held) -> Self {
         Self {
             body,
             gzip,
             limit_bytes,
             needs_message,
+            held,
             arrived: Pieces::default(),
             ready: VecDeque::new(),
             ended: false,
@@ -107,8 +112,28 @@ impl<B> Frames<B> {
         let mut compressed = VecDeque::new();
         self.arrived.take(length, &mut compressed);
         let frame = decompress(compressed, self.limit_bytes)?;
+        self.count(frame.len(), frame.len())?;
         self.ready.push_back(frame);
         Ok(true)
+    }
+
+    /// Takes in what has arrived.
+    fn arrive(&mut self, piece: Bytes) -> Result<(), Status> {
+        if self.arrived.bytes == 0 {
+            // What came before it has been handed on; of a stream, it has been answered for.
+            self.held.clear();
+        }
+        let bytes = piece.len();
+        self.arrived.push(piece);
+        self.count(bytes, self.arrived.bytes)
+    }
+
+    /// Counts `bytes` more of a message of which there are `of` now.
+    fn count(&self, bytes: usize, of: usize) -> Result<(), Status> {
+        if of <= REQUEST_BYTES_UNCOUNTED {
+            return Ok(());
+        }
+        self.held.add(bytes)
     }
 
     /// What is wrong with a body that ends now.
@@ -180,7 +205,11 @@ where
             }
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) => this.arrived.push(piece),
+                    Ok(piece) => {
+                        if let Err(status) = this.arrive(piece) {
+                            return this.fail(status);
+                        }
+                    }
                     // Trailers of a request mean nothing in gRPC; its end may.
                     Err(_trailers) => {}
                 },

@@ -1,5 +1,6 @@
 //! What happens to every request and answer around the handlers, one concern per file.
 
+pub mod budget;
 pub mod closing;
 pub mod frames;
 pub mod gzip;

@@ -4,7 +4,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use tonic::Code;
 
-use super::*;
+use super::{super::budget::Budget, *};
 
 const LIMIT: usize = 1000;
 
@@ -19,7 +19,9 @@ async fn read(body: &[u8], piece_bytes: usize, gzip: bool) -> (Vec<Bytes>, Optio
         .chunks(piece_bytes)
         .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
         .collect();
-    let mut frames = Frames::new(StreamBody::new(stream::iter(pieces)), gzip, LIMIT, true);
+    let held = Budget::new(1 << 20).request();
+    let body = StreamBody::new(stream::iter(pieces));
+    let mut frames = Frames::new(body, gzip, LIMIT, true, held);
     let mut read = Vec::new();
     loop {
         match frames.frame().await {
@@ -97,4 +99,33 @@ async fn many_tiny_pieces_are_kept_together() {
     }
     assert_eq!(pieces.whole.len(), 1);
     assert_eq!(pieces.bytes, 10_000);
+}
+
+#[tokio::test]
+async fn large_requests_count_with_what_has_arrived_until_they_are_answered() {
+    let budget = Budget::new(200 * 1024);
+    let large = frame(0, &vec![1; 200 * 1024]);
+    let read = async |body: &[u8], held: Held| {
+        let pieces: Vec<_> = body
+            .chunks(16 * 1024)
+            .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
+            .collect();
+        let body = StreamBody::new(stream::iter(pieces));
+        Frames::new(body, false, 1 << 20, true, held)
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+    };
+    let first = budget.request();
+    let whole = read(&large, first.clone())
+        .await
+        .expect("within the budget");
+    assert_eq!(whole, large);
+    let refused = read(&large, budget.request()).await;
+    assert_eq!(refused.expect_err("too much").code(), Code::Unavailable);
+    let small = frame(0, b"small");
+    assert!(read(&small, budget.request()).await.is_ok());
+    // The first request is answered.
+    drop(first);
+    assert!(read(&large, budget.request()).await.is_ok());
 }
