@@ -236,7 +236,6 @@ impl Driver {
                     // `changed` has marked them as seen.
                     let ends = self.ends.borrow_and_update().clone();
                     self.handle(Input::LogEnds(ends));
-                    self.handle(Input::Tick);
                 }
                 Ok(()) = self.config.changed() => {
                     // `changed` has marked it as seen.
