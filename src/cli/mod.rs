@@ -1,5 +1,6 @@
 //! The command line: arguments, printing, exit codes. The work is elsewhere.
 
+pub mod bench;
 mod listen;
 pub mod serve;
 
@@ -29,12 +30,16 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Arguments),
+    Bench(bench::Arguments),
 }
 
 /// Does what the command line says and reports a failure as one line on standard error.
 pub fn run(cli: Cli) -> ExitCode {
-    let Command::Serve(arguments) = cli.command;
-    serve::run(arguments).unwrap_or_else(|error| {
+    let done = match cli.command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
+    };
+    done.unwrap_or_else(|error| {
         // Nobody is left to tell when standard error is closed. Errors name their causes themselves.
         let _written = writeln!(io::stderr(), "error: {error}");
         ExitCode::FAILURE

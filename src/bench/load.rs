@@ -1,0 +1,198 @@
+//! The loads: which publishers and readers work together, and what of it is measured.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    BenchError, CallError, Plan, Progress, Report,
+    measure::{self, MemoryWatch, Sample},
+    pacer::publish_at_rate,
+    publisher::publish_on,
+    reader,
+    run::{Run, Tasks},
+};
+
+/// How often progress is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Publishing as fast as answers come, with a subscription that nobody reads until the measurement is over.
+    Publish,
+    /// Publishing, and receiving and acknowledging over streams, at the same time.
+    EndToEnd,
+    /// The same to several subscriptions with one stream each.
+    FanOut,
+    /// The same as end to end, by Pull and Acknowledge.
+    Pull,
+    /// Publishing at a given rate, one message per request, and receiving over streams: latency, not speed.
+    Latency,
+    /// Publishing a number of messages that nobody reads, then receiving them all over streams.
+    Backlog,
+    /// Creating topics and subscriptions, then doing nothing.
+    Idle,
+}
+
+/// Puts `load` on a server. Tells `on_progress` now and then how far it is.
+pub async fn run(
+    load: Load,
+    plan: &Plan,
+    on_progress: impl Fn(Progress) + Send + 'static,
+) -> Result<Vec<Report>, BenchError> {
+    let plan = shaped(load, plan);
+    let creating = measure::now();
+    let quota = match load {
+        Load::Backlog => plan.messages,
+        _ => u64::MAX,
+    };
+    let windowed = matches!(load, Load::EndToEnd | Load::FanOut | Load::Pull);
+    let run = Run::prepare(&plan, quota, windowed).await?;
+    let created = creating.elapsed();
+    let telling = tokio::spawn({
+        let run = Arc::clone(&run);
+        async move {
+            let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+            loop {
+                ticks.tick().await;
+                on_progress(run.counters.progress());
+            }
+        }
+    });
+    let memory = MemoryWatch::start(plan.pid);
+    let reports = match load {
+        Load::Publish => publish(&run).await.map_err(BenchError::from),
+        Load::EndToEnd | Load::FanOut | Load::Pull => {
+            both(&run, load).await.map_err(BenchError::from)
+        }
+        Load::Latency => latency(&run).await,
+        Load::Backlog => backlog(&run).await.map_err(BenchError::from),
+        Load::Idle => idle(&run, created).await.map_err(BenchError::from),
+    };
+    telling.abort();
+    // What was made is removed after a failure too; the failure is what is told.
+    let cleaned_up = run.clean_up().await;
+    let mut reports = reports?;
+    cleaned_up?;
+    for report in &mut reports {
+        report.server_rss_peak_mb = memory.peak_mb();
+    }
+    Ok(reports)
+}
+
+/// `plan` with what a load does not leave open.
+fn shaped(load: Load, plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    match load {
+        Load::FanOut => plan.streams = 1,
+        Load::Latency => {
+            (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
+        }
+        Load::Publish | Load::EndToEnd | Load::Pull | Load::Backlog | Load::Idle => {
+            (plan.subscriptions, plan.silent) = (1, 0);
+        }
+    }
+    plan
+}
+
+fn start_publishers(run: &Arc<Run>) -> Tasks {
+    let mut tasks = Tasks::default();
+    let connections = run.connections.iter().cycle();
+    for (publisher, connection) in (0..run.plan.in_flight).zip(connections) {
+        tasks.spawn(publish_on(Arc::clone(run), connection.clone(), publisher));
+    }
+    tasks
+}
+
+fn start_readers(run: &Arc<Run>, load: Load) -> Tasks {
+    let mut tasks = Tasks::default();
+    let mut connections = run.connections.iter().cycle().cloned();
+    for reading in &run.readings {
+        for connection in connections.by_ref().take(run.plan.streams) {
+            let (run, reading) = (Arc::clone(run), Arc::clone(reading));
+            match load {
+                Load::Pull => tasks.spawn(reader::pull(run, connection, reading)),
+                _ => tasks.spawn(reader::stream(run, connection, reading)),
+            }
+        }
+    }
+    tasks
+}
+
+async fn publish(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
+    let mut publishers = start_publishers(run);
+    let (start, end) = run.measure(&mut publishers).await?;
+    run.stop.cancel();
+    publishers.finish().await?;
+    let mut report = run.report("publish");
+    let measured = start.until(end);
+    measured.fill(measured.published, &mut report);
+    // Not measured: is everything there?
+    let mut readers = start_readers(run, Load::Publish);
+    run.arrivals(&mut readers).await?;
+    run.judge(&mut report);
+    Ok(vec![report])
+}
+
+async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
+    let mut readers = start_readers(run, load);
+    let mut publishers = start_publishers(run);
+    let (start, end) = run.measure(&mut readers).await?;
+    run.stop.cancel();
+    publishers.finish().await?;
+    run.arrivals(&mut readers).await?;
+    let mut report = run.report(match load {
+        Load::FanOut => "fan-out",
+        Load::Pull => "pull",
+        _ => "end-to-end",
+    });
+    report.streams = run.plan.streams * run.plan.subscriptions;
+    let measured = start.until(end);
+    measured.fill(measured.received, &mut report);
+    run.judge(&mut report);
+    Ok(vec![report])
+}
+
+async fn latency(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
+    let mut readers = start_readers(run, Load::Latency);
+    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run)));
+    let (start, end) = run.measure(&mut readers).await?;
+    run.stop.cancel();
+    pacing.await.expect("the pacer's task does not panic")??;
+    run.arrivals(&mut readers).await?;
+    let mut report = run.report("latency");
+    report.rate = Some(run.plan.rate);
+    report.streams = run.plan.topics;
+    let measured = start.until(end);
+    measured.fill(measured.published, &mut report);
+    run.judge(&mut report);
+    Ok(vec![report])
+}
+
+async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
+    let look = || Sample::take(&run.counters, &run.plan);
+    let start = look();
+    start_publishers(run).finish().await?;
+    let published = look();
+    let mut publish = run.report("backlog-publish");
+    let measured = start.until(published);
+    measured.fill(measured.published, &mut publish);
+
+    let mut readers = start_readers(run, Load::Backlog);
+    run.arrivals(&mut readers).await?;
+    let measured = published.until(look());
+    let mut drain = run.report("backlog-drain");
+    drain.streams = run.plan.streams;
+    measured.fill(measured.received, &mut drain);
+    run.judge(&mut drain);
+    Ok(vec![publish, drain])
+}
+
+async fn idle(run: &Arc<Run>, created: Duration) -> Result<Vec<Report>, CallError> {
+    let start = Sample::take(&run.counters, &run.plan);
+    tokio::time::sleep(run.plan.measured).await;
+    let end = Sample::take(&run.counters, &run.plan);
+    let mut report = run.report("idle");
+    start.until(end).fill(0, &mut report);
+    report.messages_per_second = run.plan.topics as f64 / created.as_secs_f64();
+    Ok(vec![report])
+}

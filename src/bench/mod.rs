@@ -1,0 +1,83 @@
+//! A load generator for any server that speaks the Pub/Sub API: it publishes, receives, checks that everything
+//! arrived, and says how fast that was and what it cost.
+//!
+//! It must never know more of a server than a client does.
+
+mod connection;
+mod load;
+mod measure;
+mod pacer;
+mod payload;
+mod process;
+mod publisher;
+mod reader;
+mod report;
+mod resources;
+mod run;
+mod tally;
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use self::{
+    connection::CallError,
+    load::{Load, run},
+    measure::Progress,
+    payload::MARK_BYTES,
+    report::{Quantiles, Report},
+};
+
+/// How a load is put on.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// HOST:PORT of the server.
+    pub addr: String,
+    /// The project in which topics and subscriptions are made.
+    pub project: String,
+    /// Bytes of data per message, at least [`MARK_BYTES`].
+    pub data_bytes: usize,
+    /// Messages per publish request.
+    pub batch: usize,
+    /// Length of the measurement. There is half a second before it in which nothing is measured.
+    pub measured: Duration,
+    /// HTTP/2 connections, over which everything is spread.
+    pub connections: usize,
+    /// Publish requests in flight.
+    pub in_flight: usize,
+    /// Streams, or clients that pull, per subscription.
+    pub streams: usize,
+    /// Messages that a stream may hold without having acknowledged them; 0 for no limit.
+    pub outstanding: i64,
+
+    /// Subscriptions per topic.
+    pub subscriptions: usize,
+    /// How many of these never acknowledge.
+    pub silent: usize,
+    /// Topics, published to in turn.
+    pub topics: usize,
+    /// Messages per second, for loads at a given rate.
+    pub rate: u64,
+    /// Messages, for loads of a given number.
+    pub messages: u64,
+    /// The server's process, if its CPU and memory are to be measured.
+    pub pid: Option<u32>,
+    /// Whether topics and subscriptions are left behind.
+    pub keep: bool,
+}
+
+/// Why a load ended early.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// A call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// There is no such process, or it is not ours to look at.
+    #[error(
+        "process {0} cannot be looked at in /proc; --pid takes the server's process on this machine"
+    )]
+    Process(u32),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}

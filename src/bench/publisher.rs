@@ -1,0 +1,67 @@
+//! Publishers: each with one request in flight, or one for all at a given rate.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use super::{
+    CallError,
+    connection::Connection,
+    payload::{Mark, fields},
+    run::Run,
+};
+
+const PUBLISH: &str = "/google.pubsub.v1.Publisher/Publish";
+
+/// Publishes one request after the other, to the topics in turn, until the run says stop.
+pub(super) async fn publish_on(
+    run: Arc<Run>,
+    connection: Connection,
+    publisher: usize,
+) -> Result<(), CallError> {
+    let topics: Vec<String> = (0..run.plan.topics)
+        .map(|topic| run.names.topic(topic))
+        .collect();
+    let mut sequences = vec![0; topics.len()];
+    let batch = run.plan.batch;
+    for turn in publisher.. {
+        if let Some(window) = &run.window {
+            let room = window.acquire_many(batch as u32);
+            let Some(Ok(room)) = run.stop.run_until_cancelled(room).await else {
+                break;
+            };
+            room.forget();
+        }
+        if !run.may_publish(batch as u64) {
+            break;
+        }
+        let topic = turn % topics.len();
+        let mark = Mark {
+            run: run.id,
+            publisher: publisher as u32,
+            sequence: sequences[topic],
+            sent_micros: run.micros(),
+        };
+        publish(&run, &connection, &topics[topic], mark).await?;
+        sequences[topic] += batch as u64;
+    }
+    Ok(())
+}
+
+/// Publishes one request, and keeps how long it took from when it was due.
+pub(super) async fn publish(
+    run: &Run,
+    connection: &Connection,
+    topic: &str,
+    mark: Mark,
+) -> Result<(), CallError> {
+    let request = run.template.request(topic, mark);
+    let answer = connection.call(PUBLISH, request).await?;
+    run.counters
+        .publish_took(run.micros().saturating_sub(mark.sent_micros));
+    if fields(&answer).filter(|field| field.0 == 1).count() != run.plan.batch {
+        return Err(CallError::Answer { method: PUBLISH });
+    }
+    run.counters
+        .published
+        .fetch_add(run.plan.batch as u64, Relaxed);
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Readers of subscriptions, over streams or by pulling, and what they make of what arrives.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{
+    CallError,
+    connection::Connection,
+    payload::{AckFrame, fields, framed, put_field, received},
+    run::Run,
+    tally::{Counts, Tally},
+};
+use crate::proto::google::pubsub::v1 as proto;
+
+const STREAMING_PULL: &str = "/google.pubsub.v1.Subscriber/StreamingPull";
+const PULL: &str = "/google.pubsub.v1.Subscriber/Pull";
+const ACKNOWLEDGE: &str = "/google.pubsub.v1.Subscriber/Acknowledge";
+/// Ack ids are this field of a StreamingPullRequest and of an AcknowledgeRequest.
+const ACK_IDS_FIELD: u32 = 2;
+/// Messages per Pull: the most that a server gives.
+const PULL_MAX: i32 = 1000;
+const STREAM_ACK_DEADLINE_SECONDS: i32 = 600;
+
+/// A subscription that is read, by one or more readers.
+#[derive(Debug)]
+pub(super) struct Reading {
+    name: String,
+    /// Its readers take messages and never acknowledge.
+    pub(super) silent: bool,
+    tally: Mutex<Tally>,
+}
+
+impl Reading {
+    pub(super) fn new(name: String, silent: bool) -> Self {
+        Self {
+            name,
+            silent,
+            tally: Mutex::default(),
+        }
+    }
+
+    /// What has arrived so far.
+    pub(super) fn counts(&self) -> Counts {
+        self.tally.lock().counts
+    }
+
+    /// Counts the messages of an answer, and puts their ack ids into `acks`.
+    fn take(&self, run: &Run, answer: &[u8], acks: &mut AckFrame) -> usize {
+        let now_micros = run.micros();
+        let (mut arrived, mut first_time) = (0, 0);
+        let mut waits = Vec::with_capacity(128);
+        {
+            let mut tally = self.tally.lock();
+            for (_, message) in fields(answer).filter(|field| field.0 == 1) {
+                let (ack_id, mark) = received(message);
+                acks.push(ack_id);
+                arrived += 1;
+                first_time += u64::from(tally.arrived(run.id, mark));
+                waits.extend(mark.map(|mark| now_micros.saturating_sub(mark.sent_micros)));
+            }
+        }
+        run.counters.receives_took(&waits);
+        let before = run.counters.received.fetch_add(first_time, Relaxed);
+        if let Some(window) = &run.window {
+            // A message makes room when the average reader has it.
+            let listeners = run.listeners();
+            let room = (before + first_time) / listeners - before / listeners;
+            window.add_permits(room as usize);
+        }
+        arrived
+    }
+}
+
+/// Reads one stream until the run ends.
+pub(super) async fn stream(
+    run: Arc<Run>,
+    connection: Connection,
+    reading: Arc<Reading>,
+) -> Result<(), CallError> {
+    let (mut upstream, answers) = connection.start(STREAMING_PULL).await?;
+    let start = proto::StreamingPullRequest {
+        subscription: reading.name.clone(),
+        stream_ack_deadline_seconds: STREAM_ACK_DEADLINE_SECONDS,
+        max_outstanding_messages: run.plan.outstanding,
+        ..proto::StreamingPullRequest::default()
+    };
+    upstream.send(framed(&start)).await?;
+    let Some(answers) = run.end.run_until_cancelled(answers.await_head()).await else {
+        return Ok(());
+    };
+    let mut answers = answers?;
+    while let Some(answer) = run.end.run_until_cancelled(answers.next()).await {
+        let Some(answer) = answer? else {
+            return Err(CallError::Answer {
+                method: STREAMING_PULL,
+            });
+        };
+        if reading.silent {
+            continue;
+        }
+        let mut acks = AckFrame::new(ACK_IDS_FIELD, &[]);
+        if reading.take(&run, &answer, &mut acks) > 0 {
+            upstream.send(acks.finish()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Pulls and acknowledges until the run ends.
+pub(super) async fn pull(
+    run: Arc<Run>,
+    connection: Connection,
+    reading: Arc<Reading>,
+) -> Result<(), CallError> {
+    let request = framed(&proto::PullRequest {
+        subscription: reading.name.clone(),
+        max_messages: PULL_MAX,
+        ..proto::PullRequest::default()
+    });
+    let mut acknowledge_start = Vec::new();
+    put_field(1, reading.name.as_bytes(), &mut acknowledge_start);
+    let pull_once = |request: Bytes| connection.call(PULL, request);
+    while let Some(answer) = run
+        .end
+        .run_until_cancelled(pull_once(request.clone()))
+        .await
+    {
+        let mut acks = AckFrame::new(ACK_IDS_FIELD, &acknowledge_start);
+        if reading.take(&run, &answer?, &mut acks) > 0 && !reading.silent {
+            connection.call(ACKNOWLEDGE, acks.finish()).await?;
+        }
+    }
+    Ok(())
+}

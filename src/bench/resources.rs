@@ -1,0 +1,139 @@
+//! Topics and subscriptions of a run, made before it and removed after it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use super::{CallError, Plan, connection::Connection, payload::framed};
+use crate::proto::google::pubsub::v1 as proto;
+
+const CREATE_TOPIC: &str = "/google.pubsub.v1.Publisher/CreateTopic";
+const DELETE_TOPIC: &str = "/google.pubsub.v1.Publisher/DeleteTopic";
+const CREATE_SUBSCRIPTION: &str = "/google.pubsub.v1.Subscriber/CreateSubscription";
+const DELETE_SUBSCRIPTION: &str = "/google.pubsub.v1.Subscriber/DeleteSubscription";
+/// Long enough that nothing comes twice because of it.
+const ACK_DEADLINE_SECONDS: i32 = 600;
+
+/// Names of a run's topics and subscriptions.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    project: String,
+    run: u32,
+    topics: usize,
+    subscriptions: usize,
+}
+
+impl Names {
+    pub(super) fn new(plan: &Plan, run: u32) -> Self {
+        Self {
+            project: plan.project.clone(),
+            run,
+            topics: plan.topics,
+            subscriptions: plan.subscriptions,
+        }
+    }
+
+    /// Name of topic number `topic`.
+    pub(super) fn topic(&self, topic: usize) -> String {
+        format!(
+            "projects/{}/topics/bench-{:08x}-{topic}",
+            self.project, self.run
+        )
+    }
+
+    /// Name of subscription number `subscription` of a topic.
+    pub(super) fn subscription(&self, topic: usize, subscription: usize) -> String {
+        format!(
+            "projects/{}/subscriptions/bench-{:08x}-{topic}-{subscription}",
+            self.project, self.run
+        )
+    }
+
+    /// Makes all topics with their subscriptions, `in_flight` at a time.
+    pub(super) async fn create(
+        &self,
+        connections: &[Connection],
+        in_flight: usize,
+    ) -> Result<(), CallError> {
+        self.for_each_topic(connections, in_flight, create).await
+    }
+
+    /// Removes what [`Names::create`] made.
+    pub(super) async fn delete(
+        &self,
+        connections: &[Connection],
+        in_flight: usize,
+    ) -> Result<(), CallError> {
+        self.for_each_topic(connections, in_flight, delete).await
+    }
+
+    async fn for_each_topic<F>(
+        &self,
+        connections: &[Connection],
+        in_flight: usize,
+        action: fn(Connection, Self, usize) -> F,
+    ) -> Result<(), CallError>
+    where
+        F: Future<Output = Result<(), CallError>> + Send + 'static,
+    {
+        let next = Arc::new(AtomicUsize::new(0));
+        let workers = connections.iter().cycle().take(in_flight.min(self.topics));
+        let workers: Vec<_> = workers
+            .map(|connection| {
+                let (connection, names, next) =
+                    (connection.clone(), self.clone(), Arc::clone(&next));
+                tokio::spawn(async move {
+                    loop {
+                        let topic = next.fetch_add(1, Relaxed);
+                        if topic >= names.topics {
+                            return Ok(());
+                        }
+                        action(connection.clone(), names.clone(), topic).await?;
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.await.expect("a worker does not panic")?;
+        }
+        Ok(())
+    }
+}
+
+async fn create(connection: Connection, names: Names, topic: usize) -> Result<(), CallError> {
+    let name = names.topic(topic);
+    let request = proto::Topic {
+        name: name.clone(),
+        ..proto::Topic::default()
+    };
+    connection.call(CREATE_TOPIC, framed(&request)).await?;
+    for subscription in 0..names.subscriptions {
+        let request = proto::Subscription {
+            name: names.subscription(topic, subscription),
+            topic: name.clone(),
+            ack_deadline_seconds: ACK_DEADLINE_SECONDS,
+            ..proto::Subscription::default()
+        };
+        connection
+            .call(CREATE_SUBSCRIPTION, framed(&request))
+            .await?;
+    }
+    Ok(())
+}
+
+async fn delete(connection: Connection, names: Names, topic: usize) -> Result<(), CallError> {
+    for subscription in 0..names.subscriptions {
+        let request = proto::DeleteSubscriptionRequest {
+            subscription: names.subscription(topic, subscription),
+        };
+        connection
+            .call(DELETE_SUBSCRIPTION, framed(&request))
+            .await?;
+    }
+    let request = proto::DeleteTopicRequest {
+        topic: names.topic(topic),
+    };
+    connection.call(DELETE_TOPIC, framed(&request)).await?;
+    Ok(())
+}

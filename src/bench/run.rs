@@ -1,0 +1,235 @@
+//! One run of a load: its connections, its topics and subscriptions, and the tasks that work on them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BenchError, CallError, Plan,
+    connection::Connection,
+    measure::{self, Counters, Sample},
+    payload::Template,
+    reader::Reading,
+    report::Report,
+    resources::Names,
+    tally::Counts,
+};
+
+/// Time before a measurement, for connections and buffers to grow.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// Messages that may be published before earlier ones have arrived, where a load has both.
+const WINDOW_MESSAGES: usize = 20_000;
+/// A message that does not come in this time after the last arrival is lost.
+const LOST_AFTER: Duration = Duration::from_secs(10);
+
+/// What publishers and readers share.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) plan: Plan,
+    /// Tells messages of this run from others.
+    pub(super) id: u32,
+    pub(super) names: Names,
+    pub(super) connections: Vec<Connection>,
+    pub(super) counters: Counters,
+    pub(super) template: Template,
+    /// One per subscription that somebody reads.
+    pub(super) readings: Vec<Arc<Reading>>,
+    /// Messages that may still be published.
+    quota: AtomicU64,
+    /// Room for messages that have not arrived, where publishers wait for readers.
+    pub(super) window: Option<Semaphore>,
+    /// Publishers end.
+    pub(super) stop: CancellationToken,
+    /// Readers end.
+    pub(super) end: CancellationToken,
+    started: Instant,
+}
+
+impl Run {
+    /// Connects, and makes topics and subscriptions. At most `quota` messages will be published.
+    pub(super) async fn prepare(
+        plan: &Plan,
+        quota: u64,
+        windowed: bool,
+    ) -> Result<Arc<Self>, BenchError> {
+        if let Some(pid) = plan.pid
+            && super::process::cpu_micros(&pid.to_string()).is_none()
+        {
+            return Err(BenchError::Process(pid));
+        }
+        let id = getrandom::u32().unwrap_or_else(|_| std::process::id());
+        let mut connections = Vec::with_capacity(plan.connections);
+        for _ in 0..plan.connections {
+            connections.push(Connection::open(&plan.addr).await?);
+        }
+        let names = Names::new(plan, id);
+        names.create(&connections, plan.in_flight).await?;
+        let readings = (0..plan.topics)
+            .flat_map(|topic| {
+                (0..plan.subscriptions).map(move |subscription| (topic, subscription))
+            })
+            .map(|(topic, subscription)| {
+                let silent = subscription < plan.silent;
+                Arc::new(Reading::new(
+                    names.subscription(topic, subscription),
+                    silent,
+                ))
+            })
+            .collect();
+        Ok(Arc::new(Self {
+            plan: plan.clone(),
+            id,
+            names,
+            connections,
+            counters: Counters::new(),
+            template: Template::new(plan.batch, plan.data_bytes),
+            readings,
+            quota: AtomicU64::new(quota),
+            window: windowed.then(|| Semaphore::new(WINDOW_MESSAGES.max(plan.batch))),
+            stop: CancellationToken::new(),
+            end: CancellationToken::new(),
+            started: measure::now(),
+        }))
+    }
+
+    /// Takes `messages` from what may still be published; false if nothing is left.
+    pub(super) fn may_publish(&self, messages: u64) -> bool {
+        let less = |quota: u64| quota.checked_sub(messages);
+        !self.stop.is_cancelled() && self.quota.fetch_update(Relaxed, Relaxed, less).is_ok()
+    }
+
+    /// Microseconds since the run began.
+    pub(super) fn micros(&self) -> u64 {
+        self.micros_of(measure::now())
+    }
+
+    /// Microseconds from the run's beginning to `at`.
+    pub(super) fn micros_of(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.started).as_micros() as u64
+    }
+
+    /// Readers per message.
+    pub(super) fn listeners(&self) -> u64 {
+        (self.plan.subscriptions - self.plan.silent) as u64
+    }
+
+    /// Measures for as long as the plan says, after a warm-up, while `tasks` work.
+    pub(super) async fn measure(&self, tasks: &mut Tasks) -> Result<(Sample, Sample), CallError> {
+        tasks.work_for(WARM_UP).await?;
+        self.counters.measuring.store(true, Relaxed);
+        let start = Sample::take(&self.counters, &self.plan);
+        tasks.work_for(self.plan.measured).await?;
+        let end = Sample::take(&self.counters, &self.plan);
+        self.counters.measuring.store(false, Relaxed);
+        Ok((start, end))
+    }
+
+    /// Waits until everything that was published has arrived, or nothing more comes.
+    pub(super) async fn arrivals(&self, readers: &mut Tasks) -> Result<(), CallError> {
+        let (mut last, mut since) = (0, measure::now());
+        loop {
+            let progress = self.counters.progress();
+            if progress.received >= progress.published * self.listeners() {
+                return Ok(());
+            }
+            if progress.received > last {
+                (last, since) = (progress.received, measure::now());
+            } else if measure::now() - since > LOST_AFTER {
+                return Ok(());
+            }
+            readers.work_for(Duration::from_millis(1)).await?;
+        }
+    }
+
+    /// Removes topics and subscriptions, unless they are to be kept.
+    pub(super) async fn clean_up(&self) -> Result<(), CallError> {
+        self.stop.cancel();
+        self.end.cancel();
+        if self.plan.keep {
+            return Ok(());
+        }
+        self.names
+            .delete(&self.connections, self.plan.in_flight)
+            .await
+    }
+
+    /// A report of what the plan was and what arrived.
+    pub(super) fn report(&self, load: &'static str) -> Report {
+        let plan = &self.plan;
+        Report {
+            load,
+            batch: plan.batch,
+            size: plan.data_bytes,
+            topics: plan.topics,
+            subscriptions: plan.subscriptions,
+            silent: plan.silent,
+            published: self.counters.progress().published,
+            publish_ms: self.counters.publish_quantiles(),
+            receive_ms: self.counters.receive_quantiles(),
+            ..Report::default()
+        }
+    }
+
+    /// Adds what arrived, and whether that was everything.
+    pub(super) fn judge(&self, report: &mut Report) {
+        let mut sum = Counts::default();
+        for reading in self.readings.iter().filter(|reading| !reading.silent) {
+            let counts = reading.counts();
+            sum.received += counts.received;
+            sum.duplicates += counts.duplicates;
+            sum.reordered += counts.reordered;
+            sum.foreign += counts.foreign;
+        }
+        if sum.foreign > 0 {
+            return;
+        }
+        let lost = (report.published * self.listeners()).saturating_sub(sum.received);
+        report.received = Some(sum.received);
+        report.lost = Some(lost);
+        report.duplicates = Some(sum.duplicates);
+        report.reordered = Some(sum.reordered);
+        report.void = lost > 0;
+    }
+}
+
+/// Tasks of a run, any of which may fail.
+#[derive(Debug, Default)]
+pub(super) struct Tasks(JoinSet<Result<(), CallError>>);
+
+impl Tasks {
+    pub(super) fn spawn(
+        &mut self,
+        task: impl Future<Output = Result<(), CallError>> + Send + 'static,
+    ) {
+        self.0.spawn(task);
+    }
+
+    /// Waits, or fails with the first task that does.
+    pub(super) async fn work_for(&mut self, time: Duration) -> Result<(), CallError> {
+        let failure = async {
+            while let Some(ended) = self.0.join_next().await {
+                ended.expect("a task of the generator does not panic")?;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = sleep(time) => Ok(()),
+            failed = failure => failed,
+        }
+    }
+
+    /// Waits for all to end.
+    pub(super) async fn finish(&mut self) -> Result<(), CallError> {
+        while let Some(ended) = self.0.join_next().await {
+            ended.expect("a task of the generator does not panic")?;
+        }
+        Ok(())
+    }
+}
