@@ -69,8 +69,8 @@ const fn fdatasync(batch: usize, rate: Option<u32>) -> Floor {
     }
 }
 
-/// The commits of 16, 32 and 64 rows are the strongest form of group commit with so many requests in flight. The rate is
-/// that of the latency load.
+/// The commits of 16, 32 and 64 rows are the strongest form of group commit with so many requests in flight. The rate
+/// is that of the latency load.
 const FLOORS: [Floor; 9] = [
     sqlite(100, 1, None),
     sqlite(100, 16, None),

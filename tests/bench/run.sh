@@ -1,0 +1,204 @@
+#!/usr/bin/env bash
+# Measures the server against what bounds it, with `packetboat bench`, and prints a table.
+#
+#   tests/bench/run.sh [--rounds 5] [--seconds 3] [--profile dist] [--out FILE] [--messages 1000000]
+#                      [--only LOAD,...] [--targets TARGET,...] [--peer NAME=HOST:PORT[=PID]]... [--idle]
+#
+#   --only      publish, latency, end-to-end, fan-out, pull, backlog, floors; without it, all
+#   --targets   echo, ephemeral, durable; without it, all. Peers are measured in any case
+#   --peer      another server that speaks the API and runs already; with its process id, its CPU and memory count too
+#   --messages  how many the backlog has
+#   --idle      instead of the rounds: 10,000 topics that idle, and 10,000 that share one rate
+#
+# Each target is started alone, measured and stopped, then the next; rounds are interleaved, so that a slow minute of
+# the machine hits all. Leave the machine alone meanwhile. The durable server's data and the floors' files are in $TMPDIR
+# (default: /tmp), which has to be on the disk to be measured. Needs Rust, a C compiler and Python 3.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+rounds=5 seconds=3 profile=dist messages=1000000 out='' idle='' only='' targets=echo,ephemeral,durable
+peers=()
+
+die() { echo "$1" >&2; exit 2; }
+step() { printf '== %s (%d s)\n' "$1" "$SECONDS" >&2; }
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --idle) idle=1; shift; continue ;;
+    --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit ;;
+  esac
+  [ $# -gt 1 ] || die "unknown argument $1, or its value is missing; tests/bench/run.sh --help lists them"
+  case $1 in
+    --rounds) rounds=$2 ;;
+    --seconds) seconds=$2 ;;
+    --profile) profile=$2 ;;
+    --messages) messages=$2 ;;
+    --out) out=$2 ;;
+    --only) only=$2 ;;
+    --targets) targets=$2 ;;
+    --peer)
+      [[ $2 =~ ^[A-Za-z0-9._-]+=[^=]+:[0-9]+(=[0-9]+)?$ ]] ||
+        die "--peer $2: write NAME=HOST:PORT or NAME=HOST:PORT=PID"
+      peers+=("$2") ;;
+    *) die "unknown argument $1; tests/bench/run.sh --help lists them" ;;
+  esac
+  shift 2
+done
+for load in ${only//,/ }; do
+  [[ " publish latency end-to-end fan-out pull backlog floors " == *" $load "* ]] || die "--only $load: no such load"
+done
+for target in ${targets//,/ }; do
+  [[ " echo ephemeral durable " == *" $target "* ]] || die "--targets $target: no such target"
+done
+out=${out:-$(mktemp "${TMPDIR:-/tmp}/packetboat-bench.XXXXXX.jsonl")}
+: >"$out"
+work=$(mktemp -d "${TMPDIR:-/tmp}/packetboat-bench.XXXXXX")
+server=''
+cleanup() {
+  if [ -n "$server" ]; then
+    kill -KILL "$server" 2>/dev/null || true
+    wait "$server" 2>/dev/null || true
+  fi
+  rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+build() {
+  # In two commands: dependencies of tests must not add features to the server that is measured.
+  cargo build --profile "$profile" --locked --bin packetboat
+  cargo build --profile "$profile" --locked --example bench-echo --example bench-floors
+  local folder=$profile
+  [ "$profile" != dev ] || folder=debug
+  bin=$(cargo metadata --no-deps --format-version 1 --locked |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/$folder
+}
+
+# Starts a server and waits until it says where it is: sets server and address.
+start() {
+  local line
+  rm -f "$work/ready"
+  mkfifo "$work/ready"
+  # Not this shell's environment: settings of the server have no place in a measurement.
+  env -u PACKETBOAT_LISTEN -u PACKETBOAT_EPHEMERAL -u PACKETBOAT_DATA_DIR -u PACKETBOAT_LOG_LEVEL \
+    -u PACKETBOAT_LOG_FORMAT -u PACKETBOAT_INSECURE \
+    "$@" >"$work/ready" 2>"$work/log" &
+  server=$!
+  exec {ready}<"$work/ready"
+  address=''
+  while [ -z "$address" ] && read -r -t 60 line <&"$ready"; do
+    [[ ! $line =~ ^listening\ on\ +([^,\ ]+) ]] || address=${BASH_REMATCH[1]}
+  done
+  [ -n "$address" ] || { cat "$work/log" >&2; die "$1 did not start"; }
+}
+
+start_target() {
+  case $1 in
+    echo) start "$bin/examples/bench-echo" 127.0.0.1:0 ;;
+    ephemeral) start "$bin/packetboat" serve --ephemeral --listen 127.0.0.1:0 ;;
+    durable) start "$bin/packetboat" serve --data-dir "$work/data" --listen 127.0.0.1:0 ;;
+  esac
+}
+
+# Stops it as an operator would.
+stop() {
+  kill -TERM "$server" 2>/dev/null || { echo 'the server ended by itself:' >&2; cat "$work/log" >&2; }
+  wait "$server" 2>/dev/null || true
+  server=''
+  exec {ready}<&-
+}
+
+# Says in each JSON line of standard input whose it is, and keeps it.
+record() { sed "s/^{/{\"target\":\"$1\",\"round\":$2,\"measure\":\"$3\",/" >>"$out"; }
+
+wanted() { [ -z "$only" ] || [[ ,$only, == *,$1,* ]]; }
+
+# measure TARGET ROUND NAME ADDRESS PID LOAD [ARGUMENT]...
+measure() {
+  local target=$1 round=$2 name=$3 address=$4 pid=$5
+  shift 5
+  wanted "$1" || return 0
+  printf '   %s: %s\n' "$target" "$*" >&2
+  if ! "$bin/packetboat" bench "$@" --addr "$address" ${pid:+--pid "$pid"} --seconds "$seconds" >"$work/lines"; then
+    # A run that lost messages says so itself.
+    [ -s "$work/lines" ] || echo '{"void":true,"failed":true}' >"$work/lines"
+  fi
+  record "$target" "$round" "$name" <"$work/lines"
+}
+
+# All loads on one server. Echo and sink are unrelated, so the echo gets only what needs one of them.
+loads() {
+  local target=$1 round=$2 address=$3 pid=$4
+  measure "$target" "$round" publish-1 "$address" "$pid" publish --batch 1 --in-flight 64
+  measure "$target" "$round" publish-10 "$address" "$pid" publish --batch 10
+  measure "$target" "$round" publish-100 "$address" "$pid" publish --batch 100
+  measure "$target" "$round" latency "$address" "$pid" latency --batch 1 --rate 1000
+  if [ "$target" != echo ]; then
+    measure "$target" "$round" end-to-end-1 "$address" "$pid" end-to-end --streams 1
+    measure "$target" "$round" end-to-end-8 "$address" "$pid" end-to-end --streams 8
+    measure "$target" "$round" fan-out "$address" "$pid" fan-out
+    measure "$target" "$round" fan-out-silent "$address" "$pid" fan-out --silent 1
+    measure "$target" "$round" pull "$address" "$pid" pull
+  fi
+  measure "$target" "$round" backlog "$address" "$pid" backlog --messages "$messages"
+}
+
+run_round() {
+  local round=$1 target peer name address pid
+  for target in ${targets//,/ }; do
+    step "round $round of $rounds: $target"
+    start_target "$target"
+    loads "$target" "$round" "$address" "$server"
+    stop
+    rm -rf "$work/data"
+  done
+  for peer in ${peers[@]+"${peers[@]}"}; do
+    step "round $round of $rounds: $peer"
+    IFS== read -r name address pid <<<"$peer"
+    loads "$name" "$round" "$address" "$pid"
+  done
+  if wanted floors; then
+    step "round $round of $rounds: floors"
+    "$bin/examples/bench-floors" --dir "$work" --seconds "$seconds" | record floors "$round" floor
+  fi
+}
+
+resident_mb() { awk '/^VmRSS:/ { printf "%.1f", $2 * 1024 / 1e6 }' "/proc/$server/status"; }
+
+# What many topics cost that do nothing, how long a start with them takes, and what they cost if they share one rate.
+run_idle() {
+  local topics began ended
+  only='' seconds=10
+  step '10,000 topics with 10,000 subscriptions'
+  start_target durable
+  measure durable 1 idle "$address" "$server" idle --topics 10000 --keep
+  stop
+  began=$(date +%s%N)
+  start_target durable
+  ended=$(date +%s%N)
+  printf '{"restart_seconds":%s,"server_rss_mb":%s}\n' \
+    "$(awk "BEGIN { print ($ended - $began) / 1e9 }")" "$(resident_mb)" | record durable 1 restart
+  stop
+  rm -rf "$work/data"
+  for topics in 10 10000; do
+    step "$topics topics sharing one rate"
+    start_target durable
+    measure durable 1 "shared-rate-$topics" "$address" "$server" latency --topics "$topics" --rate 2000
+    stop
+    rm -rf "$work/data"
+  done
+}
+
+cd "$root"
+step 'build'
+build
+if [ -n "$idle" ]; then
+  run_idle
+else
+  for round in $(seq "$rounds"); do
+    run_round "$round"
+  done
+fi
+step "figures are in $out"
+python3 tests/bench/table.py "$out"

@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+"""Prints what tests/bench/run.sh measured: a table of medians, and what is reached of what was to be reached.
+
+    tests/bench/table.py FILE
+"""
+
+import json
+import statistics
+import sys
+from collections import defaultdict
+
+# Rows of the table, in their order, with the batch whose floors they are held against.
+MEASURES = {
+    "publish-1": 1,
+    "publish-10": None,
+    "publish-100": 100,
+    "latency": None,
+    "end-to-end-1": 100,
+    "end-to-end-8": 100,
+    "fan-out": None,
+    "fan-out-silent": None,
+    "pull": 100,
+    "backlog-publish": 100,
+    "backlog-drain": None,
+    "idle": None,
+    "shared-rate-10": None,
+    "shared-rate-10000": None,
+}
+OURS = ("ephemeral", "durable")
+HEADINGS = (
+    "load", "target", "K msg/s", "(min..max)", "of echo", "of SQLite", "of fdatasync", "server µs", "gen. µs",
+    "publish ms p50 / p99", "receive ms p50 / p99", "peak MB", "notes",
+)  # fmt: skip
+
+
+class Figures:
+    """All lines of a file. Every figure is a median over rounds; void runs have no part in it."""
+
+    def __init__(self, lines):
+        self.runs = defaultdict(list)
+        self.void = defaultdict(int)
+        self.floors = defaultdict(list)
+        for line in lines:
+            if line["target"] == "floors":
+                self.floors[line["floor"], line["batch"], line["commit"], line["rate"]].append(line)
+                continue
+            measure = line["measure"]
+            if measure == "backlog" and not line.get("failed"):
+                measure = line["load"]
+            # A failed backlog has neither of its two lines.
+            for measure in ("backlog-publish", "backlog-drain") if measure == "backlog" else (measure,):
+                key = measure, line["target"]
+                if line.get("void"):
+                    self.void[key] += 1
+                else:
+                    self.runs[key].append(line)
+
+    def targets(self):
+        """All servers, in the order in which they were measured."""
+        return list(dict.fromkeys(target for _, target in [*self.runs, *self.void]))
+
+    def peers(self):
+        return [target for target in self.targets() if target not in ("echo", *OURS)]
+
+    def all(self, measure, target, *path):
+        """The figure at `path` in each run that has it."""
+        found = (dig(line, path) for line in self.runs[measure, target])
+        return [value for value in found if value is not None]
+
+    def median(self, measure, target, *path):
+        values = self.all(measure, target, *path)
+        return statistics.median(values) if values else None
+
+    def rate(self, measure, target):
+        return self.median(measure, target, "messages_per_second")
+
+    def floor(self, name, batch, commit, rate, *path):
+        values = [dig(line, path) for line in self.floors[name, batch, commit, rate]]
+        return statistics.median(values) if values else None
+
+    def best_floor(self, name, batch):
+        """The highest rate at this batch, however many batches a commit has."""
+        kinds = [key for key in self.floors if key[:2] == (name, batch) and key[3] is None]
+        return max((self.floor(*key, "messages_per_second") for key in kinds), default=None)
+
+
+def dig(value, path):
+    for name in path:
+        value = value.get(name) if value is not None else None
+    return value
+
+
+def ratio(value, base):
+    return value / base if value is not None and base else None
+
+
+def number(value, digits=1):
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def percent(value):
+    return "–" if value is None else f"{value * 100:.0f} %"
+
+
+def pair(figures, measure, target, name):
+    p50, p99 = (figures.median(measure, target, name, quantile) for quantile in ("p50", "p99"))
+    return "–" if p50 is None else f"{p50:.2f} / {p99:.2f}"
+
+
+def notes(figures, measure, target):
+    """What a median hides."""
+    found = []
+    if void := figures.void[measure, target]:
+        found.append(f"{void} void")
+    for name in ("duplicates", "reordered"):
+        count = sum(figures.all(measure, target, name))
+        # Several streams share a subscription without order.
+        if count and (name == "duplicates" or measure == "end-to-end-1"):
+            found.append(f"{count:,} {name}")
+    if measure in ("idle", "shared-rate-10", "shared-rate-10000"):
+        cpu = figures.median(measure, target, "server_cpu_percent")
+        found.append(f"CPU {number(cpu, 2)} %")
+    return ", ".join(found)
+
+
+def rows(figures):
+    for measure, batch in MEASURES.items():
+        echo = figures.rate(measure if measure.startswith("publish-") else "publish-100", "echo")
+        for target in figures.targets():
+            key = measure, target
+            if not figures.runs[key]:
+                if figures.void[key]:
+                    yield measure, target, "void", *[""] * 9, notes(figures, measure, target)
+                continue
+            rate = figures.rate(measure, target)
+            rates = figures.all(measure, target, "messages_per_second")
+            sqlite, fdatasync = (
+                ratio(rate, figures.best_floor(name, batch)) if target == "durable" and batch else None
+                for name in ("sqlite", "fdatasync")
+            )
+            paced = measure == "latency" or measure.startswith("shared-rate")
+            yield (
+                measure,
+                target,
+                number(rate / 1e3),
+                f"({min(rates) / 1e3:,.1f}..{max(rates) / 1e3:,.1f})",
+                "–" if paced or measure == "idle" else percent(ratio(rate, echo)),
+                percent(sqlite),
+                percent(fdatasync),
+                number(figures.median(measure, target, "server_cpu_micros_per_message"), 2),
+                number(figures.median(measure, target, "generator_cpu_micros_per_message"), 2),
+                pair(figures, measure, target, "publish_ms"),
+                pair(figures, measure, target, "receive_ms"),
+                number(max(figures.all(measure, target, "server_rss_peak_mb"), default=None), 0),
+                notes(figures, measure, target),
+            )
+
+
+def floor_rows(figures):
+    for name, batch, commit, rate in figures.floors:
+        key = name, batch, commit, rate
+
+        def median(*path, key=key):
+            return figures.floor(*key, *path)
+
+        yield (
+            name,
+            str(batch),
+            str(commit or "–"),
+            str(rate or "–"),
+            number(median("messages_per_second") / 1e3),
+            f"{median('latency_micros', 'p50') / 1e3:.2f} / {median('latency_micros', 'p99') / 1e3:.2f}",
+        )
+
+
+def print_table(headings, lines):
+    lines = [headings, *lines]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+
+
+def goals(figures):
+    """What is to be reached: its name, the figure or None, how it is written, the least and the most it may be."""
+    rate, median = figures.rate, figures.median
+    echo_100, echo_1 = rate("publish-100", "echo"), rate("publish-1", "echo")
+
+    def share(name, value, base, least):
+        return name, ratio(value, base), percent, least, None
+
+    yield share("ephemeral publish, batch 100, of echo", rate("publish-100", "ephemeral"), echo_100, 0.50)
+    yield share("ephemeral end-to-end over 8 streams, of echo", rate("end-to-end-8", "ephemeral"), echo_100, 0.24)
+    for peer in figures.peers():
+        for measure in ("publish-100", "pull", "fan-out"):
+            yield share(f"ephemeral {measure}, of {peer}", rate(measure, "ephemeral"), rate(measure, peer), 1.0)
+
+    publish = rate("publish-100", "durable")
+    one_row = figures.floor("sqlite", 100, 1, None, "messages_per_second")
+    yield share("durable publish, batch 100, of SQLite with one batch per commit", publish, one_row, 0.70)
+    yield share("durable publish, batch 100, of SQLite at its best", publish, figures.best_floor("sqlite", 100), 0.70)
+    yield share("durable end-to-end over 8 streams, of its publish", rate("end-to-end-8", "durable"), publish, 0.50)
+    yield share("durable publish by 64 callers, of echo", rate("publish-1", "durable"), echo_1, 0.40)
+
+    def milliseconds(value):
+        return "–" if value is None else f"{value:.2f} ms"
+
+    def times(value):
+        return "–" if value is None else f"{value:.2f} ×"
+
+    call = {name: median("latency", "echo", "publish_ms", name) for name in ("p50", "p99")}
+    p50, p99 = (median("latency", "ephemeral", "receive_ms", name) for name in ("p50", "p99"))
+    more = p50 - call["p50"] if p50 is not None and call["p50"] is not None else None
+    yield "ephemeral publish to receive, p50 above echo's call", more, milliseconds, None, 0.15
+    yield "ephemeral publish to receive, p99, of echo's call", ratio(p99, call["p99"]), times, None, 2.0
+    durable = median("latency", "durable", "receive_ms", "p50")
+    for floor, commit, words in (("fdatasync", None, "one fdatasync"), ("sqlite", 1, "one commit of SQLite")):
+        append = figures.floor(floor, 1, commit, 1000, "latency_micros", "p50")
+        base = call["p50"] + append / 1e3 if call["p50"] is not None and append is not None else None
+        yield f"durable publish to receive, p50, of echo's call + {words}", ratio(durable, base), times, None, 1.5
+
+    cpu = "server_cpu_micros_per_message"
+    for words, measure, most in (("publish, batch 100", "publish-100", 1.5), ("delivery", "backlog-drain", 2.0)):
+        cost = ratio(median(measure, "ephemeral", cpu), median(measure, "echo", cpu))
+        limit = "echo" if measure == "publish-100" else "sink"
+        yield f"ephemeral {words}: server CPU per message, of the {limit}'s", cost, times, None, most
+
+    memory = [
+        peak
+        for measure in ("backlog-publish", "backlog-drain")
+        for peak in figures.all(measure, "durable", "server_rss_peak_mb")
+    ]
+    yield "durable backlog: peak resident memory, MB", max(memory, default=None), number, None, 300
+    backlog = rate("backlog-drain", "durable"), rate("backlog-publish", "durable")
+    yield share("durable backlog: drain, of its publish", *backlog, 1.0)
+    for target in OURS:
+        per_reader = (
+            ratio(rate("fan-out-silent", target), acking_readers(figures, "fan-out-silent", target)),
+            ratio(rate("fan-out", target), acking_readers(figures, "fan-out", target)),
+        )
+        yield share(f"{target} fan-out: each of nine beside one that never acks", *per_reader, 0.90)
+
+    idle = (
+        ("10,000 idle topics: peak resident memory, MB", median("idle", "durable", "server_rss_peak_mb"), 200),
+        ("10,000 idle topics: resident memory after a restart, MB", median("restart", "durable", "server_rss_mb"), 200),
+        ("10,000 idle topics: CPU, % of a core", median("idle", "durable", "server_cpu_percent"), 1),
+        ("10,000 idle topics: restart, s", median("restart", "durable", "restart_seconds"), 2),
+    )
+    for name, value, most in idle:
+        yield name, value, lambda value: number(value, 2), None, most
+    many, few = (median(f"shared-rate-{topics}", "durable", cpu) for topics in (10000, 10))
+    yield "10,000 topics sharing one rate: server CPU, of 10 topics'", ratio(many, few), times, None, 2.0
+
+
+def acking_readers(figures, measure, target):
+    """How many subscriptions get and acknowledge every message."""
+    silent = figures.median(measure, target, "silent")
+    if silent is None:
+        silent = 1 if measure == "fan-out-silent" else 0
+    return (figures.median(measure, target, "subscriptions") or 10) - silent
+
+
+def print_targets(figures):
+    for name, value, written, least, most in goals(figures):
+        if value is None:
+            continue
+        reached = value >= least if least is not None else value <= most
+        needed = written(least) if least is not None else f"at most {written(most)}"
+        print(f"{'reached' if reached else 'MISSED ':8} {name}: {written(value)} ({needed})")
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    with open(sys.argv[1], encoding="utf-8") as file:
+        figures = Figures([json.loads(line) for line in file if line.strip()])
+    print("Medians of the rounds that are not void. CPU is per message; peak memory is the highest of all rounds.\n")
+    print_table(HEADINGS, rows(figures))
+    if figures.floors:
+        print("\nBare writers, one after the other; latency of one commit.\n")
+        print_table(("floor", "batch", "batches/commit", "rate", "K msg/s", "ms p50 / p99"), floor_rows(figures))
+    print("\nTo reach\n")
+    print_targets(figures)
+
+
+if __name__ == "__main__":
+    main()
