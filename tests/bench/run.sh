@@ -101,10 +101,15 @@ start_target() {
   esac
 }
 
-# Stops it as an operator would.
+# Stops it as an operator would. The echo dies of the signal, which is 143.
 stop() {
-  kill -TERM "$server" 2>/dev/null || { echo 'the server ended by itself:' >&2; cat "$work/log" >&2; }
-  wait "$server" 2>/dev/null || true
+  local status=0
+  kill -TERM "$server" 2>/dev/null || true
+  wait "$server" 2>/dev/null || status=$?
+  if [ "$status" != 0 ] && [ "$status" != 143 ]; then
+    cat "$work/log" >&2
+    echo "the server ended with status $status" >&2
+  fi
   server=''
   exec {ready}<&-
 }
