@@ -10,9 +10,9 @@
 #   --messages  how many the backlog has
 #   --idle      instead of the rounds: 10,000 topics that idle, and 10,000 that share one rate
 #
-# Each target is started alone, measured and stopped, then the next; rounds are interleaved, so that a slow minute of
-# the machine hits all. Leave the machine alone meanwhile. The durable server's data and the floors' files are in $TMPDIR
-# (default: /tmp), which has to be on the disk to be measured. Needs Rust, a C compiler and Python 3.
+# Each target is started alone for each load; rounds are interleaved, so that a slow minute of the machine hits all.
+# Leave the machine alone meanwhile. The durable server's data and the floors' files are in $TMPDIR (default: /tmp),
+# which has to be on the disk to be measured. Needs Rust, a C compiler and Python 3.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -75,7 +75,7 @@ build() {
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/$folder
 }
 
-# Starts a server and waits until it says where it is: sets server and address.
+# Starts a server and waits until it says where it is: sets server, pid and address.
 start() {
   local line
   rm -f "$work/ready"
@@ -84,7 +84,7 @@ start() {
   env -u PACKETBOAT_LISTEN -u PACKETBOAT_EPHEMERAL -u PACKETBOAT_DATA_DIR -u PACKETBOAT_LOG_LEVEL \
     -u PACKETBOAT_LOG_FORMAT -u PACKETBOAT_INSECURE \
     "$@" >"$work/ready" 2>"$work/log" &
-  server=$!
+  server=$! pid=$!
   exec {ready}<"$work/ready"
   address=''
   while [ -z "$address" ] && read -r -t 60 line <&"$ready"; do
@@ -96,6 +96,7 @@ start() {
 start_target() {
   case $1 in
     echo) start "$bin/examples/bench-echo" 127.0.0.1:0 ;;
+    echo-alone) start "$bin/examples/bench-echo" 127.0.0.1:0 --sink-waits ;;
     ephemeral) start "$bin/packetboat" serve --ephemeral --listen 127.0.0.1:0 ;;
     durable) start "$bin/packetboat" serve --data-dir "$work/data" --listen 127.0.0.1:0 ;;
   esac
@@ -119,11 +120,10 @@ record() { sed "s/^{/{\"target\":\"$1\",\"round\":$2,\"measure\":\"$3\",/" >>"$o
 
 wanted() { [ -z "$only" ] || [[ ,$only, == *,$1,* ]]; }
 
-# measure TARGET ROUND NAME ADDRESS PID LOAD [ARGUMENT]...
-measure() {
-  local target=$1 round=$2 name=$3 address=$4 pid=$5
-  shift 5
-  wanted "$1" || return 0
+# bench TARGET ROUND NAME LOAD [ARGUMENT]...: one load on the server at $address, whose process is $pid if known.
+bench() {
+  local target=$1 round=$2 name=$3
+  shift 3
   printf '   %s: %s\n' "$target" "$*" >&2
   if ! "$bin/packetboat" bench "$@" --addr "$address" ${pid:+--pid "$pid"} --seconds "$seconds" >"$work/lines"; then
     # A run that lost messages says so itself.
@@ -132,36 +132,47 @@ measure() {
   record "$target" "$round" "$name" <"$work/lines"
 }
 
-# All loads on one server. Echo and sink are unrelated, so the echo gets only what needs one of them.
+# The same on a server of its own, so that no load inherits the memory and files of the one before. Peers are taken
+# as they are.
+measure() {
+  wanted "$4" || return 0
+  case $1 in
+    echo | ephemeral | durable)
+      # This load has a stream open while it publishes, and the sink would take the machine from the echo.
+      if [ "$1 $4" = 'echo latency' ]; then start_target echo-alone; else start_target "$1"; fi
+      bench "$@"
+      stop
+      rm -rf "$work/data" ;;
+    *) bench "$@" ;;
+  esac
+}
+
+# All loads. What the sink sends is not what the echo was sent, so the echo gets only what needs one of them.
 loads() {
-  local target=$1 round=$2 address=$3 pid=$4
-  measure "$target" "$round" publish-1 "$address" "$pid" publish --batch 1 --in-flight 64
-  measure "$target" "$round" publish-10 "$address" "$pid" publish --batch 10
-  measure "$target" "$round" publish-100 "$address" "$pid" publish --batch 100
-  measure "$target" "$round" latency "$address" "$pid" latency --batch 1 --rate 1000
-  if [ "$target" != echo ]; then
-    measure "$target" "$round" end-to-end-1 "$address" "$pid" end-to-end --streams 1
-    measure "$target" "$round" end-to-end-8 "$address" "$pid" end-to-end --streams 8
-    measure "$target" "$round" fan-out "$address" "$pid" fan-out
-    measure "$target" "$round" fan-out-silent "$address" "$pid" fan-out --silent 1
-    measure "$target" "$round" pull "$address" "$pid" pull
+  measure "$@" publish-1 publish --batch 1 --in-flight 64
+  measure "$@" publish-10 publish --batch 10
+  measure "$@" publish-100 publish --batch 100
+  measure "$@" latency latency --batch 1 --rate 1000
+  if [ "$1" != echo ]; then
+    measure "$@" end-to-end-1 end-to-end --streams 1
+    measure "$@" end-to-end-8 end-to-end --streams 8
+    measure "$@" fan-out fan-out
+    measure "$@" fan-out-silent fan-out --silent 1
+    measure "$@" pull pull
   fi
-  measure "$target" "$round" backlog "$address" "$pid" backlog --messages "$messages"
+  measure "$@" backlog backlog --messages "$messages"
 }
 
 run_round() {
-  local round=$1 target peer name address pid
+  local round=$1 target peer
   for target in ${targets//,/ }; do
     step "round $round of $rounds: $target"
-    start_target "$target"
-    loads "$target" "$round" "$address" "$server"
-    stop
-    rm -rf "$work/data"
+    loads "$target" "$round"
   done
   for peer in ${peers[@]+"${peers[@]}"}; do
     step "round $round of $rounds: $peer"
-    IFS== read -r name address pid <<<"$peer"
-    loads "$name" "$round" "$address" "$pid"
+    IFS== read -r target address pid <<<"$peer"
+    loads "$target" "$round"
   done
   if wanted floors; then
     step "round $round of $rounds: floors"
@@ -177,7 +188,7 @@ run_idle() {
   only='' seconds=10
   step '10,000 topics with 10,000 subscriptions'
   start_target durable
-  measure durable 1 idle "$address" "$server" idle --topics 10000 --keep
+  bench durable 1 idle idle --topics 10000 --keep
   stop
   began=$(date +%s%N)
   start_target durable
@@ -188,10 +199,7 @@ run_idle() {
   rm -rf "$work/data"
   for topics in 10 10000; do
     step "$topics topics sharing one rate"
-    start_target durable
-    measure durable 1 "shared-rate-$topics" "$address" "$server" latency --topics "$topics" --rate 2000
-    stop
-    rm -rf "$work/data"
+    measure durable 1 "shared-rate-$topics" latency --topics "$topics" --rate 2000
   done
 }
 

@@ -186,7 +186,10 @@ def goals(figures):
     echo_100, echo_1 = rate("publish-100", "echo"), rate("publish-1", "echo")
 
     def share(name, value, base, least):
-        return name, ratio(value, base), percent, least, None
+        return name, ratio(value, base), exact_percent, least, None
+
+    def exact_percent(value):
+        return f"{value * 100:.1f} %"
 
     yield share("ephemeral publish, batch 100, of echo", rate("publish-100", "ephemeral"), echo_100, 0.50)
     yield share("ephemeral end-to-end over 8 streams, of echo", rate("end-to-end-8", "ephemeral"), echo_100, 0.24)
@@ -202,10 +205,10 @@ def goals(figures):
     yield share("durable publish by 64 callers, of echo", rate("publish-1", "durable"), echo_1, 0.40)
 
     def milliseconds(value):
-        return "–" if value is None else f"{value:.2f} ms"
+        return f"{value:.2f} ms"
 
     def times(value):
-        return "–" if value is None else f"{value:.2f} ×"
+        return f"{value:.2f} ×"
 
     call = {name: median("latency", "echo", "publish_ms", name) for name in ("p50", "p99")}
     p50, p99 = (median("latency", "ephemeral", "receive_ms", name) for name in ("p50", "p99"))

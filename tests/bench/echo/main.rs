@@ -36,6 +36,10 @@ struct Arguments {
     /// Bytes of data in each synthetic message
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
     size: usize,
+
+    /// Let streams send only once nothing is published any more: the echo is measured alone although they are open
+    #[arg(long)]
+    sink_waits: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -54,7 +58,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", arguments.listen))?
         .with_nodelay(Some(true));
     writeln!(io::stdout(), "listening on {}", incoming.local_addr()?)?;
-    let server = Arc::new(Server::new(arguments.size));
+    let server = Arc::new(Server::new(arguments.size, arguments.sink_waits));
     GrpcServer::builder()
         .add_service(Publisher(Arc::clone(&server)))
         .add_service(Subscriber(server))

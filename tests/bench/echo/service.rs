@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream};
@@ -26,6 +27,8 @@ use crate::messages::{
 
 /// How many messages one response of a stream has.
 const RESPONSE_MESSAGES: usize = 100;
+/// How long nothing is published before a sink that waits begins.
+const SILENCE: Duration = Duration::from_millis(200);
 /// How many messages the response of a Pull has at most, as the API has it.
 const PULL_MESSAGES_MAX: usize = 1_000;
 /// As long as an ack id of Packetboat usually is.
@@ -44,11 +47,13 @@ pub(crate) struct Server {
     next_id: AtomicU64,
     /// An encoded [`ReceivedMessage`].
     synthetic: Bytes,
+    sink_waits: bool,
 }
 
 impl Server {
-    /// A server whose synthetic messages have `size` bytes of data.
-    pub(crate) fn new(size: usize) -> Self {
+    /// A server whose synthetic messages have `size` bytes of data. With `sink_waits`, they are sent only after what is
+    /// published.
+    pub(crate) fn new(size: usize, sink_waits: bool) -> Self {
         let synthetic = ReceivedMessage {
             ack_id: "A".repeat(ACK_ID_LENGTH),
             message: Some(PubsubMessage {
@@ -60,6 +65,7 @@ impl Server {
         Self {
             next_id: AtomicU64::new(1),
             synthetic: synthetic.encode_to_vec().into(),
+            sink_waits,
         }
     }
 
@@ -133,6 +139,8 @@ impl Server {
         mut requests: Streaming<StreamingPullRequest>,
     ) -> Result<Response<impl Stream<Item = Result<Delivery, Status>>>, Status> {
         requests.message().await?;
+        let server = Arc::clone(&self);
+        let wait = stream::once(async move { server.silence().await });
         let deliveries = stream::poll_fn(move |context| {
             loop {
                 match requests.poll_next_unpin(context) {
@@ -143,7 +151,25 @@ impl Server {
             }
             Poll::Ready(Some(Ok(self.delivery(RESPONSE_MESSAGES))))
         });
-        Ok(Response::new(deliveries))
+        // A response without messages, which clients pass over.
+        let first = wait.map(|()| Ok(Delivery::default()));
+        Ok(Response::new(first.chain(deliveries)))
+    }
+
+    /// If the sink waits: until something was published, and then nothing for a while.
+    async fn silence(&self) {
+        if !self.sink_waits {
+            return;
+        }
+        let mut before = 1;
+        loop {
+            tokio::time::sleep(SILENCE).await;
+            let now = self.next_id.load(Ordering::Relaxed);
+            if now == before && now > 1 {
+                return;
+            }
+            before = now;
+        }
     }
 }
 
