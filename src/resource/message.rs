@@ -80,6 +80,19 @@ pub fn accept(message: Bytes) -> Result<Bytes, Violation> {
     Ok(without(message, &cuts))
 }
 
+/// Copies messages into one buffer of their own, without the request that they came in and what was reserved for it.
+pub fn compact(messages: &[Bytes]) -> Vec<Bytes> {
+    let mut buffer = Vec::with_capacity(messages.iter().map(Bytes::len).sum());
+    for message in messages {
+        buffer.extend_from_slice(message);
+    }
+    let mut rest = Bytes::from(buffer);
+    messages
+        .iter()
+        .map(|message| rest.split_to(message.len()))
+        .collect()
+}
+
 fn without(message: Bytes, cuts: &[Range<usize>]) -> Bytes {
     if cuts.is_empty() {
         return message;

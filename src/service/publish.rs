@@ -8,7 +8,7 @@ use super::Service;
 use crate::{
     limits::{PUBLISH_BYTES_MAX, PUBLISH_MESSAGES_MAX},
     resource::{
-        message::{MessageIds, accept},
+        message::{MessageIds, accept, compact},
         name::TopicName,
         violation::Violation,
     },
@@ -57,6 +57,7 @@ impl Service {
             .into_iter()
             .map(accept)
             .collect::<Result<Vec<_>, _>>()?;
+        let messages = compact(&messages);
 
         let not_found = || PublishError::NotFound {
             resource: name.id().to_owned(),
