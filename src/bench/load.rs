@@ -87,7 +87,8 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
         Load::Latency => {
             (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
         }
-        Load::Publish | Load::EndToEnd | Load::Pull | Load::Backlog | Load::Idle => {
+        Load::Idle => (plan.subscriptions, plan.silent, plan.streams) = (1, 0, 0),
+        Load::Publish | Load::EndToEnd | Load::Pull | Load::Backlog => {
             (plan.subscriptions, plan.silent) = (1, 0);
         }
     }
@@ -105,7 +106,7 @@ fn start_publishers(run: &Arc<Run>) -> Tasks {
 
 fn start_readers(run: &Arc<Run>, load: Load) -> Tasks {
     let mut tasks = Tasks::default();
-    let mut connections = run.connections.iter().cycle().cloned();
+    let mut connections = run.reader_connections.iter().cycle().cloned();
     for reading in &run.readings {
         for connection in connections.by_ref().take(run.plan.streams) {
             let (run, reading) = (Arc::clone(run), Arc::clone(reading));

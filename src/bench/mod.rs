@@ -41,7 +41,7 @@ pub struct Plan {
     pub batch: usize,
     /// Length of the measurement. There is half a second before it in which nothing is measured.
     pub measured: Duration,
-    /// HTTP/2 connections, over which everything is spread.
+    /// HTTP/2 connections, over which everything is spread. More are opened for more than 100 streams on each.
     pub connections: usize,
     /// Publish requests in flight.
     pub in_flight: usize,

@@ -26,6 +26,8 @@ use super::{
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Messages that may be published before earlier ones have arrived, where a load has both.
 const WINDOW_MESSAGES: usize = 20_000;
+/// Streams that share a connection, as with Google's servers and clients.
+const CONNECTION_STREAMS_MAX: usize = 100;
 /// A message that does not come in this time after the last arrival is lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
@@ -36,7 +38,10 @@ pub(super) struct Run {
     /// Tells messages of this run from others.
     pub(super) id: u32,
     pub(super) names: Names,
+    /// For requests.
     pub(super) connections: Vec<Connection>,
+    /// For streams and clients that pull.
+    pub(super) reader_connections: Vec<Connection>,
     pub(super) counters: Counters,
     pub(super) template: Template,
     /// One per subscription that somebody reads.
@@ -65,10 +70,15 @@ impl Run {
             return Err(BenchError::Process(pid));
         }
         let id = getrandom::u32().unwrap_or_else(|_| std::process::id());
-        let mut connections = Vec::with_capacity(plan.connections);
-        for _ in 0..plan.connections {
-            connections.push(Connection::open(&plan.addr).await?);
+        let readers = plan.topics * plan.subscriptions * plan.streams;
+        let mut reader_connections = Vec::new();
+        for _ in 0..plan
+            .connections
+            .max(readers.div_ceil(CONNECTION_STREAMS_MAX))
+        {
+            reader_connections.push(Connection::open(&plan.addr).await?);
         }
+        let connections = reader_connections[..plan.connections].to_vec();
         let names = Names::new(plan, id);
         names.create(&connections, plan.in_flight).await?;
         let readings = (0..plan.topics)
@@ -88,6 +98,7 @@ impl Run {
             id,
             names,
             connections,
+            reader_connections,
             counters: Counters::new(),
             template: Template::new(plan.batch, plan.data_bytes),
             readings,
