@@ -101,7 +101,7 @@ mod tests {
             };
             state.flush(&[flush]).await.expect("flush");
             sqlx::query(damage)
-                .execute(state.database.writer_pool())
+                .execute(&mut *state.database.lock_writer().await.expect("writer"))
                 .await
                 .expect(damage);
             let acquired = state.acquire(subscription).await;

@@ -2,12 +2,12 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use sqlx::{
     ConnectOptions as _, Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool,
-    pool::PoolConnection,
     query::QueryScalar,
     sqlite::{
         SqliteArguments, SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode,
@@ -15,6 +15,7 @@ use sqlx::{
     },
 };
 
+use super::writer::{Writer, WriterGuard};
 use crate::store::StoreError;
 
 /// Blobs of many KiB go into these at 1.5 times the rate of SQLite's default of 4 KiB.
@@ -56,7 +57,7 @@ pub struct WriterSettings {
 #[derive(Clone, Debug)]
 pub(super) struct Database {
     path: PathBuf,
-    writer: SqlitePool,
+    writer: Arc<Writer>,
     readers: SqlitePool,
 }
 
@@ -90,7 +91,7 @@ impl Database {
             .pragma("cache_size", WRITER_CACHE_KIB);
         // Rows may be blobs of a megabyte and more: none are read ahead of their consumer.
         let reader = common.pragma("query_only", "ON").row_buffer_size(1);
-        let writer = pool(1).connect_with(writer).await?;
+        let writer = Arc::new(Writer::open(writer).await?);
         let database = Self {
             path: path.to_owned(),
             writer,
@@ -101,7 +102,7 @@ impl Database {
     }
 
     async fn migrate(&self, kind: &Kind) -> Result<(), sqlx::Error> {
-        let mut connection = self.writer.acquire().await?;
+        let mut connection = self.writer.lock().await?;
         let version: i64 = sqlx::query_scalar("PRAGMA user_version")
             .fetch_one(&mut *connection)
             .await?;
@@ -115,16 +116,15 @@ impl Database {
     }
 
     /// The writer's connection. Whoever has it is alone.
-    pub(super) async fn writer(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
-        self.writer
-            .acquire()
+    pub(super) async fn writer(&self) -> Result<WriterGuard<'_>, StoreError> {
+        self.lock_writer()
             .await
             .map_err(|error| self.failed(&error))
     }
 
-    /// The writer's connection as a pool of one.
-    pub(super) const fn writer_pool(&self) -> &SqlitePool {
-        &self.writer
+    /// The same, with SQLite's own error.
+    pub(super) async fn lock_writer(&self) -> Result<WriterGuard<'_>, sqlx::Error> {
+        self.writer.lock().await
     }
 
     /// The readers' connections.
@@ -191,7 +191,7 @@ impl Database {
 
     /// Moves the write-ahead log into the file as a whole.
     pub(super) async fn checkpoint(&self) -> Result<(), sqlx::Error> {
-        let mut connection = self.writer.acquire().await?;
+        let mut connection = self.writer.lock().await?;
         sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
             .execute(&mut *connection)
             .await?;

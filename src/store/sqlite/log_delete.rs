@@ -121,7 +121,7 @@ pub(super) async fn trim(
     }
     .await;
     trimmed.map_err(|error| {
-        connection.close_on_drop();
+        connection.give_up();
         database.commit_failed(&error)
     })
 }
@@ -178,7 +178,7 @@ pub(super) async fn delete_some(
     }
     .await;
     deleted.map_err(|error| {
-        connection.close_on_drop();
+        connection.give_up();
         database.commit_failed(&error)
     })
 }

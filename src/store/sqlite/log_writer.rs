@@ -191,7 +191,7 @@ impl LogWriter {
             .await
             .map(|_| ())
             .map_err(|error| {
-                connection.close_on_drop();
+                connection.give_up();
                 self.database.commit_failed(&error)
             })
     }
@@ -252,7 +252,7 @@ impl LogWriter {
         let committed = self.commit_on(&mut connection, rows).await;
         if committed.is_err() {
             // Whatever state the failure left the connection in, the next turn gets a new one.
-            connection.close_on_drop();
+            connection.give_up();
         }
         committed
     }

@@ -14,11 +14,13 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod writer;
 
 use std::path::Path;
 
 use database::{Database, Kind};
 use directory::{Directory, LogId};
+use writer::WriterGuard;
 
 pub use self::{
     database::WriterSettings,
@@ -113,10 +115,16 @@ fn open_error(path: &Path, source: sqlx::Error) -> OpenError {
     }
 }
 
+async fn lock_writer(database: &Database) -> Result<WriterGuard<'_>, OpenError> {
+    let writer = database.lock_writer().await;
+    writer.map_err(|source| open_error(database.path(), source))
+}
+
 async fn set_log_id(log: &Database, log_id: LogId) -> Result<(), OpenError> {
+    let mut writer = lock_writer(log).await?;
     sqlx::query("INSERT INTO store (log_id) VALUES (?)")
         .bind(log_id.0.to_vec())
-        .execute(log.writer_pool())
+        .execute(&mut *writer)
         .await
         .map(|_| ())
         .map_err(|source| open_error(log.path(), source))
@@ -127,18 +135,20 @@ async fn set_log_id_and_ack_key(
     log_id: LogId,
     ack_key: [u8; 16],
 ) -> Result<(), OpenError> {
+    let mut writer = lock_writer(state).await?;
     sqlx::query("INSERT INTO store (log_id, ack_key) VALUES (?, ?)")
         .bind(log_id.0.to_vec())
         .bind(ack_key.to_vec())
-        .execute(state.writer_pool())
+        .execute(&mut *writer)
         .await
         .map(|_| ())
         .map_err(|source| open_error(state.path(), source))
 }
 
 async fn check_log_id(database: &Database, expected: LogId) -> Result<(), OpenError> {
+    let mut writer = lock_writer(database).await?;
     let found: Vec<u8> = sqlx::query_scalar("SELECT log_id FROM store")
-        .fetch_one(database.writer_pool())
+        .fetch_one(&mut *writer)
         .await
         .map_err(|source| open_error(database.path(), source))?;
     if found == expected.0 {

@@ -84,7 +84,7 @@ pub(super) async fn remove_leftovers(database: &Database) -> Result<(), sqlx::Er
         while remove_chunks(database, id).await? == LEFTOVER_CHUNKS_MAX {}
         sqlx::query("DELETE FROM leftovers WHERE subscription = ?")
             .bind(id)
-            .execute(database.writer_pool())
+            .execute(&mut *database.lock_writer().await?)
             .await?;
     }
     Ok(())
@@ -98,7 +98,7 @@ async fn remove_chunks(database: &Database, subscription: i64) -> Result<u64, sq
     )
     .bind(subscription)
     .bind(to_sql(LEFTOVER_CHUNKS_MAX))
-    .execute(database.writer_pool())
+    .execute(&mut *database.lock_writer().await?)
     .await
     .map(|done| done.rows_affected())
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Sqlite, pool::PoolConnection};
 
 use super::{
     database::{Database, WriterSettings},
     directory::DirectoryLock,
     positions, subscriptions, topics,
+    writer::WriterGuard,
 };
 use crate::{
     engine::change::PartitionState,
@@ -44,10 +44,12 @@ impl SqliteState {
         directory: DirectoryLock,
     ) -> Result<Self, (PathBuf, sqlx::Error)> {
         let failed = |error| (database.path().to_owned(), error);
+        let mut writer = database.lock_writer().await.map_err(failed)?;
         let key: Vec<u8> = sqlx::query_scalar("SELECT ack_key FROM store")
-            .fetch_one(database.writer_pool())
+            .fetch_one(&mut *writer)
             .await
             .map_err(failed)?;
+        drop(writer);
         let ack_key = key.try_into().map_err(|_| {
             failed(sqlx::Error::Decode(
                 "the ack key is not 16 bytes long".into(),
@@ -72,10 +74,10 @@ impl SqliteState {
 /// Gives up the connection that a write failed on, as nobody knows its state, and says what the failure means.
 pub(super) fn write_failed(
     database: &Database,
-    connection: &mut PoolConnection<Sqlite>,
+    connection: &mut WriterGuard<'_>,
     error: &sqlx::Error,
 ) -> StoreError {
-    connection.close_on_drop();
+    connection.give_up();
     database.commit_failed(error)
 }
 

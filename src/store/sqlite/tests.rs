@@ -285,7 +285,7 @@ async fn a_damaged_batch_fails_its_reads_only_and_can_be_skipped() {
         append(&log, TOPIC, 2, 100).await;
     }
     sqlx::query("UPDATE batches SET body = zeroblob(208) WHERE base = 2")
-        .execute(log.database.writer_pool())
+        .execute(&mut *log.database.lock_writer().await.expect("writer"))
         .await
         .expect("update");
     let batch = log.read(TOPIC, 0, 0..9, 10_000).await.expect("read");
