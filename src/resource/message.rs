@@ -5,7 +5,7 @@
 //! time are appended as further fields, which in protobuf yields one valid message. That is why a publisher's own
 //! values of these fields are cut at the edge: a repeated sub-message would merge with ours.
 
-use std::{fmt::Write, ops::Range};
+use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::{
@@ -29,8 +29,8 @@ pub struct ReceivedMessage {
     pub ack_id: String,
     /// The message as it was published, encoded; on the receiving side, all of it.
     pub message: Bytes,
-    /// Encoded fields that only the server sets, sent right behind `message`.
-    pub server_fields: Vec<u8>,
+    /// Fields that only the server sets, sent right behind `message`.
+    pub server_fields: ServerFields,
     /// How often the message was delivered, this time included; 0 without a dead letter policy.
     pub delivery_attempt: i32,
 }
@@ -162,19 +162,50 @@ fn malformed() -> Violation {
     Violation::argument("a message in the publish request is not a valid PubsubMessage")
 }
 
-/// The fields that the server adds to a message: its id and its publish time, encoded.
-pub fn server_fields(message_id: &str, publish_time: Timestamp) -> Vec<u8> {
-    let millis = publish_time.as_millis();
-    let time = prost_types::Timestamp {
-        seconds: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
-        nanos: (millis % 1000) as i32 * 1_000_000,
-    };
-    let mut fields = Vec::with_capacity(message_id.len() + 24);
-    encoding::encode_key(MESSAGE_ID_TAG, WireType::LengthDelimited, &mut fields);
-    encoding::encode_varint(message_id.len() as u64, &mut fields);
-    fields.extend_from_slice(message_id.as_bytes());
-    encoding::message::encode(PUBLISH_TIME_TAG, &time, &mut fields);
-    fields
+/// Ids of the largest numbers, a time, and what stands before them.
+const SERVER_FIELDS_BYTES_MAX: usize = 80;
+
+/// The fields that the server adds to a message when it is sent, encoded: its id and its publish time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFields {
+    /// Not a vector: there is one of these for each message that is on its way out.
+    bytes: [u8; SERVER_FIELDS_BYTES_MAX],
+    len: usize,
+}
+
+impl ServerFields {
+    /// Those of the message at `offset`.
+    pub fn new(ids: &MessageIds, offset: u64, publish_time: Timestamp) -> Self {
+        let mut fields = Self::default();
+        let mut free = &mut fields.bytes[..];
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(offset);
+        encoding::encode_key(MESSAGE_ID_TAG, WireType::LengthDelimited, &mut free);
+        encoding::encode_varint((ids.prefix.len() + digits.len()) as u64, &mut free);
+        free.put_slice(ids.prefix.as_bytes());
+        free.put_slice(digits.as_bytes());
+        let millis = publish_time.as_millis();
+        let time = prost_types::Timestamp {
+            seconds: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
+            nanos: (millis % 1000) as i32 * 1_000_000,
+        };
+        encoding::message::encode(PUBLISH_TIME_TAG, &time, &mut free);
+        fields.len = SERVER_FIELDS_BYTES_MAX - free.len();
+        fields
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Default for ServerFields {
+    fn default() -> Self {
+        Self {
+            bytes: [0; SERVER_FIELDS_BYTES_MAX],
+            len: 0,
+        }
+    }
 }
 
 /// The ids of the messages of one partition: decimal digits, unique in the store for ever.
@@ -203,16 +234,14 @@ impl MessageIds {
 
     /// The id of the message at `offset`.
     pub fn id(&self, offset: u64) -> String {
-        let mut id = String::with_capacity(self.prefix.len() + OFFSET_DIGITS_MAX);
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(offset);
+        let mut id = String::with_capacity(self.prefix.len() + digits.len());
         id.push_str(&self.prefix);
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{offset}");
+        id.push_str(digits);
         id
     }
 }
-
-/// Digits of the largest offset.
-const OFFSET_DIGITS_MAX: usize = 20;
 
 const ACK_ID_TAG: u32 = 1;
 const MESSAGE_TAG: u32 = 2;
@@ -220,7 +249,7 @@ const DELIVERY_ATTEMPT_TAG: u32 = 3;
 
 impl ReceivedMessage {
     fn message_len(&self) -> usize {
-        self.message.len() + self.server_fields.len()
+        self.message.len() + self.server_fields.len
     }
 }
 
@@ -232,7 +261,7 @@ impl Message for ReceivedMessage {
         encoding::encode_key(MESSAGE_TAG, WireType::LengthDelimited, buf);
         encoding::encode_varint(self.message_len() as u64, buf);
         buf.put_slice(&self.message);
-        buf.put_slice(&self.server_fields);
+        buf.put_slice(self.server_fields.as_bytes());
         if self.delivery_attempt != 0 {
             encoding::int32::encode(DELIVERY_ATTEMPT_TAG, &self.delivery_attempt, buf);
         }
@@ -312,17 +341,18 @@ mod tests {
             ..message()
         };
         let stored = accept(sent.encode_to_vec().into()).expect("accepted");
+        let ids = MessageIds::new(TopicIncarnation(5), 0);
         let received = ReceivedMessage {
             ack_id: "a".to_owned(),
             message: stored,
-            server_fields: server_fields("17", Timestamp::from_millis(2_003)),
+            server_fields: ServerFields::new(&ids, 17, Timestamp::from_millis(2_003)),
             delivery_attempt: 0,
         };
         let wire = Bytes::from(received.encode_to_vec());
         assert_eq!(wire.len(), received.encoded_len());
         let read = ReceivedMessage::decode(wire).expect("decodes");
         let expected = PubsubMessage {
-            message_id: "17".to_owned(),
+            message_id: ids.id(17),
             publish_time: Some(prost_types::Timestamp {
                 seconds: 2,
                 nanos: 3_000_000,
@@ -347,6 +377,14 @@ mod tests {
             5
         );
         assert!(ids.iter().all(|id| id.bytes().all(|b| b.is_ascii_digit())));
+    }
+
+    #[test]
+    fn the_largest_numbers_have_room() {
+        let ids = MessageIds::new(TopicIncarnation(u64::MAX), u32::MAX);
+        let fields = ServerFields::new(&ids, u64::MAX, Timestamp::from_millis(u64::MAX));
+        let read = PubsubMessage::decode(fields.as_bytes()).expect("decodes");
+        assert_eq!(read.message_id, ids.id(u64::MAX));
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use crate::{
     engine::{ack_id::AckKey, output::Delivery},
     resource::{
         id::{SubscriptionId, TopicIncarnation},
-        message::{MessageIds, ReceivedMessage, server_fields},
+        message::{MessageIds, ReceivedMessage, ServerFields},
     },
     store::state::SubscriptionRecord,
 };
@@ -43,7 +43,7 @@ impl Receipts {
                 }
                 ReceivedMessage {
                     ack_id: self.key.encode(self.subscription, lease),
-                    server_fields: server_fields(&ids.id(lease.offset), delivery.publish_time),
+                    server_fields: ServerFields::new(&ids, lease.offset, delivery.publish_time),
                     message: delivery.body,
                     // Reported only with a dead letter policy (docs/behaviour.md, section 5).
                     delivery_attempt: 0,
