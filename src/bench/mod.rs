@@ -41,6 +41,8 @@ pub struct Plan {
     pub batch: usize,
     /// Length of the measurement. There is half a second before it in which nothing is measured.
     pub measured: Duration,
+    /// A message that does not come in this time after the last arrival is lost.
+    pub lost_after: Duration,
     /// HTTP/2 connections, over which everything is spread. More are opened for more than 100 streams on each.
     pub connections: usize,
     /// Publish requests in flight.

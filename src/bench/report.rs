@@ -30,7 +30,7 @@ pub struct Report {
     pub received: Option<u64>,
     /// What the load is about, per second of the measurement: publishes, deliveries or creations.
     pub messages_per_second: f64,
-    /// Published, but not received within ten seconds of the last arrival. Null: this server sends messages of its own.
+    /// Published, but not received in time after the last arrival. Null: this server sends messages of its own.
     pub lost: Option<u64>,
     /// Arrivals of a message that had arrived before.
     pub duplicates: Option<u64>,

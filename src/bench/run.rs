@@ -28,8 +28,6 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const WINDOW_MESSAGES: usize = 20_000;
 /// Streams that share a connection, as with Google's servers and clients.
 const CONNECTION_STREAMS_MAX: usize = 100;
-/// A message that does not come in this time after the last arrival is lost.
-const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// What publishers and readers share.
 #[derive(Debug)]
@@ -152,7 +150,7 @@ impl Run {
             }
             if progress.received > last {
                 (last, since) = (progress.received, measure::now());
-            } else if measure::now() - since > LOST_AFTER {
+            } else if measure::now() - since > self.plan.lost_after {
                 return Ok(());
             }
             readers.work_for(Duration::from_millis(1)).await?;

@@ -28,6 +28,7 @@ pub struct Arguments {
         long,
         value_name = "HOST:PORT",
         env = "PUBSUB_EMULATOR_HOST",
+        hide_env_values = true,
         default_value = "127.0.0.1:8085"
     )]
     addr: String,
@@ -125,6 +126,9 @@ impl From<LoadName> for Load {
     }
 }
 
+/// A message that did not come in this time after the last one is lost.
+const LOST_AFTER: Duration = Duration::from_secs(10);
+
 /// What is measured when nothing is named.
 const USUAL: [LoadName; 5] = [
     LoadName::Publish,
@@ -173,6 +177,7 @@ fn plan(arguments: &Arguments) -> Plan {
         data_bytes: arguments.size as usize,
         batch: arguments.batch as usize,
         measured: Duration::from_secs(arguments.seconds),
+        lost_after: LOST_AFTER,
         connections: arguments.connections as usize,
         in_flight: arguments.in_flight as usize,
         streams: arguments.streams as usize,

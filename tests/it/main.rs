@@ -6,6 +6,7 @@ mod acknowledge;
 mod architecture;
 mod bad_bytes;
 mod bad_input;
+mod bench;
 mod leases;
 mod masks;
 mod paging;

@@ -73,6 +73,11 @@ impl Pubsub {
         }
     }
 
+    /// Where it listens, HOST:PORT.
+    pub(crate) fn address(&self) -> String {
+        self.server.addresses()[0].to_string()
+    }
+
     /// Moves the manual clock.
     pub(crate) fn advance_seconds(&self, seconds: u64) {
         self.advance(Duration::from_secs(seconds));

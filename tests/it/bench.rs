@@ -1,0 +1,182 @@
+//! `packetboat bench`: what its reports say of a server.
+
+use std::time::Duration;
+
+use packetboat::{
+    bench::{self, Load, Plan, Progress, Report},
+    proto::google::pubsub::v1::{ListSubscriptionsRequest, ListTopicsRequest},
+};
+
+use crate::support::{
+    Client, Pubsub, eventually, ok,
+    process::{Process, refusal, run},
+    within,
+};
+
+const PROJECT: &str = "bench";
+
+fn plan(server: &Pubsub) -> Plan {
+    Plan {
+        addr: server.address(),
+        project: PROJECT.to_owned(),
+        data_bytes: 100,
+        batch: 10,
+        measured: Duration::from_millis(200),
+        lost_after: Duration::from_millis(500),
+        connections: 2,
+        in_flight: 4,
+        streams: 2,
+        outstanding: 100,
+        subscriptions: 3,
+        silent: 1,
+        topics: 2,
+        rate: 500,
+        messages: 1000,
+        pid: Some(std::process::id()),
+        keep: false,
+    }
+}
+
+async fn measure(load: Load, plan: &Plan) -> Vec<Report> {
+    let measured = bench::run(load, plan, |_: Progress| {});
+    within("the load ends", measured).await.expect("measured")
+}
+
+async fn topics(client: &Client) -> usize {
+    let request = ListTopicsRequest {
+        project: format!("projects/{PROJECT}"),
+        ..ListTopicsRequest::default()
+    };
+    ok(client.publisher().list_topics(request).await)
+        .topics
+        .len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_load_finds_each_message_once_and_cleans_up() {
+    let server = Pubsub::on_system_clock().await;
+    let plan = plan(&server);
+    for load in [
+        Load::Publish,
+        Load::EndToEnd,
+        Load::FanOut,
+        Load::Pull,
+        Load::Latency,
+        Load::Backlog,
+    ] {
+        for report in measure(load, &plan).await {
+            let name = report.load;
+            assert!(report.published > 0, "{report:?}");
+            assert!(report.messages_per_second > 0.0, "{report:?}");
+            assert!(report.server_rss_peak_mb > Some(1.0), "{report:?}");
+            if name == "backlog-publish" {
+                assert_eq!((report.published, report.received), (1000, None));
+                continue;
+            }
+            let readers = if load == Load::FanOut { 2 } else { 1 };
+            assert_eq!(report.received, Some(report.published * readers), "{name}");
+            assert_eq!(
+                (report.lost, report.duplicates),
+                (Some(0), Some(0)),
+                "{name}"
+            );
+            assert!(!report.void, "{name}");
+        }
+        assert_eq!(
+            topics(&server.client()).await,
+            0,
+            "{load:?} leaves topics behind"
+        );
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_whose_messages_did_not_all_come_is_void() {
+    let server = Pubsub::on_system_clock().await;
+    let plan = Plan {
+        topics: 1,
+        ..plan(&server)
+    };
+    let client = server.client();
+    let thief = tokio::spawn(async move {
+        let name = eventually("the load makes its subscription", || async {
+            let request = ListSubscriptionsRequest {
+                project: format!("projects/{PROJECT}"),
+                ..ListSubscriptionsRequest::default()
+            };
+            let listed = ok(client.subscriber().list_subscriptions(request).await);
+            listed
+                .subscriptions
+                .into_iter()
+                .next()
+                .map(|found| found.name)
+        })
+        .await;
+        client.receive_and_ack(&name, 5).await.len() as u64
+    });
+    let reports = measure(Load::Publish, &plan).await;
+    let stolen = thief.await.expect("a thief");
+    assert_eq!(reports[0].lost, Some(stolen));
+    assert!(reports[0].void);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_topics_stay() {
+    let server = Pubsub::on_system_clock().await;
+    let plan = Plan {
+        keep: true,
+        ..plan(&server)
+    };
+    let reports = measure(Load::Idle, &plan).await;
+    assert_eq!((reports[0].published, reports[0].topics), (0, 2));
+    assert_eq!(topics(&server.client()).await, 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_command_prints_one_json_object_per_measurement() {
+    let server = Process::serve(&["--ephemeral", "--listen", "127.0.0.1:0"]).await;
+    let address = server.addresses[0].to_string();
+    let pid = server.id().to_string();
+    let arguments = [
+        "bench",
+        "latency",
+        "backlog",
+        "--addr",
+        &address,
+        "--pid",
+        &pid,
+        "--seconds",
+        "1",
+        "--messages",
+        "500",
+    ];
+    let output = run(&arguments).await;
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let loads: Vec<_> = lines.iter().map(|line| line["load"].as_str()).collect();
+    assert_eq!(
+        loads,
+        [
+            Some("latency"),
+            Some("backlog-publish"),
+            Some("backlog-drain")
+        ]
+    );
+    assert_eq!(lines[0]["void"], false);
+    assert!(lines[0]["receive_ms"]["p50"].as_f64() > Some(0.0), "{text}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_measured_is_refused_and_named() {
+    let nobody = refusal(&["bench", "publish", "--addr", "127.0.0.1:1"]).await;
+    assert!(nobody.contains("cannot connect to 127.0.0.1:1"), "{nobody}");
+    let all_silent = refusal(&["bench", "--subscriptions", "2", "--silent", "2"]).await;
+    assert!(all_silent.contains("--silent 2"), "{all_silent}");
+}
