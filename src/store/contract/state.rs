@@ -39,6 +39,7 @@ contract!(state:
     a_new_subscription_starts_where_it_was_told,
     changes_are_read_back_by_the_next_owner,
     a_stale_flush_fails_alone,
+    one_flush_changes_many_subscriptions_each_in_its_own_rows,
     chunks_below_the_cursor_are_removed,
     a_newer_generation_replaces_chunks,
     positions_are_read_without_taking_the_subscription_over,
@@ -458,6 +459,38 @@ async fn a_stale_flush_fails_alone(state: &dyn StateStore, _: &ManualClock) {
     );
     assert_eq!(acquire(state, one.id).await.partitions[0].cursor, 5);
     assert_eq!(acquire(state, two.id).await.partitions[0].cursor, 100);
+}
+
+async fn one_flush_changes_many_subscriptions_each_in_its_own_rows(
+    state: &dyn StateStore,
+    _: &ManualClock,
+) {
+    let topic = live_topic(state, "projects/p/topics/top").await;
+    let one = subscribed(state, "projects/p/subscriptions/one", &topic).await;
+    let two = subscribed(state, "projects/p/subscriptions/two", &topic).await;
+    let one = (one.id, acquire(state, one.id).await.epoch);
+    let two = (two.id, acquire(state, two.id).await.epoch);
+    let entry = |(subscription, epoch), change| Flush {
+        subscription,
+        epoch,
+        changes: vec![change],
+    };
+    let many = || vec![chunk(1, 0, b""), chunk(2, 7, &[0, 255]), chunk(3, 0, b"x")];
+    let flushes = [
+        entry(one, change(300, many(), vec![])),
+        entry(two, change(6, many(), vec![])),
+        // A later change of the same subscription builds on the earlier one.
+        entry(one, change(300, vec![chunk(2, 1, b"y")], vec![3])),
+        entry(two, change(600, vec![], vec![])),
+    ];
+    let outcomes = state.flush(&flushes).await.expect("flush");
+    assert_eq!(outcomes, [FlushOutcome::Stored; 4]);
+    let first = acquire(state, one.0).await.partitions.remove(0);
+    assert_eq!(first.cursor, 300);
+    assert_eq!(first.chunks, [chunk(1, 0, b""), chunk(2, 1, b"y")]);
+    let second = acquire(state, two.0).await.partitions.remove(0);
+    assert_eq!(second.cursor, 600);
+    assert_eq!(second.chunks, [chunk(2, 7, &[0, 255]), chunk(3, 0, b"x")]);
 }
 
 async fn chunks_below_the_cursor_are_removed(state: &dyn StateStore, _: &ManualClock) {

@@ -1,7 +1,6 @@
 //! The data directory: whose it is, which format it has, who uses it. Never overwrites what is not ours.
 
 use std::{
-    fmt::Write as _,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
@@ -127,12 +126,14 @@ impl LogId {
 }
 
 /// What a file says that it belongs to, for a message.
-pub(super) fn hex(id: &[u8]) -> String {
-    id.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    let digits = bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    let mut text = String::with_capacity(2 * bytes.len());
+    text.extend(digits);
+    text
 }
 
 /// Holds the data directory for this process, until the last clone is dropped.

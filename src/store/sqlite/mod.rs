@@ -3,6 +3,7 @@
 mod checksum;
 mod database;
 mod directory;
+mod flush;
 mod log;
 mod log_delete;
 mod log_read;

@@ -1,4 +1,4 @@
-//! Owners, positions and chunks in the state's file. A write is made only under the current epoch.
+//! Owners, positions and chunks in the state's file.
 
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
@@ -8,13 +8,12 @@ use super::{
     state::write_failed,
 };
 use crate::{
-    engine::change::{PartitionChange, PartitionState, StoredChunk},
-    limits::CHUNK_OFFSETS,
+    engine::change::{PartitionState, StoredChunk},
     resource::id::SubscriptionId,
     store::{
         StoreError,
         log::{Offset, Partition},
-        state::{Acquired, Flush, FlushOutcome},
+        state::Acquired,
     },
 };
 
@@ -229,170 +228,4 @@ async fn chunks(
             Ok(chunk)
         })
         .collect()
-}
-
-pub(super) async fn flush(
-    database: &Database,
-    flushes: &[Flush],
-) -> Result<Vec<FlushOutcome>, StoreError> {
-    let mut writer = database.writer().await?;
-    let outcomes = async {
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-        let mut outcomes = Vec::with_capacity(flushes.len());
-        for flush in flushes {
-            outcomes.push(flush_one(&mut transaction, flush).await?);
-        }
-        transaction.commit().await?;
-        Ok(outcomes)
-    }
-    .await;
-    outcomes.map_err(|error| write_failed(database, &mut writer, &error))
-}
-
-async fn flush_one(
-    connection: &mut SqliteConnection,
-    flush: &Flush,
-) -> Result<FlushOutcome, sqlx::Error> {
-    let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM owners WHERE subscription = ?")
-        .bind(to_sql(flush.subscription.0))
-        .fetch_optional(&mut *connection)
-        .await?;
-    match epoch {
-        None => return Ok(FlushOutcome::Gone),
-        Some(epoch) if epoch != to_sql(flush.epoch) => return Ok(FlushOutcome::Stale),
-        Some(_) => {}
-    }
-    for change in &flush.changes {
-        apply(connection, flush.subscription, change).await?;
-    }
-    Ok(FlushOutcome::Stored)
-}
-
-async fn apply(
-    connection: &mut SqliteConnection,
-    subscription: SubscriptionId,
-    change: &PartitionChange,
-) -> Result<(), sqlx::Error> {
-    let (partition, generation) = (change.partition, change.generation);
-    let stored = stored_position(connection, subscription, partition).await?;
-    if stored != Some((generation, change.cursor)) {
-        put_position(
-            connection,
-            subscription,
-            partition,
-            generation,
-            change.cursor,
-        )
-        .await?;
-    }
-    if stored.is_some_and(|(stored, _)| stored != generation) {
-        delete_other_generations(connection, subscription, change).await?;
-    }
-    for index in &change.delete {
-        delete_chunk(connection, subscription, change, *index).await?;
-    }
-    for chunk in &change.put {
-        put_chunk(connection, subscription, change, chunk).await?;
-    }
-    let cursor_chunk = change.cursor / CHUNK_OFFSETS;
-    let moved = stored.is_none_or(|(_, cursor)| cursor / CHUNK_OFFSETS != cursor_chunk);
-    if moved || change.put.iter().any(|chunk| chunk.index < cursor_chunk) {
-        delete_chunks_below(connection, subscription, change, cursor_chunk).await?;
-    }
-    Ok(())
-}
-
-async fn stored_position(
-    connection: &mut SqliteConnection,
-    subscription: SubscriptionId,
-    partition: Partition,
-) -> Result<Option<(u32, Offset)>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT generation, cursor FROM positions WHERE subscription = ? AND partition = ?",
-    )
-    .bind(to_sql(subscription.0))
-    .bind(partition)
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| Ok((row.try_get(0)?, from_sql(row.try_get(1)?))))
-        .transpose()
-}
-
-async fn delete_other_generations(
-    connection: &mut SqliteConnection,
-    subscription: SubscriptionId,
-    change: &PartitionChange,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM chunks WHERE subscription = ? AND partition = ? AND generation <> ?")
-        .bind(to_sql(subscription.0))
-        .bind(change.partition)
-        .bind(change.generation)
-        .execute(connection)
-        .await
-        .map(|_| ())
-}
-
-async fn delete_chunk(
-    connection: &mut SqliteConnection,
-    subscription: SubscriptionId,
-    change: &PartitionChange,
-    index: u64,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "DELETE FROM chunks WHERE subscription = ? AND partition = ? AND generation = ? AND chunk = ?",
-    )
-    .bind(to_sql(subscription.0))
-    .bind(change.partition)
-    .bind(change.generation)
-    .bind(to_sql(index))
-    .execute(connection)
-    .await
-    .map(|_| ())
-}
-
-async fn delete_chunks_below(
-    connection: &mut SqliteConnection,
-    subscription: SubscriptionId,
-    change: &PartitionChange,
-    index: u64,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "DELETE FROM chunks WHERE subscription = ? AND partition = ? AND generation = ? AND chunk < ?",
-    )
-    .bind(to_sql(subscription.0))
-    .bind(change.partition)
-    .bind(change.generation)
-    .bind(to_sql(index))
-    .execute(connection)
-    .await
-    .map(|_| ())
-}
-
-async fn put_chunk(
-    connection: &mut SqliteConnection,
-    subscription: SubscriptionId,
-    change: &PartitionChange,
-    chunk: &StoredChunk,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO chunks (subscription, partition, generation, chunk, done_after, body, crc32)
-        VALUES (?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT DO UPDATE SET
-            done_after = excluded.done_after, body = excluded.body, crc32 = excluded.crc32",
-    )
-    .bind(to_sql(subscription.0))
-    .bind(change.partition)
-    .bind(change.generation)
-    .bind(to_sql(chunk.index))
-    .bind(to_sql(chunk.done_after))
-    .bind(chunk.body.to_vec())
-    .bind(chunk_checksum(
-        subscription,
-        change.partition,
-        change.generation,
-        chunk,
-    ))
-    .execute(connection)
-    .await
-    .map(|_| ())
 }

@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     database::{Database, WriterSettings},
     directory::DirectoryLock,
-    positions, subscriptions, topics,
+    flush, positions, subscriptions, topics,
     writer::WriterGuard,
 };
 use crate::{
@@ -209,7 +209,7 @@ impl StateStore for SqliteState {
     }
 
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
-        positions::flush(&self.database, flushes).await
+        flush::flush(&self.database, flushes).await
     }
 
     async fn positions(
