@@ -23,7 +23,7 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// `bytes` were appended, or something was acknowledged, deleted or left half made (0 bytes).
+    /// `bytes` were appended, or delivered and perhaps acknowledged; or something else happened.
     pub(super) fn add(&self, topic: TopicIncarnation, bytes: u64, now: Timestamp) {
         self.topics
             .lock()
@@ -35,8 +35,8 @@ impl Activity {
             .bytes += bytes;
     }
 
-    /// Topics worth looking at, which thereby count as looked at: much was appended, or something happened a
-    /// while ago.
+    /// Topics worth looking at, which thereby count as looked at: much was appended or delivered, or
+    /// something happened a while ago.
     pub(super) fn take_due(&self, now: Timestamp) -> Vec<TopicIncarnation> {
         let mut topics = self.topics.lock();
         let due: Vec<_> = topics

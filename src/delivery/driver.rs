@@ -126,6 +126,8 @@ struct Driver {
     /// Acks for the next flush.
     waiting: Vec<Reply<()>>,
     flush_not_before: Timestamp,
+    /// Since the last flush.
+    delivered_bytes: u64,
     last_used: Timestamp,
     outputs: Vec<Output>,
 }
@@ -178,6 +180,7 @@ impl Driver {
             reads: Reads::default(),
             flush: None,
             flushing: Vec::new(),
+            delivered_bytes: 0,
             waiting: Vec::new(),
             flush_not_before: Timestamp::ZERO,
             last_used: shared.clock.now(),
@@ -400,6 +403,8 @@ impl Driver {
                         consumer,
                         deliveries,
                     } => {
+                        let bodies = deliveries.iter().map(|delivery| delivery.body.len() as u64);
+                        self.delivered_bytes += bodies.sum::<u64>();
                         let parcel = Parcel::new(deliveries, &self.mailbox);
                         if let Some(stream) = self.streams.get(&consumer) {
                             stream.send(parcel);
@@ -457,9 +462,10 @@ impl Driver {
         match flushed {
             Ok(FlushOutcome::Stored) => {
                 answer(&mut self.flushing, &Ok(()));
+                let bytes = std::mem::take(&mut self.delivered_bytes);
                 self.shared
                     .activity
-                    .add(self.record.topic, 0, self.shared.clock.now());
+                    .add(self.record.topic, bytes, self.shared.clock.now());
                 self.handle(Input::Flushed { stored: true });
                 None
             }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::Clock,
     engine::input::{Config, ConsumerId, Demand, LeaseId},
-    limits::{DRIVER_QUEUE_MAX, STREAM_FRAMES_MAX},
+    limits::{DRIVER_QUEUE_MAX, RETENTION_BYTES, STREAM_FRAMES_MAX},
     resource::{
         id::{SubscriptionId, TopicIncarnation},
         subscription::Subscription,
@@ -237,9 +237,11 @@ impl Hub {
         self.0.activity.add(topic, bytes, self.0.clock.now());
     }
 
-    /// A topic's log may be needed by fewer than before, or could not be made: retention is to look at it.
+    /// A topic's log may be needed by fewer than before, or could not be made: retention is to look at it
+    /// at once.
     pub fn touched(&self, topic: TopicIncarnation) {
-        self.0.activity.add(topic, 0, self.0.clock.now());
+        let now = self.0.clock.now();
+        self.0.activity.add(topic, RETENTION_BYTES, now);
     }
 
     /// Ends all streams and pulls, stores everything, and returns when that is done. Later requests are refused.
