@@ -53,3 +53,25 @@ impl Activity {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOPIC: TopicIncarnation = TopicIncarnation(1);
+    const QUIET: TopicIncarnation = TopicIncarnation(2);
+
+    #[test]
+    fn much_is_looked_at_once_and_little_after_a_while() {
+        let activity = Activity::default();
+        let start = Timestamp::from_millis(1000);
+        activity.add(QUIET, 0, start);
+        activity.add(TOPIC, RETENTION_BYTES - 1, start);
+        assert_eq!(activity.take_due(start), []);
+        activity.add(TOPIC, 1, start);
+        assert_eq!(activity.take_due(start), [TOPIC]);
+        assert_eq!(activity.take_due(start), []);
+        let later = start.plus_millis(RETENTION_MILLIS_MAX);
+        assert_eq!(activity.take_due(later), [QUIET]);
+    }
+}
