@@ -112,11 +112,11 @@ pub const FLUSH_SUBSCRIPTIONS_MAX: usize = 1024;
 /// Milliseconds before a failed flush is tried again.
 pub const STORE_RETRY_MILLIS: u64 = 1000;
 
-/// Milliseconds between two looks of retention at what happened.
+/// Milliseconds from one look of retention at what happened to the next.
 pub const RETENTION_SWEEP_MILLIS: u64 = 250;
 /// Milliseconds between two looks of retention at every topic.
 pub const RETENTION_SWEEP_ALL_MILLIS: u64 = 10 * 60 * 1000;
-/// Bytes appended to a topic or delivered from it after which retention looks at it at once.
+/// Bytes appended to a topic, or acknowledged of it, after which retention looks at it at once.
 pub const RETENTION_BYTES: u64 = 16 * 1024 * 1024;
 /// Milliseconds after which retention looks at a topic to which anything happened.
 pub const RETENTION_MILLIS_MAX: u64 = 30_000;

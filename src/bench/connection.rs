@@ -1,7 +1,7 @@
 //! A gRPC connection of the load generator: HTTP/2 without the layers of a client library, so that the figures are
 //! the server's and not the generator's.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, io, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::{RecvStream, SendStream, client::SendRequest};
@@ -11,10 +11,14 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 /// Length of a gRPC frame's head: a flag and four bytes of length.
 pub(super) const HEAD_BYTES: usize = 5;
+/// The longest wait for an answer, or for progress while there are many.
+pub(super) const ANSWER_WAIT_MAX: Duration = Duration::from_mins(1);
+/// The largest message that is taken from a server; real ones are far smaller.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Flow control windows: what client libraries built on hyper offer.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 5 * 1024 * 1024;
@@ -28,7 +32,7 @@ pub enum CallError {
         /// Where to.
         addr: String,
         /// What the machine said.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// The address cannot be part of a URI.
     #[error("`{0}` is not HOST:PORT")]
@@ -50,6 +54,12 @@ pub enum CallError {
         code: u32,
         /// The server's words.
         message: String,
+    },
+    /// The server took too long.
+    #[error("{method}: no answer within a minute")]
+    NoAnswer {
+        /// The RPC.
+        method: &'static str,
     },
     /// The answer is not what the protocol says.
     #[error("{method}: the answer cannot be read")]
@@ -76,7 +86,10 @@ impl Connection {
             addr: addr.to_owned(),
             error,
         };
-        let socket = TcpStream::connect(addr).await.map_err(connect)?;
+        let socket = timeout(ANSWER_WAIT_MAX, TcpStream::connect(addr)).await;
+        let socket = socket
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(connect)?;
         socket.set_nodelay(true).map_err(connect)?;
         let (requests, connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
@@ -224,12 +237,16 @@ impl Answers {
         let method = self.method;
         let failed = |error| CallError::Http { method, error };
         loop {
-            if let Some(message) = self.buffered() {
+            if let Some(message) = self.buffered()? {
                 return Ok(Some(message));
             }
             let Some(chunk) = self.stream.data().await else {
                 let trailers = self.stream.trailers().await.map_err(failed)?;
-                check_status(method, &trailers.unwrap_or_default())?;
+                let trailers = trailers.unwrap_or_default();
+                if !self.buffer.is_empty() || !trailers.contains_key("grpc-status") {
+                    return Err(CallError::Answer { method });
+                }
+                check_status(method, &trailers)?;
                 return Ok(None);
             };
             let chunk = chunk.map_err(failed)?;
@@ -241,16 +258,22 @@ impl Answers {
         }
     }
 
-    fn buffered(&mut self) -> Option<Bytes> {
-        let mut head = self.buffer.get(1..HEAD_BYTES)?;
-        let len = head.get_u32() as usize;
+    fn buffered(&mut self) -> Result<Option<Bytes>, CallError> {
+        let Some(mut head) = self.buffer.get(..HEAD_BYTES) else {
+            return Ok(None);
+        };
+        let (compressed, len) = (head.get_u8(), head.get_u32() as usize);
+        if compressed != 0 || len > ANSWER_BYTES_MAX {
+            return Err(CallError::Answer {
+                method: self.method,
+            });
+        }
         if self.buffer.len() < HEAD_BYTES + len {
-            self.buffer
-                .reserve((HEAD_BYTES + len).saturating_sub(self.buffer.len()));
-            return None;
+            self.buffer.reserve(HEAD_BYTES + len - self.buffer.len());
+            return Ok(None);
         }
         self.buffer.advance(HEAD_BYTES);
-        Some(self.buffer.split_to(len).freeze())
+        Ok(Some(self.buffer.split_to(len).freeze()))
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::timeout;
+
 use super::{
     BenchError, CallError, Plan, Progress, Report,
+    connection::ANSWER_WAIT_MAX,
     measure::{self, MemoryWatch, Sample},
     pacer::publish_at_rate,
-    publisher::publish_on,
+    publisher::{PUBLISH, publish_on},
     reader,
     run::{Run, Tasks},
 };
@@ -42,7 +45,7 @@ pub async fn run(
     let plan = shaped(load, plan);
     let creating = measure::now();
     let quota = match load {
-        Load::Backlog => plan.messages,
+        Load::Backlog => plan.messages.next_multiple_of(plan.batch as u64),
         _ => u64::MAX,
     };
     let windowed = matches!(load, Load::EndToEnd | Load::FanOut | Load::Pull);
@@ -123,7 +126,7 @@ async fn publish(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     let mut publishers = start_publishers(run);
     let (start, end) = run.measure(&mut publishers).await?;
     run.stop.cancel();
-    publishers.finish().await?;
+    publishers.finish(&run.counters).await?;
     let mut report = run.report("publish");
     let measured = start.until(end);
     measured.fill(measured.published, &mut report);
@@ -139,14 +142,14 @@ async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
     let mut publishers = start_publishers(run);
     let (start, end) = run.measure(&mut readers).await?;
     run.stop.cancel();
-    publishers.finish().await?;
+    publishers.finish(&run.counters).await?;
     run.arrivals(&mut readers).await?;
     let mut report = run.report(match load {
         Load::FanOut => "fan-out",
         Load::Pull => "pull",
         _ => "end-to-end",
     });
-    report.streams = run.plan.streams * run.plan.subscriptions;
+    report.streams = run.plan.streams * run.readings.len();
     let measured = start.until(end);
     measured.fill(measured.received, &mut report);
     run.judge(&mut report);
@@ -158,7 +161,9 @@ async fn latency(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     let pacing = tokio::spawn(publish_at_rate(Arc::clone(run)));
     let (start, end) = run.measure(&mut readers).await?;
     run.stop.cancel();
-    pacing.await.expect("the pacer's task does not panic")??;
+    let paced = timeout(ANSWER_WAIT_MAX, pacing).await;
+    let paced = paced.map_err(|_| CallError::NoAnswer { method: PUBLISH })?;
+    paced.expect("the pacer's task does not panic")??;
     run.arrivals(&mut readers).await?;
     let mut report = run.report("latency");
     report.rate = Some(run.plan.rate);
@@ -172,7 +177,7 @@ async fn latency(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
 async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     let look = || Sample::take(&run.counters, &run.plan);
     let start = look();
-    start_publishers(run).finish().await?;
+    start_publishers(run).finish(&run.counters).await?;
     let published = look();
     let mut publish = run.report("backlog-publish");
     let measured = start.until(published);
@@ -182,9 +187,10 @@ async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     run.arrivals(&mut readers).await?;
     let measured = published.until(look());
     let mut drain = run.report("backlog-drain");
-    drain.streams = run.plan.streams;
+    drain.streams = run.plan.streams * run.readings.len();
     measured.fill(measured.received, &mut drain);
     run.judge(&mut drain);
+    publish.void = drain.void;
     Ok(vec![publish, drain])
 }
 

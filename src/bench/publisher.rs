@@ -9,7 +9,7 @@ use super::{
     run::Run,
 };
 
-const PUBLISH: &str = "/google.pubsub.v1.Publisher/Publish";
+pub(super) const PUBLISH: &str = "/google.pubsub.v1.Publisher/Publish";
 
 /// Publishes one request after the other, to the topics in turn, until the run says stop.
 pub(super) async fn publish_on(

@@ -33,11 +33,11 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(name: String, silent: bool) -> Self {
+    pub(super) fn new(name: String, silent: bool, publishers: usize) -> Self {
         Self {
             name,
             silent,
-            tally: Mutex::default(),
+            tally: Mutex::new(Tally::new(publishers)),
         }
     }
 
@@ -58,7 +58,8 @@ impl Reading {
                 acks.push(ack_id);
                 arrived += 1;
                 first_time += u64::from(tally.arrived(run.id, mark));
-                waits.extend(mark.map(|mark| now_micros.saturating_sub(mark.sent_micros)));
+                let ours = mark.filter(|mark| mark.run == run.id);
+                waits.extend(ours.map(|mark| now_micros.saturating_sub(mark.sent_micros)));
             }
         }
         run.counters.receives_took(&waits);

@@ -5,13 +5,21 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use super::{CallError, Plan, connection::Connection, payload::framed};
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{
+    CallError, Plan,
+    connection::{ANSWER_WAIT_MAX, Connection},
+    payload::framed,
+};
 use crate::proto::google::pubsub::v1 as proto;
 
 const CREATE_TOPIC: &str = "/google.pubsub.v1.Publisher/CreateTopic";
 const DELETE_TOPIC: &str = "/google.pubsub.v1.Publisher/DeleteTopic";
 const CREATE_SUBSCRIPTION: &str = "/google.pubsub.v1.Subscriber/CreateSubscription";
 const DELETE_SUBSCRIPTION: &str = "/google.pubsub.v1.Subscriber/DeleteSubscription";
+/// The gRPC status.
+const NOT_FOUND: u32 = 5;
 /// Long enough that nothing comes twice because of it.
 const ACK_DEADLINE_SECONDS: i32 = 600;
 
@@ -78,26 +86,49 @@ impl Names {
         F: Future<Output = Result<(), CallError>> + Send + 'static,
     {
         let next = Arc::new(AtomicUsize::new(0));
-        let workers = connections.iter().cycle().take(in_flight.min(self.topics));
-        let workers: Vec<_> = workers
-            .map(|connection| {
-                let (connection, names, next) =
-                    (connection.clone(), self.clone(), Arc::clone(&next));
-                tokio::spawn(async move {
-                    loop {
-                        let topic = next.fetch_add(1, Relaxed);
-                        if topic >= names.topics {
-                            return Ok(());
-                        }
-                        action(connection.clone(), names.clone(), topic).await?;
+        // After a failure the others end with it.
+        let mut workers = JoinSet::new();
+        let each = connections.iter().cycle();
+        for connection in each.take(in_flight.min(self.topics)) {
+            let (connection, names, next) = (connection.clone(), self.clone(), Arc::clone(&next));
+            workers.spawn(async move {
+                loop {
+                    let topic = next.fetch_add(1, Relaxed);
+                    if topic >= names.topics {
+                        return Ok(());
                     }
-                })
-            })
-            .collect();
-        for worker in workers {
-            worker.await.expect("a worker does not panic")?;
+                    action(connection.clone(), names.clone(), topic).await?;
+                }
+            });
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended.expect("a worker does not panic")?;
         }
         Ok(())
+    }
+}
+
+/// Calls a method that changes a resource, within the time that any answer may take.
+async fn call(
+    connection: &Connection,
+    method: &'static str,
+    request: &impl prost::Message,
+) -> Result<(), CallError> {
+    let answer = timeout(ANSWER_WAIT_MAX, connection.call(method, framed(request))).await;
+    answer
+        .map_err(|_| CallError::NoAnswer { method })?
+        .map(|_| ())
+}
+
+/// The same, for what may not be there.
+async fn call_if_found(
+    connection: &Connection,
+    method: &'static str,
+    request: &impl prost::Message,
+) -> Result<(), CallError> {
+    match call(connection, method, request).await {
+        Err(CallError::Status { code, .. }) if code == NOT_FOUND => Ok(()),
+        done => done,
     }
 }
 
@@ -107,7 +138,7 @@ async fn create(connection: Connection, names: Names, topic: usize) -> Result<()
         name: name.clone(),
         ..proto::Topic::default()
     };
-    connection.call(CREATE_TOPIC, framed(&request)).await?;
+    call(&connection, CREATE_TOPIC, &request).await?;
     for subscription in 0..names.subscriptions {
         let request = proto::Subscription {
             name: names.subscription(topic, subscription),
@@ -115,9 +146,7 @@ async fn create(connection: Connection, names: Names, topic: usize) -> Result<()
             ack_deadline_seconds: ACK_DEADLINE_SECONDS,
             ..proto::Subscription::default()
         };
-        connection
-            .call(CREATE_SUBSCRIPTION, framed(&request))
-            .await?;
+        call(&connection, CREATE_SUBSCRIPTION, &request).await?;
     }
     Ok(())
 }
@@ -127,13 +156,10 @@ async fn delete(connection: Connection, names: Names, topic: usize) -> Result<()
         let request = proto::DeleteSubscriptionRequest {
             subscription: names.subscription(topic, subscription),
         };
-        connection
-            .call(DELETE_SUBSCRIPTION, framed(&request))
-            .await?;
+        call_if_found(&connection, DELETE_SUBSCRIPTION, &request).await?;
     }
     let request = proto::DeleteTopicRequest {
         topic: names.topic(topic),
     };
-    connection.call(DELETE_TOPIC, framed(&request)).await?;
-    Ok(())
+    call_if_found(&connection, DELETE_TOPIC, &request).await
 }

@@ -8,14 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     BenchError, CallError, Plan,
-    connection::Connection,
+    connection::{ANSWER_WAIT_MAX, Connection},
     measure::{self, Counters, Sample},
     payload::Template,
+    publisher::PUBLISH,
     reader::Reading,
     report::Report,
     resources::Names,
@@ -26,8 +31,8 @@ use super::{
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Messages that may be published before earlier ones have arrived, where a load has both.
 const WINDOW_MESSAGES: usize = 20_000;
-/// Streams that share a connection, as with Google's servers and clients.
-const CONNECTION_STREAMS_MAX: usize = 100;
+/// Streams that share a connection: half of what Google's servers allow, as publishers are on some of them too.
+const CONNECTION_STREAMS_MAX: usize = 50;
 
 /// What publishers and readers share.
 #[derive(Debug)]
@@ -78,7 +83,11 @@ impl Run {
         }
         let connections = reader_connections[..plan.connections].to_vec();
         let names = Names::new(plan, id);
-        names.create(&connections, plan.in_flight).await?;
+        if let Err(error) = names.create(&connections, plan.in_flight).await {
+            // What there is by now goes away again; what failed first is what is told.
+            let _deleted = names.delete(&connections, plan.in_flight).await;
+            return Err(error.into());
+        }
         let readings = (0..plan.topics)
             .flat_map(|topic| {
                 (0..plan.subscriptions).map(move |subscription| (topic, subscription))
@@ -88,6 +97,7 @@ impl Run {
                 Arc::new(Reading::new(
                     names.subscription(topic, subscription),
                     silent,
+                    plan.in_flight,
                 ))
             })
             .collect();
@@ -196,7 +206,8 @@ impl Run {
             sum.reordered += counts.reordered;
             sum.foreign += counts.foreign;
         }
-        if sum.foreign > 0 {
+        if sum.foreign > 0 && sum.received == 0 {
+            // This server sends messages of its own making, so nothing can be said.
             return;
         }
         let lost = (report.published * self.listeners()).saturating_sub(sum.received);
@@ -204,7 +215,8 @@ impl Run {
         report.lost = Some(lost);
         report.duplicates = Some(sum.duplicates);
         report.reordered = Some(sum.reordered);
-        report.void = lost > 0;
+        // What is not ours may be one of ours that was damaged.
+        report.void = lost > 0 || sum.foreign > 0;
     }
 }
 
@@ -234,11 +246,21 @@ impl Tasks {
         }
     }
 
-    /// Waits for all to end.
-    pub(super) async fn finish(&mut self) -> Result<(), CallError> {
-        while let Some(ended) = self.0.join_next().await {
-            ended.expect("a task of the generator does not panic")?;
+    /// Waits for all publishers to end, as long as there is progress.
+    pub(super) async fn finish(&mut self, counters: &Counters) -> Result<(), CallError> {
+        let mut before = counters.progress().published;
+        loop {
+            match timeout(ANSWER_WAIT_MAX, self.0.join_next()).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(ended)) => ended.expect("a task of the generator does not panic")?,
+                Err(_) => {
+                    let now = counters.progress().published;
+                    if now == before {
+                        return Err(CallError::NoAnswer { method: PUBLISH });
+                    }
+                    before = now;
+                }
+            }
         }
-        Ok(())
     }
 }

@@ -2,8 +2,11 @@
 
 use super::payload::Mark;
 
+/// Messages of one publisher to one topic; a mark beyond it is not one of ours.
+const SEQUENCE_MAX: u64 = 1 << 30;
+
 /// The messages of one subscription that arrived.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tally {
     /// By publisher.
     publishers: Vec<Arrived>,
@@ -20,11 +23,11 @@ pub(super) struct Counts {
     pub(super) duplicates: u64,
     /// First arrivals after a later message of the same publisher.
     pub(super) reordered: u64,
-    /// Messages that this run did not publish.
+    /// Messages that this run did not publish, or that came with a broken mark.
     pub(super) foreign: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Arrived {
     /// One bit per sequence number.
     bits: Vec<u64>,
@@ -33,17 +36,24 @@ struct Arrived {
 }
 
 impl Tally {
+    /// Of a run with so many publishers.
+    pub(super) fn new(publishers: usize) -> Self {
+        Self {
+            publishers: vec![Arrived::default(); publishers],
+            counts: Counts::default(),
+        }
+    }
+
     /// Counts an arrival; false if the message had arrived before.
     pub(super) fn arrived(&mut self, run: u32, mark: Option<Mark>) -> bool {
-        let Some(mark) = mark.filter(|mark| mark.run == run) else {
+        let ours = mark.filter(|mark| mark.run == run && mark.sequence < SEQUENCE_MAX);
+        let publishers = &mut self.publishers;
+        let Some((mark, arrived)) =
+            ours.and_then(|mark| Some((mark, publishers.get_mut(mark.publisher as usize)?)))
+        else {
             self.counts.foreign += 1;
             return true;
         };
-        let publisher = mark.publisher as usize;
-        if publisher >= self.publishers.len() {
-            self.publishers.resize_with(publisher + 1, Arrived::default);
-        }
-        let arrived = &mut self.publishers[publisher];
         let (word, bit) = ((mark.sequence / 64) as usize, 1 << (mark.sequence % 64));
         if word >= arrived.bits.len() {
             arrived.bits.resize(word + 1, 0);
@@ -77,7 +87,7 @@ mod tests {
                 sent_micros: 0,
             })
         };
-        let mut tally = Tally::default();
+        let mut tally = Tally::new(2);
         for arrival in [
             mark(0, 0),
             mark(0, 70),
@@ -85,6 +95,8 @@ mod tests {
             mark(1, 0),
             mark(0, 70),
             None,
+            mark(2, 0),
+            mark(0, u64::MAX),
         ] {
             tally.arrived(1, arrival);
         }
@@ -95,7 +107,7 @@ mod tests {
                 received: 4,
                 duplicates: 1,
                 reordered: 1,
-                foreign: 2
+                foreign: 4
             }
         );
     }

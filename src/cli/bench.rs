@@ -129,6 +129,9 @@ impl From<LoadName> for Load {
 /// A message that did not come in this time after the last one is lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
+/// Bytes of messages in a publish request, as Pub/Sub limits them.
+const REQUEST_BYTES_MAX: u64 = 10_000_000;
+
 /// What is measured when nothing is named.
 const USUAL: [LoadName; 5] = [
     LoadName::Publish,
@@ -145,6 +148,13 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             "--silent {} leaves none of {} subscriptions that acknowledge; it has to be less than --subscriptions",
             arguments.silent,
             arguments.subscriptions
+        );
+    }
+    if u64::from(arguments.batch) * u64::from(arguments.size) > REQUEST_BYTES_MAX {
+        anyhow::bail!(
+            "--batch {} of --size {} is more than a publish request may have, {REQUEST_BYTES_MAX} bytes",
+            arguments.batch,
+            arguments.size
         );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -16,6 +16,36 @@ struct Active {
     since: Timestamp,
 }
 
+/// About how many bytes a subscription's acknowledgements let go of: their number times what its messages have had on
+/// average, as nobody remembers the size of each.
+#[derive(Debug, Default)]
+pub(super) struct AckedBytes {
+    delivered: u64,
+    delivered_bytes: u64,
+    acked: u64,
+}
+
+impl AckedBytes {
+    /// Messages of these sizes went out.
+    pub(super) fn deliver(&mut self, sizes: impl Iterator<Item = usize>) {
+        for bytes in sizes {
+            self.delivered += 1;
+            self.delivered_bytes += bytes as u64;
+        }
+    }
+
+    /// So many were acknowledged.
+    pub(super) const fn ack(&mut self, messages: usize) {
+        self.acked += messages as u64;
+    }
+
+    /// What was acknowledged since this was asked last.
+    pub(super) fn take(&mut self) -> u64 {
+        let average = self.delivered_bytes / self.delivered.max(1);
+        std::mem::take(&mut self.acked) * average
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
@@ -23,7 +53,7 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// `bytes` were appended, or delivered and perhaps acknowledged; or something else happened.
+    /// `bytes` were appended, or acknowledged; or something else happened.
     pub(super) fn add(&self, topic: TopicIncarnation, bytes: u64, now: Timestamp) {
         self.topics
             .lock()
@@ -35,7 +65,7 @@ impl Activity {
             .bytes += bytes;
     }
 
-    /// Topics worth looking at, which thereby count as looked at: much was appended or delivered, or
+    /// Topics worth looking at, which thereby count as looked at: much was appended or acknowledged, or
     /// something happened a while ago.
     pub(super) fn take_due(&self, now: Timestamp) -> Vec<TopicIncarnation> {
         let mut topics = self.topics.lock();
@@ -60,6 +90,16 @@ mod tests {
 
     const TOPIC: TopicIncarnation = TopicIncarnation(1);
     const QUIET: TopicIncarnation = TopicIncarnation(2);
+
+    #[test]
+    fn acknowledged_bytes_are_counted_when_they_are_acknowledged() {
+        let mut acked = AckedBytes::default();
+        acked.deliver([100, 300].into_iter());
+        assert_eq!(acked.take(), 0);
+        acked.ack(2);
+        assert_eq!(acked.take(), 400);
+        assert_eq!(acked.take(), 0);
+    }
 
     #[test]
     fn much_is_looked_at_once_and_little_after_a_while() {

@@ -8,6 +8,7 @@ use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    activity::AckedBytes,
     consumer::{self, MessageStream, Parcel, PendingPull, StreamSender},
     flusher::Flushed,
     hub::{EndCause, Shared},
@@ -126,8 +127,9 @@ struct Driver {
     /// Acks for the next flush.
     waiting: Vec<Reply<()>>,
     flush_not_before: Timestamp,
-    /// Since the last flush.
-    delivered_bytes: u64,
+    acked_bytes: AckedBytes,
+    /// What the flush on its way lets retention delete.
+    flushing_bytes: u64,
     last_used: Timestamp,
     outputs: Vec<Output>,
 }
@@ -180,7 +182,8 @@ impl Driver {
             reads: Reads::default(),
             flush: None,
             flushing: Vec::new(),
-            delivered_bytes: 0,
+            acked_bytes: AckedBytes::default(),
+            flushing_bytes: 0,
             waiting: Vec::new(),
             flush_not_before: Timestamp::ZERO,
             last_used: shared.clock.now(),
@@ -334,6 +337,7 @@ impl Driver {
                 ack_deadline_millis,
             }),
             Command::Ack { leases, reply } => {
+                self.acked_bytes.ack(leases.len());
                 self.handle(Input::Ack(leases));
                 self.waiting.extend(reply);
             }
@@ -403,8 +407,8 @@ impl Driver {
                         consumer,
                         deliveries,
                     } => {
-                        let bodies = deliveries.iter().map(|delivery| delivery.body.len() as u64);
-                        self.delivered_bytes += bodies.sum::<u64>();
+                        let sizes = deliveries.iter().map(|delivery| delivery.body.len());
+                        self.acked_bytes.deliver(sizes);
                         let parcel = Parcel::new(deliveries, &self.mailbox);
                         if let Some(stream) = self.streams.get(&consumer) {
                             stream.send(parcel);
@@ -444,6 +448,7 @@ impl Driver {
         match self.engine.take_changes(now, false) {
             Some(changes) => {
                 self.flushing.append(&mut self.waiting);
+                self.flushing_bytes = self.acked_bytes.take();
                 let flush = self.shared.flusher.clone().flush(Flush {
                     subscription: self.record.id,
                     epoch: self.epoch,
@@ -462,10 +467,8 @@ impl Driver {
         match flushed {
             Ok(FlushOutcome::Stored) => {
                 answer(&mut self.flushing, &Ok(()));
-                let bytes = std::mem::take(&mut self.delivered_bytes);
-                self.shared
-                    .activity
-                    .add(self.record.topic, bytes, self.shared.clock.now());
+                let (topic, now) = (self.record.topic, self.shared.clock.now());
+                self.shared.activity.add(topic, self.flushing_bytes, now);
                 self.handle(Input::Flushed { stored: true });
                 None
             }

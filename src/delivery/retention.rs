@@ -64,7 +64,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         tokio::select! {
             () = shared.stopping.cancelled() => return,
-            () = shared.clock.sleep_until(now.plus_millis(RETENTION_SWEEP_MILLIS)) => {}
+            () = shared.clock.sleep_until(shared.clock.now().plus_millis(RETENTION_SWEEP_MILLIS)) => {}
         }
     }
 }

@@ -59,7 +59,7 @@ pub struct Flush {
     pub subscription: SubscriptionId,
     /// As [`Acquired`] gave it.
     pub epoch: u64,
-    /// What changed.
+    /// What changed, one entry per partition at most.
     pub changes: Vec<PartitionChange>,
 }
 

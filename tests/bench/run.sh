@@ -39,6 +39,7 @@ while [ $# -gt 0 ]; do
     --peer)
       [[ $2 =~ ^[A-Za-z0-9._-]+=[^=]+:[0-9]+(=[0-9]+)?$ ]] ||
         die "--peer $2: write NAME=HOST:PORT or NAME=HOST:PORT=PID"
+      [[ " echo ephemeral durable floors " != *" ${2%%=*} "* ]] || die "--peer $2: this name is taken"
       peers+=("$2") ;;
     *) die "unknown argument $1; tests/bench/run.sh --help lists them" ;;
   esac

@@ -125,7 +125,7 @@ impl LogId {
     }
 }
 
-/// What a file says that it belongs to, for a message.
+/// Bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
     let digits = bytes

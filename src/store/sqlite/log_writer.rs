@@ -235,7 +235,10 @@ impl LogWriter {
         let mut connection = self.database.writer().await?;
         let head = log_rows::read_head(&mut connection, topic)
             .await
-            .map_err(|error| self.database.failed(&error))?
+            .map_err(|error| {
+                connection.give_up();
+                self.database.failed(&error)
+            })?
             .ok_or(StoreError::NoSuchLog)?;
         if self.unsure.remove(&topic) {
             self.tail.restart(topic, &[head.end]);

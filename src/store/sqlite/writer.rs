@@ -1,5 +1,8 @@
 //! The one connection that writes a file. Whoever has it is alone.
 //!
+//! The lock is held across awaits because it is a checkout, not a critical section: whoever waits for it would wait
+//! for the file all the same. Nobody who has one asks for another.
+//!
 //! Not a pool of one: a pool asks a connection whether it still lives each time that it comes back, which costs as
 //! many switches between threads as the commit that went before.
 

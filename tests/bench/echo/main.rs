@@ -23,9 +23,6 @@ mod service;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// As many as the machine that the figures are from has cores.
-const WORKER_THREADS: usize = 2;
-
 /// Answers publishes and sends synthetic messages, as fast as tonic does.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -45,7 +42,6 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
         .context("cannot start threads")?

@@ -47,8 +47,8 @@ pub(crate) struct SqliteWriter {
 impl SqliteWriter {
     /// A new database in `folder`, for transactions of `rows` rows of `row_bytes` each.
     ///
-    /// Its settings are those of `src/store/sqlite/database.rs` but for `auto_vacuum`: giving room back to the disk is
-    /// something that a bare writer does without.
+    /// What its durability and its pages are is as in `src/store/sqlite/database.rs`, but for `auto_vacuum`: giving
+    /// room back to the disk is something that a bare writer does without.
     pub(crate) async fn create(
         folder: &Path,
         row_bytes: usize,
