@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use clap::ValueEnum;
 use tokio::time::timeout;
 
 use super::{
@@ -17,22 +18,22 @@ use super::{
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A kind of load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A kind of load. The command line says of each what stands here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Load {
-    /// Publishing as fast as answers come, with a subscription that nobody reads until the measurement is over.
+    /// Publish as fast as answers come; what nobody reads meanwhile is received and checked afterwards
     Publish,
-    /// Publishing, and receiving and acknowledging over streams, at the same time.
+    /// Publish, receive over streams and acknowledge
     EndToEnd,
-    /// The same to several subscriptions with one stream each.
+    /// The same to several subscriptions with one stream each
     FanOut,
-    /// The same as end to end, by Pull and Acknowledge.
+    /// The same by Pull and Acknowledge
     Pull,
-    /// Publishing at a given rate, one message per request, and receiving over streams: latency, not speed.
+    /// Publish single messages at --rate: how long answers and arrivals take
     Latency,
-    /// Publishing a number of messages that nobody reads, then receiving them all over streams.
+    /// Publish --messages that nobody reads, then receive them all
     Backlog,
-    /// Creating topics and subscriptions, then doing nothing.
+    /// Make --topics with a subscription each, then do nothing
     Idle,
 }
 

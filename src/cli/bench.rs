@@ -21,7 +21,7 @@ use crate::bench::{self, Load, MARK_BYTES, Plan, Progress, Report};
 pub struct Arguments {
     /// What to measure, one after the other; without it: publish, end-to-end, fan-out, pull and latency
     #[arg(value_name = "LOAD", value_enum)]
-    loads: Vec<LoadName>,
+    loads: Vec<Load>,
 
     /// The server
     #[arg(
@@ -94,38 +94,6 @@ pub struct Arguments {
     keep: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LoadName {
-    /// Publish as fast as answers come; what nobody reads meanwhile is received and checked afterwards
-    Publish,
-    /// Publish, receive over streams and acknowledge
-    EndToEnd,
-    /// The same to several subscriptions with one stream each
-    FanOut,
-    /// The same by Pull and Acknowledge
-    Pull,
-    /// Publish single messages at --rate: how long answers and arrivals take
-    Latency,
-    /// Publish --messages that nobody reads, then receive them all
-    Backlog,
-    /// Make --topics with a subscription each, then do nothing
-    Idle,
-}
-
-impl From<LoadName> for Load {
-    fn from(name: LoadName) -> Self {
-        match name {
-            LoadName::Publish => Self::Publish,
-            LoadName::EndToEnd => Self::EndToEnd,
-            LoadName::FanOut => Self::FanOut,
-            LoadName::Pull => Self::Pull,
-            LoadName::Latency => Self::Latency,
-            LoadName::Backlog => Self::Backlog,
-            LoadName::Idle => Self::Idle,
-        }
-    }
-}
-
 /// A message that did not come in this time after the last one is lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
@@ -133,12 +101,12 @@ const LOST_AFTER: Duration = Duration::from_secs(10);
 const REQUEST_BYTES_MAX: u64 = 10_000_000;
 
 /// What is measured when nothing is named.
-const USUAL: [LoadName; 5] = [
-    LoadName::Publish,
-    LoadName::EndToEnd,
-    LoadName::FanOut,
-    LoadName::Pull,
-    LoadName::Latency,
+const USUAL: [Load; 5] = [
+    Load::Publish,
+    Load::EndToEnd,
+    Load::FanOut,
+    Load::Pull,
+    Load::Latency,
 ];
 
 /// Measures; fails when a load is void.
@@ -202,8 +170,8 @@ fn plan(arguments: &Arguments) -> Plan {
     }
 }
 
-async fn measure(name: LoadName, plan: &Plan) -> anyhow::Result<Vec<Report>> {
-    let value = name.to_possible_value();
+async fn measure(load: Load, plan: &Plan) -> anyhow::Result<Vec<Report>> {
+    let value = load.to_possible_value();
     let title = value
         .as_ref()
         .map_or("", |value| value.get_name())
@@ -220,7 +188,7 @@ async fn measure(name: LoadName, plan: &Plan) -> anyhow::Result<Vec<Report>> {
         ));
         shown.tick();
     };
-    let reports = bench::run(name.into(), plan, on_progress).await;
+    let reports = bench::run(load, plan, on_progress).await;
     line.finish_and_clear();
     Ok(reports?)
 }
