@@ -109,6 +109,8 @@ pub const CACHED_RESOURCES_MAX: usize = 50_000;
 pub const COMMANDS_PER_TURN_MAX: usize = 256;
 /// Subscriptions whose changes one flush writes.
 pub const FLUSH_SUBSCRIPTIONS_MAX: usize = 1024;
+/// Milliseconds before a flush is tried again whose rows somebody else held.
+pub const BUSY_RETRY_MILLIS: u64 = 20;
 /// Milliseconds before a failed flush is tried again.
 pub const STORE_RETRY_MILLIS: u64 = 1000;
 

@@ -22,11 +22,14 @@ use crate::{
         input::{Config, ConsumerId, Demand, Input, LeaseId},
         output::Output,
     },
-    limits::{COMMANDS_PER_TURN_MAX, CONSUMERS_MAX, DRIVER_IDLE_MILLIS, STORE_RETRY_MILLIS},
+    limits::{
+        BUSY_RETRY_MILLIS, COMMANDS_PER_TURN_MAX, CONSUMERS_MAX, DRIVER_IDLE_MILLIS,
+        STORE_RETRY_MILLIS,
+    },
     store::{
         StoreError,
         log::LogEnds,
-        state::{Flush, FlushOutcome, SubscriptionRecord},
+        state::{Acquire, Flush, FlushOutcome, SubscriptionRecord},
     },
 };
 
@@ -153,13 +156,13 @@ impl Driver {
         }
         shared.configure(&record);
 
-        let acquired = shared
-            .state
-            .acquire(record.id)
-            .await
-            .map_err(store_failed)?
-            .ok_or(EndCause::Deleted)?;
-        let mut ends = shared.log.watch(record.topic).await.map_err(store_failed)?;
+        let acquired = match shared.state.acquire(record.id).await {
+            Ok(Acquire::Acquired(acquired)) => acquired,
+            Ok(Acquire::OwnedBy(node)) => return Err(EndCause::OwnedBy(node)),
+            Ok(Acquire::Gone) => return Err(EndCause::Deleted),
+            Err(error) => return Err(store_failed(error)),
+        };
+        let mut ends = shared.log.watch(&record.log).await.map_err(store_failed)?;
         let now_ends = ends.borrow_and_update().clone();
         let (engine, voided) = Engine::restore(*config.borrow(), &acquired.partitions, &now_ends)
             .map_err(|damage| EndCause::Damaged(damage.to_string()))?;
@@ -198,6 +201,10 @@ impl Driver {
         let mailbox = Arc::clone(&self.mailbox);
         let mut batch = Vec::new();
         loop {
+            // Others may own the subscription by now, whatever was to be sent.
+            if !shared.lease.holds() {
+                return Some(EndCause::cut_off());
+            }
             self.carry_out();
             self.start_flush();
             let now = shared.clock.now();
@@ -398,7 +405,7 @@ impl Driver {
                         bytes_max,
                     } => self.reads.start(
                         &self.shared.log,
-                        self.record.topic,
+                        &self.record.log,
                         partition,
                         range,
                         bytes_max,
@@ -467,12 +474,19 @@ impl Driver {
         match flushed {
             Ok(FlushOutcome::Stored) => {
                 answer(&mut self.flushing, &Ok(()));
-                let (topic, now) = (self.record.topic, self.shared.clock.now());
+                let (topic, now) = (self.record.log.incarnation, self.shared.clock.now());
                 self.shared.activity.add(topic, self.flushing_bytes, now);
                 self.handle(Input::Flushed { stored: true });
                 None
             }
             Ok(FlushOutcome::Stale) => Some(EndCause::TakenOver),
+            Ok(FlushOutcome::Busy) => {
+                let now = self.shared.clock.now();
+                self.flush_not_before = now.plus_millis(BUSY_RETRY_MILLIS);
+                self.waiting.append(&mut self.flushing);
+                self.handle(Input::Flushed { stored: false });
+                None
+            }
             // Its deletion has not been announced yet.
             Ok(FlushOutcome::Gone) => Some(EndCause::Deleted),
             Err(error) => {
@@ -525,8 +539,20 @@ impl Driver {
         let refusal = Err(cause.cloned().unwrap_or(EndCause::Stopping));
         answer(&mut self.flushing, &refusal);
         answer(&mut self.waiting, &refusal);
-        if cause.is_some() {
-            self.shared.forget(self.record.id, commands, false);
+        match cause {
+            Some(_) => {
+                self.shared.forget(self.record.id, commands, false);
+            }
+            None => self.release().await,
+        }
+    }
+
+    /// Lets any node have the subscription, as nobody uses it here.
+    async fn release(&mut self) {
+        let released = self.shared.state.release(self.record.id, self.epoch).await;
+        if let Err(error) = released {
+            // Another node waits until this one's lease ends, or until somebody uses the subscription here again.
+            tracing::warn!(subscription = %self.record.subscription.name, %error, "the subscription was not given up");
         }
     }
 

@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     activity::Activity,
+    changes,
     consumer::{MessageStream, PendingPull},
     driver::{self, Command},
     flusher::Flusher,
@@ -28,7 +29,7 @@ use crate::{
         id::{SubscriptionId, TopicIncarnation},
         subscription::Subscription,
     },
-    store::{MessageLog, StateStore, state::SubscriptionRecord},
+    store::{Lease, MessageLog, StateStore, state::SubscriptionRecord},
 };
 
 /// Why deliveries of a subscription ended, or could not be had.
@@ -46,6 +47,11 @@ pub enum EndCause {
     /// Somebody else delivers the subscription now.
     #[error("another server took the subscription over; try again")]
     TakenOver,
+    /// A living server delivers the subscription; the text names it.
+    #[error(
+        "the subscription is delivered by {0}; try again there, or when that server has given it up"
+    )]
+    OwnedBy(String),
     /// Too many consumers at once.
     #[error("the subscription has {0} consumers, which is the limit")]
     TooManyConsumers(usize),
@@ -55,6 +61,13 @@ pub enum EndCause {
     /// What is stored cannot be read.
     #[error("stored data is damaged: {0}")]
     Damaged(String),
+}
+
+impl EndCause {
+    /// This server may not speak for its subscriptions.
+    pub(super) fn cut_off() -> Self {
+        Self::Unavailable("this server cannot reach the state store".to_owned())
+    }
 }
 
 /// What a stream asks for when it opens.
@@ -75,6 +88,7 @@ pub struct Hub(Arc<Shared>);
 pub(super) struct Shared {
     pub(super) state: Arc<dyn StateStore>,
     pub(super) log: Arc<dyn MessageLog>,
+    pub(super) lease: Lease,
     pub(super) clock: Clock,
     pub(super) flusher: Flusher,
     pub(super) activity: Activity,
@@ -96,6 +110,7 @@ impl Hub {
     pub fn start(state: Arc<dyn StateStore>, log: Arc<dyn MessageLog>, clock: Clock) -> Self {
         let (flusher, flush_task) = Flusher::new(Arc::clone(&state));
         let shared = Arc::new(Shared {
+            lease: state.lease(),
             state,
             log,
             clock,
@@ -109,6 +124,10 @@ impl Hub {
         // Ends with the last clone of the flusher, after the last driver.
         tokio::spawn(flush_task);
         shared.drivers.spawn(retention::run(Arc::clone(&shared)));
+        shared.drivers.spawn(changes::heed(Arc::clone(&shared)));
+        shared
+            .drivers
+            .spawn(changes::watch_lease(Arc::clone(&shared)));
         Self(shared)
     }
 
@@ -217,24 +236,14 @@ impl Hub {
 
     /// Ends the delivery of a subscription that was deleted or detached in the store.
     pub async fn end(&self, id: SubscriptionId, cause: EndCause) {
-        let commands = self
-            .0
-            .running
-            .lock()
-            .get(&id)
-            .map(|running| running.commands.clone());
-        let (reply, done) = oneshot::channel();
-        if let Some(commands) = commands
-            && commands.send(Command::End { cause, reply }).await.is_ok()
-        {
-            // A driver that went away meanwhile has ended as well.
-            drop(done.await);
-        }
+        self.0.end(id, cause).await;
     }
 
     /// Messages were appended to a topic's log.
     pub fn appended(&self, topic: TopicIncarnation, bytes: u64) {
-        self.0.activity.add(topic, bytes, self.0.clock.now());
+        if self.0.log.trims() {
+            self.0.activity.add(topic, bytes, self.0.clock.now());
+        }
     }
 
     /// A topic's log may be needed by fewer than before, or could not be made: retention is to look at it
@@ -280,6 +289,9 @@ impl Shared {
         if self.stopping.is_cancelled() {
             return Err(EndCause::Stopping);
         }
+        if !self.lease.holds() {
+            return Err(EndCause::cut_off());
+        }
         if let Some(driver) = running.get(&record.id)
             && !driver.commands.is_closed()
         {
@@ -319,6 +331,30 @@ impl Shared {
         waiting.close();
         running.remove(&id);
         true
+    }
+
+    /// Ends a subscription's driver, if there is one.
+    pub(super) async fn end(&self, id: SubscriptionId, cause: EndCause) {
+        let commands = self
+            .running
+            .lock()
+            .get(&id)
+            .map(|running| running.commands.clone());
+        let (reply, done) = oneshot::channel();
+        if let Some(commands) = commands
+            && commands.send(Command::End { cause, reply }).await.is_ok()
+        {
+            // A driver that went away meanwhile has ended as well.
+            drop(done.await);
+        }
+    }
+
+    /// Ends all drivers.
+    pub(super) async fn end_all(&self, cause: &EndCause) {
+        let ids: Vec<_> = self.running.lock().keys().copied().collect();
+        for id in ids {
+            self.end(id, cause.clone()).await;
+        }
     }
 
     /// Gives the driver, if there is one, this configuration, unless it has a newer one.

@@ -43,20 +43,22 @@ async fn world() -> World {
         clock.clone(),
     );
     let name = TopicName::parse("name", "projects/p/topics/top").expect("valid");
-    let topic = state.create_topic(&Topic::new(name.clone())).await;
-    let topic = topic.expect("topic").incarnation;
-    log.create(topic).await.expect("log");
-    state.publish_topic(topic).await.expect("topic");
+    let topic = state.create_topic(&Topic::new(name.clone()), None).await;
+    let topic = topic.expect("topic");
+    let place = log.create(topic, &name).await.expect("log");
+    state.publish_topic(topic, &place).await.expect("topic");
+    let topic = state.topic(&name).await.expect("topic");
+    let topic = topic.expect("is live").log;
     let subscription = Subscription::new(
         SubscriptionName::parse("name", "projects/p/subscriptions/sub").expect("valid"),
         name,
         SubscriptionSettings::default(),
     );
     let subscription = subscription.expect("valid");
-    let created = state.create_subscription(topic, &subscription, &[(0, 0)]);
+    let created = state.create_subscription(&topic, &subscription, &[(0, 0)]);
     let subscription = created.await.expect("subscription");
     let message = vec![Bytes::from_static(b"one")];
-    log.append(topic, message).await.expect("append");
+    log.append(&topic, message).await.expect("append");
     World {
         hub,
         hand,
@@ -143,7 +145,7 @@ async fn what_waits_behind_the_end_of_a_subscription_hears_why_it_ended() {
 async fn what_an_ack_makes_room_for_while_the_server_stops_is_available_at_the_next_start() {
     let world = world().await;
     let second = vec![Bytes::from_static(b"two")];
-    let appended = world.log.append(world.subscription.topic, second).await;
+    let appended = world.log.append(&world.subscription.log, second).await;
     appended.expect("append");
     let mut stream = world.open_stream().await;
     let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;

@@ -4,6 +4,7 @@
 //! A subscription that nobody uses has no task; [`Hub`] starts one with the first request.
 
 mod activity;
+mod changes;
 mod consumer;
 mod driver;
 mod flusher;

@@ -12,8 +12,8 @@ use crate::{
     clock::Timestamp,
     engine::input::{Input, LoadedMessage},
     limits::{DAMAGE_RETRY_MILLIS, READ_RETRY_MILLIS},
-    resource::{id::TopicIncarnation, name::SubscriptionName},
-    store::{MessageLog, StoreError},
+    resource::name::SubscriptionName,
+    store::{MessageLog, StoreError, log::TopicLog},
 };
 
 /// A read that has ended.
@@ -37,15 +37,15 @@ impl Reads {
     pub(super) fn start(
         &self,
         log: &Arc<dyn MessageLog>,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: u32,
         range: Range<u64>,
         bytes_max: usize,
     ) {
-        let log = Arc::clone(log);
+        let (log, topic) = (Arc::clone(log), topic.clone());
         let read = async move {
             Read {
-                result: read(log.as_ref(), topic, partition, range.clone(), bytes_max).await,
+                result: read(log.as_ref(), &topic, partition, range.clone(), bytes_max).await,
                 partition,
                 range,
             }
@@ -61,7 +61,7 @@ impl Reads {
 
 async fn read(
     log: &dyn MessageLog,
-    topic: TopicIncarnation,
+    topic: &TopicLog,
     partition: u32,
     range: Range<u64>,
     bytes_max: usize,

@@ -11,16 +11,16 @@ use crate::{
     resource::id::TopicIncarnation,
     store::{
         MessageLog, StateStore, StoreError,
-        log::{Offset, PartitionBounds},
-        state::{LogReader, TopicPhase},
+        log::{Offset, PartitionBounds, TopicLog},
+        state::{LogReader, TopicPhase, TopicRow},
     },
 };
 
 /// Finishes all topics that are half made: before anything is served, and when one's name is in the way.
 pub async fn recover(state: &dyn StateStore, log: &dyn MessageLog) -> Result<(), StoreError> {
-    for (topic, phase) in state.logs().await? {
-        if phase == TopicPhase::Creating {
-            finish(state, log, topic).await?;
+    for row in state.logs().await? {
+        if row.phase == TopicPhase::Creating {
+            finish(state, log, &row).await?;
         }
     }
     Ok(())
@@ -30,10 +30,13 @@ pub async fn recover(state: &dyn StateStore, log: &dyn MessageLog) -> Result<(),
 pub async fn finish(
     state: &dyn StateStore,
     log: &dyn MessageLog,
-    topic: TopicIncarnation,
+    row: &TopicRow,
 ) -> Result<(), StoreError> {
-    log.create(topic).await?;
-    state.publish_topic(topic).await
+    let place = match &row.place {
+        Some(attached) => attached.clone(),
+        None => log.create(row.incarnation, &row.name).await?,
+    };
+    state.publish_topic(row.incarnation, &place).await
 }
 
 /// Looks at topics after something happened to them, and now and then at all, as messages also expire by age.
@@ -44,7 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let topics = if now >= all_at {
             all_at = now.plus_millis(RETENTION_SWEEP_ALL_MILLIS);
             match shared.state.logs().await {
-                Ok(logs) => logs.into_iter().map(|(topic, _)| topic).collect(),
+                Ok(logs) => logs.into_iter().map(|row| row.incarnation).collect(),
                 Err(error) => {
                     tracing::warn!(%error, "retention could not list the topics; trying again later");
                     Vec::new()
@@ -70,29 +73,44 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 async fn sweep(shared: &Shared, topic: TopicIncarnation) -> Result<(), StoreError> {
-    // The ends come first: a subscription that begins to be made after them starts at or above them, so that what
-    // lies below is decided by those that are seen next. What was published while one was being made is not promised
-    // to it.
-    let bounds = match shared.log.bounds(topic).await {
-        Ok(bounds) => bounds,
-        // Not made yet, or deleted before its row was forgotten.
-        Err(StoreError::NoSuchLog) => Vec::new(),
-        Err(error) => return Err(error),
-    };
     let Some(needs) = shared.state.log_needs(topic).await? else {
         return Ok(());
     };
-    if needs.phase == TopicPhase::Creating {
-        return finish(shared.state.as_ref(), shared.log.as_ref(), topic).await;
-    }
-    if needs.phase == TopicPhase::Deleted && needs.readers.is_empty() {
-        shared.log.delete(topic).await?;
+    let Some(log) = needs
+        .row
+        .log()
+        .filter(|_| needs.row.phase != TopicPhase::Creating)
+    else {
+        return finish(shared.state.as_ref(), shared.log.as_ref(), &needs.row).await;
+    };
+    if needs.row.phase == TopicPhase::Deleted && needs.readers.is_empty() {
+        shared.log.delete(&log).await?;
         return shared.state.forget_topic(topic).await;
     }
+    shared.state.keep_log(&log, shared.log.as_ref()).await?;
+    if shared.log.trims() && !log.place.attached {
+        trim(shared, &log).await?;
+    }
+    Ok(())
+}
+
+async fn trim(shared: &Shared, log: &TopicLog) -> Result<(), StoreError> {
+    // The ends come first: a subscription that begins to be made after them starts at or above them, so that what
+    // lies below is decided by those that are seen next. What was published while one was being made is not promised
+    // to it.
+    let bounds = match shared.log.bounds(log).await {
+        Ok(bounds) => bounds,
+        // Deleted before its row was forgotten.
+        Err(StoreError::NoSuchLog) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let Some(needs) = shared.state.log_needs(log.incarnation).await? else {
+        return Ok(());
+    };
     for partition in bounds {
-        let done = done(shared, topic, partition, &needs.readers).await?;
+        let done = done(shared, log, partition, &needs.readers).await?;
         let done: Vec<_> = done.into_iter().collect();
-        while shared.log.trim(topic, partition.partition, &done).await? {
+        while shared.log.trim(log, partition.partition, &done).await? {
             if shared.stopping.is_cancelled() {
                 return Ok(());
             }
@@ -104,7 +122,7 @@ async fn sweep(shared: &Shared, topic: TopicIncarnation) -> Result<(), StoreErro
 /// What every reader has done with, or may no longer be given.
 async fn done(
     shared: &Shared,
-    topic: TopicIncarnation,
+    log: &TopicLog,
     bounds: PartitionBounds,
     readers: &[LogReader],
 ) -> Result<RangeSet<Offset>, StoreError> {
@@ -112,10 +130,7 @@ async fn done(
     for reader in readers {
         let retention_millis = u64::try_from(reader.retention.as_millis()).unwrap_or(u64::MAX);
         let horizon = shared.clock.now().minus_millis(retention_millis);
-        let first = shared
-            .log
-            .offset_at(topic, bounds.partition, horizon)
-            .await?;
+        let first = shared.log.offset_at(log, bounds.partition, horizon).await?;
         let mut rest = RangeSet::new();
         if first < bounds.end {
             rest.insert(first..bounds.end);

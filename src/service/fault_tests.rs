@@ -265,7 +265,7 @@ async fn a_stream_whose_log_is_deleted_before_it_hears_of_its_subscriptions_dele
     let world = World::new().await;
     let (_stream, mut messages, _receipts) = world.open_stream().await;
     let log = world.state.topic(&topic()).await.expect("answers");
-    let log = log.expect("exists").incarnation;
+    let log = log.expect("exists").log;
     world.service.delete_topic(&topic()).await.expect("deleted");
     let held = world.faults.hold("delete_subscription");
     let service = Arc::clone(&world.service);
@@ -276,7 +276,7 @@ async fn a_stream_whose_log_is_deleted_before_it_hears_of_its_subscriptions_dele
     });
     held.done().await;
     let gone = async {
-        while world.log.bounds(log).await.is_ok() {
+        while world.log.bounds(&log).await.is_ok() {
             tokio::task::yield_now().await;
         }
     };

@@ -63,18 +63,18 @@ impl Service {
             resource: name.id().to_owned(),
         };
         let record = self.state.topic(&name).await?.ok_or_else(not_found)?;
-        let runs = match self.log.append(record.incarnation, messages).await {
+        let runs = match self.log.append(&record.log, messages).await {
             Ok(runs) => runs,
             // Deleted since it was looked up.
             Err(StoreError::NoSuchLog) => return Err(not_found()),
             Err(error) => return Err(error.into()),
         };
         self.delivery
-            .appended(record.incarnation, request_bytes as u64);
+            .appended(record.log.incarnation, request_bytes as u64);
         Ok(runs
             .iter()
             .flat_map(|run| {
-                let ids = MessageIds::new(record.incarnation, run.partition);
+                let ids = MessageIds::new(record.log.incarnation, run.partition);
                 (run.first..run.first + u64::from(run.count)).map(move |offset| ids.id(offset))
             })
             .collect())

@@ -22,7 +22,7 @@ impl Receipts {
         Self {
             key: key.clone(),
             subscription: record.id,
-            topic: record.topic,
+            topic: record.log.incarnation,
         }
     }
 

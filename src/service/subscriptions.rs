@@ -46,7 +46,7 @@ impl Service {
         let Some(topic) = self.state.topic(&topic).await? else {
             return Err(topic_gone);
         };
-        let bounds = match self.log.bounds(topic.incarnation).await {
+        let bounds = match self.log.bounds(&topic.log).await {
             Ok(bounds) => bounds,
             // The topic was deleted since it was read.
             Err(StoreError::NoSuchLog) => return Err(topic_gone),
@@ -58,10 +58,13 @@ impl Service {
             .collect();
         let created = self
             .state
-            .create_subscription(topic.incarnation, &subscription, &starts)
+            .create_subscription(&topic.log, &subscription, &starts)
             .await;
         match created {
-            Ok(record) => Ok(record.subscription),
+            Ok(record) => {
+                self.keep_log(&record).await?;
+                Ok(record.subscription)
+            }
             Err(state::CreateError::AlreadyExists) => Err(CreateError::AlreadyExists {
                 resource: subscription.name.id().to_owned(),
             }),
@@ -90,6 +93,7 @@ impl Service {
                 .change_subscription(&name, |subscription| subscription.with(&changes))
                 .await?;
             service.delivery.configure(&written);
+            service.keep_log(&written).await?;
             Ok(written.subscription)
         })
         .await
@@ -128,7 +132,7 @@ impl Service {
             let id = deleted.ok_or_else(|| not_found(&name))?;
             service.delivery.end(id, EndCause::Deleted).await;
             if let Some(record) = record {
-                service.delivery.touched(record.topic);
+                service.delivery.touched(record.log.incarnation);
             }
             Ok(())
         })
@@ -151,10 +155,18 @@ impl Service {
                 })
                 .await?;
             service.delivery.end(written.id, EndCause::Detached).await;
-            service.delivery.touched(written.topic);
+            service.delivery.touched(written.log.incarnation);
             Ok(())
         })
         .await
+    }
+
+    /// Before a subscription is answered that wants messages kept for longer than logs keep them anyway.
+    async fn keep_log(&self, record: &SubscriptionRecord) -> Result<(), StoreError> {
+        if record.subscription.message_retention <= self.log.keeps() {
+            return Ok(());
+        }
+        self.state.keep_log(&record.log, self.log.as_ref()).await
     }
 
     async fn change_subscription(

@@ -17,7 +17,7 @@ use crate::{
     },
     store::{
         StoreError,
-        state::{self, TopicRecord},
+        state::{self, TopicPhase, TopicRecord, TopicRow},
     },
 };
 
@@ -89,7 +89,7 @@ impl Service {
         let record = self.topic_record(topic).await?;
         let names = self
             .state
-            .list_topic_subscriptions(record.incarnation, page.after(), page.read_limit())
+            .list_topic_subscriptions(record.log.incarnation, page.after(), page.read_limit())
             .await?;
         Ok(Page::new(page, names, SubscriptionName::as_str))
     }
@@ -115,8 +115,8 @@ impl Service {
     /// whose making failed or goes on finishes it: that may be done twice.
     async fn make_topic(&self, topic: &Topic) -> Result<Topic, CreateError> {
         let (state, log) = (self.state.as_ref(), self.log.as_ref());
-        let record = match state.create_topic(topic).await {
-            Ok(record) => record,
+        let incarnation = match state.create_topic(topic, None).await {
+            Ok(incarnation) => incarnation,
             Err(state::CreateError::Store(error)) => return Err(error.into()),
             Err(state::CreateError::AlreadyExists | state::CreateError::TopicGone) => {
                 if state.topic(&topic.name).await?.is_none() {
@@ -127,11 +127,17 @@ impl Service {
                 });
             }
         };
-        if let Err(error) = retention::finish(state, log, record.incarnation).await {
-            self.delivery.touched(record.incarnation);
+        let row = TopicRow {
+            incarnation,
+            name: topic.name.clone(),
+            phase: TopicPhase::Creating,
+            place: None,
+        };
+        if let Err(error) = retention::finish(state, log, &row).await {
+            self.delivery.touched(incarnation);
             return Err(error.into());
         }
-        Ok(record.topic)
+        Ok(topic.clone())
     }
 }
 

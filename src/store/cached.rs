@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    StateStore, StoreError,
-    log::{Offset, Partition},
+    Lease, MessageLog, StateStore, StoreError,
+    log::{LogPlace, Offset, Partition, TopicLog},
     state::{
-        Acquired, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord, TopicPhase,
-        TopicRecord, UpdateError,
+        Acquire, Change, Changes, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord,
+        TopicRecord, TopicRow, UpdateError,
     },
 };
 use crate::{
@@ -106,12 +106,24 @@ impl StateStore for CachedState {
         self.inner.ack_key()
     }
 
-    async fn create_topic(&self, topic: &Topic) -> Result<TopicRecord, CreateError> {
-        self.inner.create_topic(topic).await
+    fn lease(&self) -> Lease {
+        self.inner.lease()
     }
 
-    async fn publish_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
-        self.inner.publish_topic(topic).await
+    async fn create_topic(
+        &self,
+        topic: &Topic,
+        attached: Option<&LogPlace>,
+    ) -> Result<TopicIncarnation, CreateError> {
+        self.inner.create_topic(topic, attached).await
+    }
+
+    async fn publish_topic(
+        &self,
+        topic: TopicIncarnation,
+        place: &LogPlace,
+    ) -> Result<(), StoreError> {
+        self.inner.publish_topic(topic, place).await
     }
 
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {
@@ -145,12 +157,16 @@ impl StateStore for CachedState {
         deleted
     }
 
-    async fn logs(&self) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError> {
+    async fn logs(&self) -> Result<Vec<TopicRow>, StoreError> {
         self.inner.logs().await
     }
 
     async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError> {
         self.inner.log_needs(topic).await
+    }
+
+    async fn keep_log(&self, topic: &TopicLog, log: &dyn MessageLog) -> Result<(), StoreError> {
+        self.inner.keep_log(topic, log).await
     }
 
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
@@ -159,7 +175,7 @@ impl StateStore for CachedState {
 
     async fn create_subscription(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         subscription: &Subscription,
         starts: &[(Partition, Offset)],
     ) -> Result<SubscriptionRecord, CreateError> {
@@ -215,8 +231,39 @@ impl StateStore for CachedState {
         deleted
     }
 
-    async fn acquire(&self, subscription: SubscriptionId) -> Result<Option<Acquired>, StoreError> {
+    async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         self.inner.acquire(subscription).await
+    }
+
+    async fn release(&self, subscription: SubscriptionId, epoch: u64) -> Result<(), StoreError> {
+        self.inner.release(subscription, epoch).await
+    }
+
+    /// What changed, which is forgotten here.
+    async fn changes(&self) -> Result<Changes, StoreError> {
+        let changes = self.inner.changes().await?;
+        if changes.everything {
+            self.topics.forget_all();
+            self.subscriptions.forget_all();
+        }
+        for change in &changes.what {
+            match change {
+                Change::TopicChanged(name) => self.topics.forget(name),
+                Change::TopicDeleted(name) => {
+                    self.topics.forget(name);
+                    // Its subscriptions show a deleted topic from now on.
+                    self.subscriptions.forget_all();
+                }
+                Change::SubscriptionChanged(name) | Change::SubscriptionDeleted(_, name) => {
+                    self.subscriptions.forget(name);
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    async fn heeded(&self, through: u64) -> Result<(), StoreError> {
+        self.inner.heeded(through).await
     }
 
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {

@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, VecDeque},
     ops::Range,
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -13,11 +14,13 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    MessageLog, StateStore, StoreError,
-    log::{AppendedRun, LogEnds, Offset, Partition, PartitionBounds, ReadBatch},
+    Lease, MessageLog, StateStore, StoreError,
+    log::{
+        AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch, TopicLog,
+    },
     state::{
-        Acquired, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord, TopicPhase,
-        TopicRecord, UpdateError,
+        Acquire, Changes, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord,
+        TopicRecord, TopicRow, UpdateError,
     },
 };
 use crate::{
@@ -174,17 +177,43 @@ impl<S> Faulty<S> {
 
 #[async_trait]
 impl<S: MessageLog> MessageLog for Faulty<S> {
-    async fn create(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
-        self.faults.run("create", self.inner.create(topic)).await
+    fn identity(&self) -> String {
+        self.inner.identity()
     }
 
-    async fn delete(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+    fn keeps(&self) -> Duration {
+        self.inner.keeps()
+    }
+
+    fn trims(&self) -> bool {
+        self.inner.trims()
+    }
+
+    async fn create(
+        &self,
+        topic: TopicIncarnation,
+        name: &TopicName,
+    ) -> Result<LogPlace, StoreError> {
+        let create = self.inner.create(topic, name);
+        self.faults.run("create", create).await
+    }
+
+    async fn attach(&self, name: &str) -> Result<LogPlace, StoreError> {
+        self.faults.run("attach", self.inner.attach(name)).await
+    }
+
+    async fn keep(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError> {
+        let keep = self.inner.keep(topic, at_least);
+        self.faults.run("keep", keep).await
+    }
+
+    async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError> {
         self.faults.run("delete", self.inner.delete(topic)).await
     }
 
     async fn append(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         messages: Vec<Bytes>,
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let append = self.inner.append(topic, messages);
@@ -193,7 +222,7 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
 
     async fn read(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         range: Range<Offset>,
         bytes_max: usize,
@@ -202,17 +231,17 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
         self.faults.run("read", read).await
     }
 
-    async fn bounds(&self, topic: TopicIncarnation) -> Result<Vec<PartitionBounds>, StoreError> {
+    async fn bounds(&self, topic: &TopicLog) -> Result<Vec<PartitionBounds>, StoreError> {
         self.faults.run("bounds", self.inner.bounds(topic)).await
     }
 
-    async fn watch(&self, topic: TopicIncarnation) -> Result<LogEnds, StoreError> {
+    async fn watch(&self, topic: &TopicLog) -> Result<LogEnds, StoreError> {
         self.faults.run("watch", self.inner.watch(topic)).await
     }
 
     async fn offset_at(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         time: Timestamp,
     ) -> Result<Offset, StoreError> {
@@ -222,7 +251,7 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
 
     async fn trim(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         done: &[Range<Offset>],
     ) -> Result<bool, StoreError> {
@@ -232,7 +261,7 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
 
     async fn skip_damage(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         from: Offset,
     ) -> Result<Offset, StoreError> {
@@ -251,13 +280,25 @@ impl<S: StateStore> StateStore for Faulty<S> {
         self.inner.ack_key()
     }
 
-    async fn create_topic(&self, topic: &Topic) -> Result<TopicRecord, CreateError> {
-        let create = self.inner.create_topic(topic);
+    fn lease(&self) -> Lease {
+        self.inner.lease()
+    }
+
+    async fn create_topic(
+        &self,
+        topic: &Topic,
+        attached: Option<&LogPlace>,
+    ) -> Result<TopicIncarnation, CreateError> {
+        let create = self.inner.create_topic(topic, attached);
         self.faults.run("create_topic", create).await
     }
 
-    async fn publish_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
-        let publish = self.inner.publish_topic(topic);
+    async fn publish_topic(
+        &self,
+        topic: TopicIncarnation,
+        place: &LogPlace,
+    ) -> Result<(), StoreError> {
+        let publish = self.inner.publish_topic(topic, place);
         self.faults.run("publish_topic", publish).await
     }
 
@@ -289,13 +330,18 @@ impl<S: StateStore> StateStore for Faulty<S> {
         self.faults.run("delete_topic", delete).await
     }
 
-    async fn logs(&self) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError> {
+    async fn logs(&self) -> Result<Vec<TopicRow>, StoreError> {
         self.faults.run("logs", self.inner.logs()).await
     }
 
     async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError> {
         let needs = self.inner.log_needs(topic);
         self.faults.run("log_needs", needs).await
+    }
+
+    async fn keep_log(&self, topic: &TopicLog, log: &dyn MessageLog) -> Result<(), StoreError> {
+        let keep = self.inner.keep_log(topic, log);
+        self.faults.run("keep_log", keep).await
     }
 
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
@@ -305,7 +351,7 @@ impl<S: StateStore> StateStore for Faulty<S> {
 
     async fn create_subscription(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         subscription: &Subscription,
         starts: &[(Partition, Offset)],
     ) -> Result<SubscriptionRecord, CreateError> {
@@ -358,9 +404,22 @@ impl<S: StateStore> StateStore for Faulty<S> {
         self.faults.run("delete_subscription", delete).await
     }
 
-    async fn acquire(&self, subscription: SubscriptionId) -> Result<Option<Acquired>, StoreError> {
+    async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         let acquire = self.inner.acquire(subscription);
         self.faults.run("acquire", acquire).await
+    }
+
+    async fn release(&self, subscription: SubscriptionId, epoch: u64) -> Result<(), StoreError> {
+        let release = self.inner.release(subscription, epoch);
+        self.faults.run("release", release).await
+    }
+
+    async fn changes(&self) -> Result<Changes, StoreError> {
+        self.faults.run("changes", self.inner.changes()).await
+    }
+
+    async fn heeded(&self, through: u64) -> Result<(), StoreError> {
+        self.faults.run("heeded", self.inner.heeded(through)).await
     }
 
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {

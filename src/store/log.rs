@@ -1,18 +1,61 @@
 //! The port to where messages live: append, read, watch the tail, delete.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::StoreError;
-use crate::{clock::Timestamp, resource::id::TopicIncarnation};
+use crate::{
+    clock::Timestamp,
+    resource::{id::TopicIncarnation, name::TopicName},
+};
 
 /// The number of a partition of a topic's log, from 0.
 pub type Partition = u32;
 /// The position of a record in its partition, from 0.
 pub type Offset = u64;
+
+/// Where a topic's log lies, as the backend that made it says. The topic's row keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LogPlace {
+    /// What the backend calls the log; empty where the incarnation is all that it needs.
+    pub name: String,
+    /// The partitions that ordering keys hash over; later ones take messages without a key only.
+    pub key_partitions: u32,
+    /// Whether the log was there before its topic: then it is never deleted or reconfigured.
+    pub attached: bool,
+}
+
+impl LogPlace {
+    /// In a backend that needs nothing but the incarnation, with one partition.
+    pub fn embedded() -> Self {
+        Self {
+            name: String::new(),
+            key_partitions: 1,
+            attached: false,
+        }
+    }
+}
+
+/// A topic's log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TopicLog {
+    /// Which life of the topic's name it is of.
+    pub incarnation: TopicIncarnation,
+    /// Where it lies. Shared, as every request that names the topic carries it.
+    pub place: Arc<LogPlace>,
+}
+
+/// What a backend answers that has no logs but those of its topics.
+pub(super) fn only_own_logs() -> StoreError {
+    StoreError::Refused(
+        "a topic can stand for an existing Kafka topic only where messages are kept in Kafka"
+            .to_owned(),
+    )
+}
 
 /// A run of messages of one append that lie one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +108,34 @@ pub type LogEnds = watch::Receiver<Vec<Offset>>;
 /// Messages of all topics. One contract suite (`store/contract/log.rs`) runs against every implementation.
 #[async_trait]
 pub trait MessageLog: Send + Sync + 'static {
-    /// Makes the (empty) log of a topic. Repeating it changes nothing.
-    async fn create(&self, topic: TopicIncarnation) -> Result<(), StoreError>;
+    /// Names this log for ever. A state store belongs to one log, as its offsets are of that one.
+    fn identity(&self) -> String;
 
-    /// Deletes the log of a topic with everything in it. Repeating it changes nothing. A crash leaves either the
-    /// whole log or a log that the repeated call deletes.
-    async fn delete(&self, topic: TopicIncarnation) -> Result<(), StoreError>;
+    /// How long every log that [`MessageLog::create`] makes keeps a message anyway; `Duration::MAX` where nothing but
+    /// [`MessageLog::trim`] deletes one.
+    fn keeps(&self) -> Duration;
+
+    /// Whether [`MessageLog::trim`] deletes anything here.
+    fn trims(&self) -> bool;
+
+    /// Makes the (empty) log of a topic, and says where. Repeating it changes nothing and gives the same answer.
+    async fn create(
+        &self,
+        topic: TopicIncarnation,
+        name: &TopicName,
+    ) -> Result<LogPlace, StoreError>;
+
+    /// Finds a log that exists already, under the backend's own name for it, so that a topic may stand for it.
+    /// `Refused` where there is none, or the backend has none but its own.
+    async fn attach(&self, name: &str) -> Result<LogPlace, StoreError>;
+
+    /// Has the log keep a message for so long, or for [`MessageLog::keeps`] if that is longer. Changes nothing where the
+    /// log is attached.
+    async fn keep(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError>;
+
+    /// Deletes the log of a topic with everything in it, unless it is attached. Repeating it changes nothing. A crash
+    /// leaves either the whole log or a log that the repeated call deletes.
+    async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError>;
 
     /// Appends the messages, all or none, and returns when they are durable, in request order. Messages
     /// of one call without an ordering key are neighbours in one partition.
@@ -78,29 +143,29 @@ pub trait MessageLog: Send + Sync + 'static {
     /// The call survives being dropped: what was handed over is then appended or not, but never torn.
     async fn append(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         messages: Vec<Bytes>,
     ) -> Result<Vec<AppendedRun>, StoreError>;
 
     /// Reads records in `range`, at most `bytes_max` bytes of messages but at least one record where there is one.
     async fn read(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         range: Range<Offset>,
         bytes_max: usize,
     ) -> Result<ReadBatch, StoreError>;
 
     /// The bounds of every partition, ascending.
-    async fn bounds(&self, topic: TopicIncarnation) -> Result<Vec<PartitionBounds>, StoreError>;
+    async fn bounds(&self, topic: &TopicLog) -> Result<Vec<PartitionBounds>, StoreError>;
 
     /// The ends of the topic's partitions. An append is visible here before its caller is answered.
-    async fn watch(&self, topic: TopicIncarnation) -> Result<LogEnds, StoreError>;
+    async fn watch(&self, topic: &TopicLog) -> Result<LogEnds, StoreError>;
 
     /// The first offset whose record is at or after `time`; the end when there is none.
     async fn offset_at(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         time: Timestamp,
     ) -> Result<Offset, StoreError>;
@@ -109,7 +174,7 @@ pub trait MessageLog: Send + Sync + 'static {
     /// there was more than one call deletes at a time, so that the caller calls again.
     async fn trim(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         done: &[Range<Offset>],
     ) -> Result<bool, StoreError>;
@@ -117,7 +182,7 @@ pub trait MessageLog: Send + Sync + 'static {
     /// For a damaged record at or after `from`: the first offset behind the damage from which reading may go on.
     async fn skip_damage(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         from: Offset,
     ) -> Result<Offset, StoreError>;

@@ -8,6 +8,7 @@ mod contract;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod faulty;
+pub mod lease;
 pub mod log;
 pub mod memory;
 mod reading;
@@ -16,5 +17,6 @@ pub mod state;
 mod tail;
 
 pub use error::StoreError;
+pub use lease::Lease;
 pub use log::MessageLog;
 pub use state::StateStore;

@@ -1,13 +1,13 @@
 //! The port to where resources and subscriptions' positions live.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use thiserror::Error;
 
 use super::{
-    StoreError,
-    log::{Offset, Partition},
+    Lease, MessageLog, StoreError,
+    log::{LogPlace, Offset, Partition, TopicLog},
 };
 use crate::{
     engine::change::{PartitionChange, PartitionState},
@@ -22,8 +22,8 @@ use crate::{
 /// A topic as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicRecord {
-    /// Which life of the name this is. Never used twice.
-    pub incarnation: TopicIncarnation,
+    /// Its log, whose incarnation says which life of the name this is.
+    pub log: TopicLog,
     /// What the API shows.
     pub topic: Topic,
     /// Counts updates; an update names the version that it read.
@@ -36,7 +36,7 @@ pub struct SubscriptionRecord {
     /// Which life of the name this is. Never used twice.
     pub id: SubscriptionId,
     /// The log it reads, also after the topic was deleted.
-    pub topic: TopicIncarnation,
+    pub log: TopicLog,
     /// What the API shows. Its topic is `None` once that topic was deleted.
     pub subscription: Subscription,
     /// Counts updates; an update names the version that it read.
@@ -50,6 +50,17 @@ pub struct Acquired {
     pub epoch: u64,
     /// One entry per partition that the subscription has a position in.
     pub partitions: Vec<PartitionState>,
+}
+
+/// Whether a subscription was taken over.
+#[derive(Debug)]
+pub enum Acquire {
+    /// It is the caller's now.
+    Acquired(Acquired),
+    /// A living node delivers it; the text names that node.
+    OwnedBy(String),
+    /// It is deleted.
+    Gone,
 }
 
 /// Changes of one subscription, written in one transaction with those of others.
@@ -72,15 +83,50 @@ pub enum FlushOutcome {
     Stale,
     /// Not written: the subscription is deleted.
     Gone,
+    /// Not written: somebody holds its row just now. The same entry may be flushed again.
+    Busy,
+}
+
+/// A topic whose log may exist, whether or not the topic can be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicRow {
+    /// Which life of the name this is.
+    pub incarnation: TopicIncarnation,
+    /// The name.
+    pub name: TopicName,
+    /// Whether the topic is live, being created, or deleted.
+    pub phase: TopicPhase,
+    /// Where its log lies; `None` until it is made.
+    pub place: Option<LogPlace>,
+}
+
+impl TopicRow {
+    /// The topic's log, once it is made.
+    pub fn log(&self) -> Option<TopicLog> {
+        let incarnation = self.incarnation;
+        let place = Arc::new(self.place.clone()?);
+        Some(TopicLog { incarnation, place })
+    }
 }
 
 /// What still needs a topic's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogNeeds {
-    /// Whether the topic is live, being created, or deleted.
-    pub phase: TopicPhase,
+    /// The topic.
+    pub row: TopicRow,
     /// Its subscriptions that are not detached.
     pub readers: Vec<LogReader>,
+}
+
+impl LogNeeds {
+    /// How long the log has to keep a message.
+    pub fn retention(&self) -> Duration {
+        let readers = self.readers.iter();
+        readers
+            .map(|reader| reader.retention)
+            .max()
+            .unwrap_or_default()
+    }
 }
 
 /// A subscription that reads a topic's log.
@@ -101,6 +147,30 @@ pub enum TopicPhase {
     Live,
     /// The name is free again; the log stays until no subscription needs it.
     Deleted,
+}
+
+/// Something that caches and running deliveries must heed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The topic has another configuration.
+    TopicChanged(TopicName),
+    /// The topic was deleted.
+    TopicDeleted(TopicName),
+    /// The subscription has another configuration; to be detached is part of it.
+    SubscriptionChanged(SubscriptionName),
+    /// The subscription was deleted.
+    SubscriptionDeleted(SubscriptionId, SubscriptionName),
+}
+
+/// Changes in the order in which they were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// [`StateStore::heeded`] takes it.
+    pub through: u64,
+    /// What changed.
+    pub what: Vec<Change>,
+    /// More may have changed than is told: this node was away for too long.
+    pub everything: bool,
 }
 
 /// Why a resource could not be made.
@@ -138,10 +208,23 @@ pub trait StateStore: Send + Sync + 'static {
     /// The secret under which ack ids are authenticated, made once per store.
     fn ack_key(&self) -> [u8; 16];
 
-    /// Adds a topic in phase `Creating`; reads do not see it yet.
-    async fn create_topic(&self, topic: &Topic) -> Result<TopicRecord, CreateError>;
-    /// Moves a topic from `Creating` to `Live`. Repeating it changes nothing.
-    async fn publish_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError>;
+    /// Whether this node may speak for what it owns; always, in a store of one node.
+    fn lease(&self) -> Lease {
+        Lease::always()
+    }
+
+    /// Adds a topic in phase `Creating`; reads do not see it yet. `attached`: for a log that exists already.
+    async fn create_topic(
+        &self,
+        topic: &Topic,
+        attached: Option<&LogPlace>,
+    ) -> Result<TopicIncarnation, CreateError>;
+    /// Moves a topic from `Creating` to `Live`, with its log at `place`. Repeating it changes nothing.
+    async fn publish_topic(
+        &self,
+        topic: TopicIncarnation,
+        place: &LogPlace,
+    ) -> Result<(), StoreError>;
     /// The live topic of that name.
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError>;
     /// Replaces the configuration of a topic, if its version is still `read.version`.
@@ -160,9 +243,12 @@ pub trait StateStore: Send + Sync + 'static {
     /// Moves the live topic of that name to `Deleted`; `None` when there is none.
     async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError>;
     /// Every topic row, for retention and for finishing what a crash interrupted.
-    async fn logs(&self) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError>;
+    async fn logs(&self) -> Result<Vec<TopicRow>, StoreError>;
     /// What still needs a topic's log; `None` when there is no such row.
     async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError>;
+    /// Has the topic's log keep messages for as long as any of its subscriptions wants, while nobody else does the
+    /// same: whoever comes last has seen all subscriptions.
+    async fn keep_log(&self, topic: &TopicLog, log: &dyn MessageLog) -> Result<(), StoreError>;
     /// Forgets a deleted topic whose log is gone, or one that was never published.
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError>;
 
@@ -170,7 +256,7 @@ pub trait StateStore: Send + Sync + 'static {
     /// transaction.
     async fn create_subscription(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         subscription: &Subscription,
         starts: &[(Partition, Offset)],
     ) -> Result<SubscriptionRecord, CreateError>;
@@ -206,8 +292,13 @@ pub trait StateStore: Send + Sync + 'static {
         name: &SubscriptionName,
     ) -> Result<Option<SubscriptionId>, StoreError>;
 
-    /// Takes the delivery of a subscription over: raises its epoch, then reads its state. `None` when it is gone.
-    async fn acquire(&self, subscription: SubscriptionId) -> Result<Option<Acquired>, StoreError>;
+    /// Takes the delivery of a subscription over, unless a living node has it: raises its epoch, then reads its state.
+    async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError>;
+    /// Gives a subscription up, so that any node may take it over; changes nothing if the epoch is not the current one.
+    async fn release(&self, subscription: SubscriptionId, epoch: u64) -> Result<(), StoreError> {
+        let _ = (subscription, epoch);
+        Ok(())
+    }
     /// Writes all entries in one transaction, each only under its current epoch. A stale entry fails alone.
     /// The outcomes are in the order of `flushes`.
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError>;
@@ -216,6 +307,16 @@ pub trait StateStore: Send + Sync + 'static {
         &self,
         subscription: SubscriptionId,
     ) -> Result<Vec<PartitionState>, StoreError>;
+
+    /// Waits for changes, by any node, that this one must heed. Pending for ever in a store of one node.
+    async fn changes(&self) -> Result<Changes, StoreError> {
+        std::future::pending().await
+    }
+    /// Says that this node heeds everything up to `through`, so that whoever made the changes may answer.
+    async fn heeded(&self, through: u64) -> Result<(), StoreError> {
+        let _ = through;
+        Ok(())
+    }
 
     /// Answers when everything accepted is durable and files are closed. Later calls fail.
     async fn close(&self);

@@ -1,34 +1,61 @@
 //! What every message log does.
 
-use std::{collections::BTreeSet, ops::Range, slice, time::Duration};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use prost::Message as _;
 
-use super::{START, contract};
+use super::contract;
 use crate::{
-    clock::{ManualClock, Timestamp},
-    resource::id::TopicIncarnation,
+    clock::ManualClock,
+    proto::google::pubsub::v1::PubsubMessage,
+    resource::{id::TopicIncarnation, name::TopicName},
     store::{
         MessageLog, StoreError,
-        log::{AppendedRun, Offset, ReadBatch},
+        log::{AppendedRun, LogPlace, Offset, ReadBatch, TopicLog},
     },
 };
 
-const TOPIC: TopicIncarnation = TopicIncarnation(7);
+pub(super) const TOPIC: TopicIncarnation = TopicIncarnation(7);
 const OTHER: TopicIncarnation = TopicIncarnation(8);
 
-contract!(log:
+/// Makes the log of a topic.
+pub(in crate::store) async fn created(log: &dyn MessageLog, topic: TopicIncarnation) -> TopicLog {
+    let name = TopicName::parse("name", &format!("projects/p/topics/topic-{}", topic.0));
+    let place = log.create(topic, &name.expect("valid name")).await;
+    TopicLog {
+        incarnation: topic,
+        place: Arc::new(place.expect("create")),
+    }
+}
+
+/// A topic's log that was never made.
+fn not_created(topic: TopicIncarnation) -> TopicLog {
+    TopicLog {
+        incarnation: topic,
+        place: Arc::new(LogPlace {
+            name: format!("never-made-{}", topic.0),
+            ..LogPlace::embedded()
+        }),
+    }
+}
+
+/// An encoded message with this data.
+pub(in crate::store) fn message(data: &[u8]) -> Bytes {
+    let message = PubsubMessage {
+        data: Bytes::copy_from_slice(data),
+        ..PubsubMessage::default()
+    };
+    message.encode_to_vec().into()
+}
+
+contract!(log on [memory, sqlite]: {
     appended_messages_are_read_as_they_came,
     a_read_may_begin_and_end_inside_a_batch,
     a_read_stops_at_its_bytes_but_has_one_record,
     a_read_at_or_behind_the_end_is_empty,
-    trimmed_batches_are_holes_that_a_read_passes,
-    only_batches_wholly_inside_a_range_are_trimmed,
-    offsets_go_on_after_everything_was_trimmed,
-    publish_times_never_decrease,
     concurrent_appends_get_distinct_offsets_without_gaps,
     topics_do_not_see_each_other,
-    an_offset_is_found_by_time,
     the_watched_end_moves_before_the_append_is_answered,
     a_log_that_was_not_created_takes_nothing,
     nothing_is_appended_after_deletion,
@@ -38,144 +65,96 @@ contract!(log:
     a_closed_log_refuses,
     what_was_accepted_before_closing_is_appended,
     bytes_of_any_kind_survive,
-);
+});
 
-fn messages(texts: &[&str]) -> Vec<Bytes> {
-    texts
-        .iter()
-        .map(|text| Bytes::copy_from_slice(text.as_bytes()))
-        .collect()
+fn decoded(message: &Bytes) -> PubsubMessage {
+    PubsubMessage::decode(message.clone()).expect("a message")
 }
 
-async fn append(log: &dyn MessageLog, texts: &[&str]) -> AppendedRun {
-    let runs = log.append(TOPIC, messages(texts)).await.expect("append");
+pub(super) fn messages(texts: &[&str]) -> Vec<Bytes> {
+    texts.iter().map(|text| message(text.as_bytes())).collect()
+}
+
+pub(super) async fn append(log: &dyn MessageLog, topic: &TopicLog, texts: &[&str]) -> AppendedRun {
+    let runs = log.append(topic, messages(texts)).await.expect("append");
     assert_eq!(runs.len(), 1);
     runs[0]
 }
 
-async fn read(log: &dyn MessageLog, range: Range<Offset>) -> ReadBatch {
-    log.read(TOPIC, 0, range, 1 << 20).await.expect("read")
+pub(super) async fn read(
+    log: &dyn MessageLog,
+    topic: &TopicLog,
+    range: Range<Offset>,
+) -> ReadBatch {
+    log.read(topic, 0, range, 1 << 20).await.expect("read")
 }
 
-fn offsets(batch: &ReadBatch) -> Vec<Offset> {
+pub(super) fn offsets(batch: &ReadBatch) -> Vec<Offset> {
     batch.records.iter().map(|record| record.offset).collect()
 }
 
-async fn trim(log: &dyn MessageLog, done: &[Range<Offset>]) {
-    while log.trim(TOPIC, 0, done).await.expect("trim") {}
-}
-
-async fn appended_messages_are_read_as_they_came(log: &dyn MessageLog, hand: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    let first = append(log, &["one", "", "three"]).await;
+async fn appended_messages_are_read_as_they_came(log: &dyn MessageLog, _: &ManualClock) {
+    let topic = created(log, TOPIC).await;
+    let first = append(log, &topic, &["one", "", "three"]).await;
     assert_eq!((first.partition, first.first, first.count), (0, 0, 3));
-    assert_eq!(first.publish_time, START);
-    hand.advance(Duration::from_millis(5));
-    let second = append(log, &["four"]).await;
+    let second = append(log, &topic, &["four"]).await;
     assert_eq!((second.first, second.count), (3, 1));
-    let batch = read(log, 0..100).await;
+    let batch = read(log, &topic, 0..100).await;
     assert_eq!(batch.next, 4);
     assert_eq!(offsets(&batch), [0, 1, 2, 3]);
-    let texts: Vec<&[u8]> = batch
-        .records
-        .iter()
-        .map(|record| &record.message[..])
-        .collect();
-    assert_eq!(texts, [&b"one"[..], b"", b"three", b"four"]);
-    assert_eq!(batch.records[2].publish_time, START);
-    assert_eq!(batch.records[3].publish_time, START.plus_millis(5));
-    let bounds = log.bounds(TOPIC).await.expect("bounds");
+    let sent = messages(&["one", "", "three", "four"]);
+    for (record, sent) in batch.records.iter().zip(sent) {
+        assert_eq!(record.message, sent);
+    }
+    assert_eq!(batch.records[2].publish_time, first.publish_time);
+    assert_eq!(batch.records[3].publish_time, second.publish_time);
+    let bounds = log.bounds(&topic).await.expect("bounds");
     assert_eq!((bounds[0].start, bounds[0].end, bounds.len()), (0, 4, 1));
 }
 
 async fn a_read_may_begin_and_end_inside_a_batch(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    append(log, &["a", "b", "c"]).await;
-    append(log, &["d", "e", "f"]).await;
-    let batch = read(log, 1..5).await;
+    let topic = created(log, TOPIC).await;
+    append(log, &topic, &["a", "b", "c"]).await;
+    append(log, &topic, &["d", "e", "f"]).await;
+    let batch = read(log, &topic, 1..5).await;
     assert_eq!((offsets(&batch), batch.next), (vec![1, 2, 3, 4], 5));
-    let batch = read(log, 2..3).await;
+    let batch = read(log, &topic, 2..3).await;
     assert_eq!((offsets(&batch), batch.next), (vec![2], 3));
 }
 
 async fn a_read_stops_at_its_bytes_but_has_one_record(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    append(log, &["12345", "12345", "12345"]).await;
-    let batch = log.read(TOPIC, 0, 0..9, 10).await.expect("read");
+    let topic = created(log, TOPIC).await;
+    append(log, &topic, &["12345", "12345", "12345"]).await;
+    let batch = log
+        .read(&topic, 0, 0..9, 2 * message(b"12345").len())
+        .await
+        .expect("read");
     assert_eq!((offsets(&batch), batch.next), (vec![0, 1], 2));
-    let batch = log.read(TOPIC, 0, 1..9, 1).await.expect("read");
+    let batch = log.read(&topic, 0, 1..9, 1).await.expect("read");
     assert_eq!((offsets(&batch), batch.next), (vec![1], 2));
 }
 
 async fn a_read_at_or_behind_the_end_is_empty(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    let batch = read(log, 0..10).await;
+    let topic = created(log, TOPIC).await;
+    let batch = read(log, &topic, 0..10).await;
     assert_eq!((offsets(&batch), batch.next), (vec![], 0));
-    append(log, &["a"]).await;
-    let batch = read(log, 1..Offset::MAX).await;
+    append(log, &topic, &["a"]).await;
+    let batch = read(log, &topic, 1..Offset::MAX).await;
     assert_eq!((offsets(&batch), batch.next), (vec![], 1));
     assert!(matches!(
-        log.read(TOPIC, 1, 0..1, 1).await,
+        log.read(&topic, 1, 0..1, 1).await,
         Err(StoreError::NoSuchLog)
     ));
-}
-
-async fn trimmed_batches_are_holes_that_a_read_passes(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    for _ in 0..5 {
-        append(log, &["a", "b"]).await;
-    }
-    trim(log, &[0..2, 4..8]).await;
-    let batch = read(log, 0..10).await;
-    assert_eq!((offsets(&batch), batch.next), (vec![2, 3, 8, 9], 10));
-    let batch = read(log, 4..7).await;
-    assert_eq!((offsets(&batch), batch.next), (vec![], 7));
-    let bounds = log.bounds(TOPIC).await.expect("bounds");
-    assert_eq!((bounds[0].start, bounds[0].end), (2, 10));
-}
-
-async fn only_batches_wholly_inside_a_range_are_trimmed(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    append(log, &["a", "b", "c"]).await;
-    append(log, &["d", "e", "f"]).await;
-    trim(log, &[0..2, 3..5]).await;
-    assert_eq!(offsets(&read(log, 0..9).await).len(), 6);
-    trim(log, slice::from_ref(&(0..5))).await;
-    assert_eq!(offsets(&read(log, 0..9).await), [3, 4, 5]);
-}
-
-async fn offsets_go_on_after_everything_was_trimmed(log: &dyn MessageLog, hand: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    hand.advance(Duration::from_millis(50));
-    append(log, &["a", "b", "c"]).await;
-    trim(log, slice::from_ref(&(0..3))).await;
-    let bounds = log.bounds(TOPIC).await.expect("bounds");
-    assert_eq!((bounds[0].start, bounds[0].end), (3, 3));
-    assert_eq!(append(log, &["d"]).await.first, 3);
-    let batch = read(log, 0..9).await;
-    assert_eq!((offsets(&batch), batch.next), (vec![3], 4));
-}
-
-async fn publish_times_never_decrease(log: &dyn MessageLog, hand: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    let mut last = Timestamp::ZERO;
-    for millis in [0, 3, 0, 2] {
-        hand.advance(Duration::from_millis(millis));
-        let run = append(log, &["a"]).await;
-        assert!(run.publish_time >= last);
-        last = run.publish_time;
-    }
-    assert_eq!(last, START.plus_millis(5));
 }
 
 async fn concurrent_appends_get_distinct_offsets_without_gaps(
     log: &dyn MessageLog,
     _: &ManualClock,
 ) {
-    log.create(TOPIC).await.expect("create");
-    log.create(OTHER).await.expect("create");
+    let logs = [created(log, TOPIC).await, created(log, OTHER).await];
+    let [topic, other] = &logs;
     let appends = (0..200_u32).map(|index| async move {
-        let topic = if index % 4 == 0 { OTHER } else { TOPIC };
+        let topic = if index % 4 == 0 { other } else { topic };
         let text = index.to_string();
         let runs = log.append(topic, messages(&[&text, &text])).await;
         (topic, text, runs.expect("append")[0])
@@ -183,9 +162,14 @@ async fn concurrent_appends_get_distinct_offsets_without_gaps(
     let mut seen = BTreeSet::new();
     for (topic, text, run) in futures_util::future::join_all(appends).await {
         let range = run.first..run.first + 2;
-        assert!(seen.insert((topic, run.first)));
+        assert!(seen.insert((topic.incarnation, run.first)));
         let batch = log.read(topic, 0, range, 1000).await.expect("read");
-        assert!(batch.records.iter().all(|record| record.message == text));
+        assert!(
+            batch
+                .records
+                .iter()
+                .all(|record| record.message == message(text.as_bytes()))
+        );
         assert_eq!(batch.records[0].publish_time, run.publish_time);
     }
     let of_topic = seen.iter().filter(|(topic, _)| *topic == TOPIC);
@@ -197,61 +181,48 @@ async fn concurrent_appends_get_distinct_offsets_without_gaps(
 }
 
 async fn topics_do_not_see_each_other(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    log.create(OTHER).await.expect("create");
-    append(log, &["a", "b"]).await;
-    let bounds = log.bounds(OTHER).await.expect("bounds");
+    let topic = created(log, TOPIC).await;
+    let other = created(log, OTHER).await;
+    append(log, &topic, &["a", "b"]).await;
+    let bounds = log.bounds(&other).await.expect("bounds");
     assert_eq!((bounds[0].start, bounds[0].end), (0, 0));
-    log.delete(OTHER).await.expect("delete");
-    assert_eq!(offsets(&read(log, 0..9).await), [0, 1]);
-}
-
-async fn an_offset_is_found_by_time(log: &dyn MessageLog, hand: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    for _ in 0..3 {
-        append(log, &["a", "b"]).await;
-        hand.advance(Duration::from_millis(10));
-    }
-    for (millis, offset) in [(0, 0), (1, 2), (10, 2), (20, 4), (21, 6)] {
-        let found = log.offset_at(TOPIC, 0, START.plus_millis(millis)).await;
-        assert_eq!(found.expect("offset"), offset, "at {millis} ms");
-    }
-    let never = log.offset_at(TOPIC, 0, Timestamp::NEVER).await;
-    assert_eq!(never.expect("offset"), 6);
+    log.delete(&other).await.expect("delete");
+    assert_eq!(offsets(&read(log, &topic, 0..9).await), [0, 1]);
 }
 
 async fn the_watched_end_moves_before_the_append_is_answered(
     log: &dyn MessageLog,
     _: &ManualClock,
 ) {
-    log.create(TOPIC).await.expect("create");
-    let mut ends = log.watch(TOPIC).await.expect("watch");
+    let topic = created(log, TOPIC).await;
+    let mut ends = log.watch(&topic).await.expect("watch");
     assert_eq!(*ends.borrow_and_update(), vec![0]);
-    append(log, &["a", "b"]).await;
+    append(log, &topic, &["a", "b"]).await;
     assert!(ends.has_changed().expect("open"));
     assert_eq!(*ends.borrow_and_update(), vec![2]);
-    let late = log.watch(TOPIC).await.expect("watch");
+    let late = log.watch(&topic).await.expect("watch");
     assert_eq!(*late.borrow(), vec![2]);
 }
 
 async fn a_log_that_was_not_created_takes_nothing(log: &dyn MessageLog, _: &ManualClock) {
+    let topic = not_created(TOPIC);
     let gone = |error| matches!(error, StoreError::NoSuchLog);
-    let appended = log.append(TOPIC, messages(&["a"])).await;
+    let appended = log.append(&topic, messages(&["a"])).await;
     assert!(appended.is_err_and(gone));
-    assert!(log.bounds(TOPIC).await.is_err_and(gone));
-    assert!(log.watch(TOPIC).await.is_err_and(gone));
-    assert!(log.read(TOPIC, 0, 0..1, 1).await.is_err_and(gone));
+    assert!(log.bounds(&topic).await.is_err_and(gone));
+    assert!(log.watch(&topic).await.is_err_and(gone));
+    assert!(log.read(&topic, 0, 0..1, 1).await.is_err_and(gone));
 }
 
 async fn nothing_is_appended_after_deletion(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    append(log, &["a"]).await;
-    let mut ends = log.watch(TOPIC).await.expect("watch");
-    log.delete(TOPIC).await.expect("delete");
+    let topic = created(log, TOPIC).await;
+    append(log, &topic, &["a"]).await;
+    let mut ends = log.watch(&topic).await.expect("watch");
+    log.delete(&topic).await.expect("delete");
     let gone = |error| matches!(error, StoreError::NoSuchLog);
-    let appended = log.append(TOPIC, messages(&["b"])).await;
+    let appended = log.append(&topic, messages(&["b"])).await;
     assert!(appended.is_err_and(gone));
-    assert!(log.read(TOPIC, 0, 0..1, 1).await.is_err_and(gone));
+    assert!(log.read(&topic, 0, 0..1, 1).await.is_err_and(gone));
     ends.borrow_and_update();
     assert!(
         ends.changed().await.is_err(),
@@ -260,18 +231,18 @@ async fn nothing_is_appended_after_deletion(log: &dyn MessageLog, _: &ManualCloc
 }
 
 async fn creating_and_deleting_again_changes_nothing(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    append(log, &["a"]).await;
-    log.create(TOPIC).await.expect("create");
-    assert_eq!(append(log, &["b"]).await.first, 1);
-    log.delete(TOPIC).await.expect("delete");
-    log.delete(TOPIC).await.expect("delete");
+    let topic = created(log, TOPIC).await;
+    append(log, &topic, &["a"]).await;
+    assert_eq!(created(log, TOPIC).await, topic);
+    assert_eq!(append(log, &topic, &["b"]).await.first, 1);
+    log.delete(&topic).await.expect("delete");
+    log.delete(&topic).await.expect("delete");
 }
 
 async fn an_append_whose_caller_went_away_is_not_torn(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
+    let topic = created(log, TOPIC).await;
     for _ in 0..20 {
-        let append = log.append(TOPIC, messages(&["a", "b", "c"]));
+        let append = log.append(&topic, messages(&["a", "b", "c"]));
         // Polled once and dropped.
         tokio::select! {
             biased;
@@ -279,23 +250,23 @@ async fn an_append_whose_caller_went_away_is_not_torn(log: &dyn MessageLog, _: &
             () = std::future::ready(()) => {}
         }
     }
-    let end = append(log, &["d"]).await.first;
+    let end = append(log, &topic, &["d"]).await.first;
     assert_eq!(end % 3, 0);
-    assert_eq!(offsets(&read(log, 0..end).await).len() as u64, end);
+    assert_eq!(offsets(&read(log, &topic, 0..end).await).len() as u64, end);
 }
 
 async fn without_damage_nothing_is_skipped(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    append(log, &["a", "b"]).await;
-    assert_eq!(log.skip_damage(TOPIC, 0, 1).await.expect("skip"), 1);
+    let topic = created(log, TOPIC).await;
+    append(log, &topic, &["a", "b"]).await;
+    assert_eq!(log.skip_damage(&topic, 0, 1).await.expect("skip"), 1);
 }
 
 async fn a_closed_log_refuses(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    append(log, &["a"]).await;
+    let topic = created(log, TOPIC).await;
+    append(log, &topic, &["a"]).await;
     log.close().await;
     let error = log
-        .append(TOPIC, messages(&["a"]))
+        .append(&topic, messages(&["a"]))
         .await
         .expect_err("closed");
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
@@ -303,19 +274,37 @@ async fn a_closed_log_refuses(log: &dyn MessageLog, _: &ManualClock) {
 }
 
 async fn bytes_of_any_kind_survive(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    let large = Bytes::from(vec![0xff; 3 << 20]);
-    let all = Bytes::from((0..=255).collect::<Vec<u8>>());
-    let sent = vec![all, Bytes::new(), large, Bytes::from_static(b"\0")];
-    log.append(TOPIC, sent.clone()).await.expect("append");
-    let batch = log.read(TOPIC, 0, 0..9, usize::MAX).await.expect("read");
-    let got: Vec<Bytes> = batch.records.into_iter().map(|r| r.message).collect();
-    assert_eq!(got, sent);
+    let topic = created(log, TOPIC).await;
+    let data = |data: Vec<u8>| PubsubMessage {
+        data: data.into(),
+        ..PubsubMessage::default()
+    };
+    let decorated = PubsubMessage {
+        attributes: [
+            ("κλειδί".to_owned(), String::new()),
+            ("k".to_owned(), "\0".to_owned()),
+        ]
+        .into(),
+        ordering_key: "κ".to_owned(),
+        ..PubsubMessage::default()
+    };
+    let sent = vec![
+        data((0..=255).collect()),
+        data(vec![0xff; 3 << 20]),
+        data(vec![0]),
+        decorated,
+    ];
+    let encoded = sent.iter().map(|sent| sent.encode_to_vec().into());
+    let appended = log.append(&topic, encoded.collect()).await;
+    appended.expect("append");
+    let batch = log.read(&topic, 0, 0..9, usize::MAX).await.expect("read");
+    let got = batch.records.iter().map(|record| decoded(&record.message));
+    assert_eq!(got.collect::<Vec<_>>(), sent);
 }
 
 async fn what_was_accepted_before_closing_is_appended(log: &dyn MessageLog, _: &ManualClock) {
-    log.create(TOPIC).await.expect("create");
-    let appends = (0..100).map(|_| log.append(TOPIC, messages(&["a"])));
+    let topic = created(log, TOPIC).await;
+    let appends = (0..100).map(|_| log.append(&topic, messages(&["a"])));
     let appends = futures_util::future::join_all(appends);
     let (runs, ()) = tokio::join!(appends, log.close());
     assert!(runs.iter().all(Result::is_ok));

@@ -1,6 +1,7 @@
 //! Behaviours that every backend must have. Each is a test of its own per backend.
 
-mod log;
+mod embedded_log;
+pub(in crate::store) mod log;
 pub(in crate::store) mod state;
 
 use tempfile::TempDir;
@@ -24,7 +25,7 @@ pub(super) struct Backend<L, S> {
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_000_000);
 
-pub(super) fn memory() -> Backend<MemoryLog, MemoryState> {
+pub(super) async fn memory() -> Backend<MemoryLog, MemoryState> {
     let (clock, hand) = Clock::manual(START);
     Backend {
         log: MemoryLog::new(clock, MEMORY_LOG_BYTES_MAX),
@@ -46,20 +47,16 @@ pub(super) async fn sqlite() -> Backend<SqliteLog, SqliteState> {
     }
 }
 
-/// Makes a test per backend of each function named, which takes the log or the state and the clock's hand.
+/// Makes a test per backend of each behaviour, which takes the log or the state and the clock's hand.
 macro_rules! contract {
-    ($port:ident: $($behaviour:ident),+ $(,)?) => {
-        mod memory {
+    ($port:ident on [$($backend:ident),+]: $behaviours:tt) => {
+        $(crate::store::contract::contract!(@$backend, $port, $behaviours);)+
+    };
+    (@$backend:ident, $port:ident, { $($behaviour:ident),+ $(,)? }) => {
+        mod $backend {
             $(#[tokio::test]
             async fn $behaviour() {
-                let backend = crate::store::contract::memory();
-                super::$behaviour(&backend.$port, &backend.hand).await;
-            })+
-        }
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $behaviour() {
-                let backend = crate::store::contract::sqlite().await;
+                let backend = crate::store::contract::$backend().await;
                 super::$behaviour(&backend.$port, &backend.hand).await;
             })+
         }

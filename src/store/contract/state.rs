@@ -1,6 +1,6 @@
 //! What every state store does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -16,14 +16,15 @@ use crate::{
     },
     store::{
         StateStore, StoreError,
+        log::{LogPlace, TopicLog},
         state::{
-            Acquired, CreateError, Flush, FlushOutcome, LogReader, SubscriptionRecord, TopicPhase,
-            TopicRecord, UpdateError,
+            Acquire, Acquired, CreateError, Flush, FlushOutcome, LogReader, SubscriptionRecord,
+            TopicPhase, TopicRecord, TopicRow, UpdateError,
         },
     },
 };
 
-contract!(state:
+contract!(state on [memory, sqlite]: {
     a_topic_is_seen_once_it_is_published,
     a_name_is_taken_until_its_topic_is_deleted,
     an_update_needs_the_version_that_was_read,
@@ -44,7 +45,7 @@ contract!(state:
     a_newer_generation_replaces_chunks,
     positions_are_read_without_taking_the_subscription_over,
     a_closed_state_refuses,
-);
+});
 
 pub(in crate::store) fn topic_named(name: &str) -> Topic {
     let name = TopicName::parse("name", name).expect("valid name");
@@ -68,16 +69,34 @@ pub(in crate::store) fn subscription_named(name: &str, topic: &Topic) -> Subscri
 }
 
 pub(in crate::store) async fn live_topic(state: &dyn StateStore, name: &str) -> TopicRecord {
-    let record = state.create_topic(&topic_named(name)).await;
-    let record = record.expect("create topic");
-    let published = state.publish_topic(record.incarnation).await;
+    let topic = topic_named(name);
+    let incarnation = state.create_topic(&topic, None).await;
+    published(state, incarnation.expect("create topic"), &topic).await
+}
+
+/// Where the log of a topic would lie.
+fn place(topic: TopicIncarnation) -> LogPlace {
+    LogPlace {
+        name: format!("log-{}", topic.0),
+        key_partitions: 3,
+        attached: false,
+    }
+}
+
+async fn published(
+    state: &dyn StateStore,
+    incarnation: TopicIncarnation,
+    topic: &Topic,
+) -> TopicRecord {
+    let published = state.publish_topic(incarnation, &place(incarnation)).await;
     published.expect("publish topic");
-    record
+    let found = state.topic(&topic.name).await.expect("get topic");
+    found.expect("is live")
 }
 
 async fn subscribed(state: &dyn StateStore, name: &str, topic: &TopicRecord) -> SubscriptionRecord {
     let subscription = subscription_named(name, &topic.topic);
-    let created = state.create_subscription(topic.incarnation, &subscription, &[(0, 5)]);
+    let created = state.create_subscription(&topic.log, &subscription, &[(0, 5)]);
     created.await.expect("create subscription")
 }
 
@@ -92,8 +111,11 @@ fn project(name: &str) -> ProjectName {
     ProjectName::parse("project", name).expect("valid project")
 }
 
-async fn acquire(state: &dyn StateStore, id: SubscriptionId) -> Acquired {
-    state.acquire(id).await.expect("acquire").expect("exists")
+pub(in crate::store) async fn acquire(state: &dyn StateStore, id: SubscriptionId) -> Acquired {
+    match state.acquire(id).await.expect("acquire") {
+        Acquire::Acquired(acquired) => acquired,
+        other => panic!("not acquired: {other:?}"),
+    }
 }
 
 fn chunk(index: u64, done_after: u64, body: &'static [u8]) -> StoredChunk {
@@ -134,37 +156,37 @@ async fn flush(
 
 async fn a_topic_is_seen_once_it_is_published(state: &dyn StateStore, _: &ManualClock) {
     let topic = topic_named("projects/p/topics/top");
-    let record = state.create_topic(&topic).await.expect("create");
+    let made = state.create_topic(&topic, None).await.expect("create");
     assert_eq!(state.topic(&topic.name).await.expect("get"), None);
     let listed = state.list_topics(&project("projects/p"), None, 9).await;
     assert_eq!(listed.expect("list"), []);
     for _ in 0..2 {
-        let published = state.publish_topic(record.incarnation).await;
-        published.expect("publish");
+        let record = published(state, made, &topic).await;
+        assert_eq!((&record.topic, record.version), (&topic, 1));
+        assert_eq!(record.log.incarnation, made);
+        assert_eq!(*record.log.place, place(made));
     }
-    assert_eq!(state.topic(&topic.name).await.expect("get"), Some(record));
 }
 
 async fn a_name_is_taken_until_its_topic_is_deleted(state: &dyn StateStore, _: &ManualClock) {
     let topic = topic_named("projects/p/topics/top");
-    let first = state.create_topic(&topic).await.expect("create");
+    let first = state.create_topic(&topic, None).await.expect("create");
     let taken = |result| matches!(result, Err(CreateError::AlreadyExists));
-    assert!(taken(state.create_topic(&topic).await));
+    assert!(taken(state.create_topic(&topic, None).await));
     assert_eq!(state.delete_topic(&topic.name).await.expect("delete"), None);
-    let published = state.publish_topic(first.incarnation).await;
-    published.expect("publish");
-    assert!(taken(state.create_topic(&topic).await));
+    published(state, first, &topic).await;
+    assert!(taken(state.create_topic(&topic, None).await));
     let deleted = state.delete_topic(&topic.name).await.expect("delete");
-    assert_eq!(deleted, Some(first.incarnation));
+    assert_eq!(deleted, Some(first));
     assert_eq!(state.delete_topic(&topic.name).await.expect("delete"), None);
     assert_eq!(state.topic(&topic.name).await.expect("get"), None);
-    let second = state.create_topic(&topic).await.expect("create");
-    assert!(second.incarnation > first.incarnation);
-    for incarnation in [first.incarnation, second.incarnation] {
+    let second = state.create_topic(&topic, None).await.expect("create");
+    assert!(second > first);
+    for incarnation in [first, second] {
         state.forget_topic(incarnation).await.expect("forget");
     }
-    let third = state.create_topic(&topic).await.expect("create");
-    assert!(third.incarnation > second.incarnation);
+    let third = state.create_topic(&topic, None).await.expect("create");
+    assert!(third > second);
 }
 
 async fn an_update_needs_the_version_that_was_read(state: &dyn StateStore, _: &ManualClock) {
@@ -223,7 +245,7 @@ async fn a_deleted_topic_leaves_its_subscriptions_without_a_topic(
     deleted.expect("delete");
     let found = state.subscription(name).await.expect("get").expect("kept");
     assert_eq!(found.subscription.topic, None);
-    assert_eq!((found.id, found.topic), (made.id, topic.incarnation));
+    assert_eq!((found.id, &found.log), (made.id, &topic.log));
     // Not even a topic of the same name takes it over.
     live_topic(state, "projects/p/topics/top").await;
     let updated = state.update_subscription(&found, &made.subscription).await;
@@ -232,7 +254,7 @@ async fn a_deleted_topic_leaves_its_subscriptions_without_a_topic(
         .list_subscriptions(&project("projects/p"), None, 9)
         .await;
     assert_eq!(listed.expect("list")[0].subscription.topic, None);
-    let forgotten = state.forget_topic(topic.incarnation).await;
+    let forgotten = state.forget_topic(topic.log.incarnation).await;
     forgotten.expect("forget");
     let found = state.subscription(name).await.expect("get").expect("kept");
     assert_eq!(found.subscription.topic, None);
@@ -242,7 +264,10 @@ async fn every_log_is_listed_with_who_needs_it(state: &dyn StateStore, _: &Manua
     let live = live_topic(state, "projects/p/topics/live").await;
     let gone = live_topic(state, "projects/p/topics/gone").await;
     let made = state
-        .create_topic(&topic_named("projects/p/topics/made"))
+        .create_topic(
+            &topic_named("projects/p/topics/made"),
+            Some(&place(TopicIncarnation(9))),
+        )
         .await;
     let made = made.expect("create");
     let one = subscribed(state, "projects/p/subscriptions/one", &live).await;
@@ -257,36 +282,50 @@ async fn every_log_is_listed_with_who_needs_it(state: &dyn StateStore, _: &Manua
     let deleted = state.delete_topic(&gone.topic.name).await;
     deleted.expect("delete");
     let logs = state.logs().await.expect("logs");
+    let row = |incarnation, place, name: &str, phase| TopicRow {
+        incarnation,
+        name: topic_named(&format!("projects/p/topics/{name}")).name,
+        phase,
+        place: Some(place),
+    };
+    let (live, gone) = (live.log.incarnation, gone.log.incarnation);
     assert_eq!(
         logs,
         [
-            (live.incarnation, TopicPhase::Live),
-            (gone.incarnation, TopicPhase::Deleted),
-            (made.incarnation, TopicPhase::Creating),
+            row(live, place(live), "live", TopicPhase::Live),
+            row(gone, place(gone), "gone", TopicPhase::Deleted),
+            row(
+                made,
+                place(TopicIncarnation(9)),
+                "made",
+                TopicPhase::Creating
+            ),
         ]
     );
-    for ((topic, phase), subscription) in logs.into_iter().zip([Some(one.id), Some(three.id), None])
-    {
-        let needs = state.log_needs(topic).await.expect("needs");
+    for (row, subscription) in logs.into_iter().zip([Some(one.id), Some(three.id), None]) {
+        let needs = state.log_needs(row.incarnation).await.expect("needs");
         let needs = needs.expect("exists");
         let reader = subscription.map(|subscription| LogReader {
             subscription,
             retention: Duration::from_mins(10),
         });
-        assert_eq!(needs.phase, phase);
+        assert_eq!(needs.row, row);
         assert_eq!(needs.readers, Vec::from_iter(reader));
     }
-    state.forget_topic(gone.incarnation).await.expect("forget");
-    state.forget_topic(made.incarnation).await.expect("forget");
+    state.forget_topic(gone).await.expect("forget");
+    state.forget_topic(made).await.expect("forget");
     assert_eq!(state.logs().await.expect("logs").len(), 1);
-    let needs = state.log_needs(gone.incarnation).await;
+    let needs = state.log_needs(gone).await;
     assert_eq!(needs.expect("needs"), None);
     live_topic(state, "projects/p/topics/made").await;
 }
 
 async fn a_topic_that_is_live_is_not_forgotten(state: &dyn StateStore, _: &ManualClock) {
     let live = live_topic(state, "projects/p/topics/live").await;
-    state.forget_topic(live.incarnation).await.expect("forget");
+    state
+        .forget_topic(live.log.incarnation)
+        .await
+        .expect("forget");
     let found = state.topic(&live.topic.name).await.expect("get");
     assert_eq!(found, Some(live));
 }
@@ -297,19 +336,26 @@ async fn a_subscription_needs_a_live_topic_and_a_free_name(
 ) {
     let topic = topic_named("projects/p/topics/top");
     let wanted = subscription_named("projects/p/subscriptions/sub", &topic);
-    let none = state.create_subscription(TopicIncarnation(99), &wanted, &[]);
+    let absent = TopicLog {
+        incarnation: TopicIncarnation(99),
+        place: Arc::new(place(TopicIncarnation(99))),
+    };
+    let none = state.create_subscription(&absent, &wanted, &[]);
     assert!(matches!(none.await, Err(CreateError::TopicGone)));
-    let creating = state.create_topic(&topic).await.expect("create");
-    let early = state.create_subscription(creating.incarnation, &wanted, &[]);
+    let creating = state.create_topic(&topic, None).await.expect("create");
+    let unpublished = TopicLog {
+        incarnation: creating,
+        ..absent
+    };
+    let early = state.create_subscription(&unpublished, &wanted, &[]);
     assert!(matches!(early.await, Err(CreateError::TopicGone)));
-    let published = state.publish_topic(creating.incarnation).await;
-    published.expect("publish");
-    let first = subscribed(state, "projects/p/subscriptions/sub", &creating).await;
-    let again = state.create_subscription(creating.incarnation, &wanted, &[]);
+    let live = published(state, creating, &topic).await;
+    let first = subscribed(state, "projects/p/subscriptions/sub", &live).await;
+    let again = state.create_subscription(&live.log, &wanted, &[]);
     assert!(matches!(again.await, Err(CreateError::AlreadyExists)));
     let deleted = state.delete_subscription(&wanted.name).await;
     assert_eq!(deleted.expect("delete"), Some(first.id));
-    let second = subscribed(state, "projects/p/subscriptions/sub", &creating).await;
+    let second = subscribed(state, "projects/p/subscriptions/sub", &live).await;
     assert!(second.id > first.id);
 }
 
@@ -350,7 +396,7 @@ async fn subscriptions_are_listed_by_project_in_order_of_name(
     let page = page.expect("list");
     assert_eq!((page.len(), page[0].subscription.name.id()), (1, "bbb"));
     let all = state
-        .list_topic_subscriptions(topic.incarnation, None, 9)
+        .list_topic_subscriptions(topic.log.incarnation, None, 9)
         .await;
     let all: Vec<String> = all.expect("list").iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -363,7 +409,7 @@ async fn subscriptions_are_listed_by_project_in_order_of_name(
         ]
     );
     let page = state
-        .list_topic_subscriptions(topic.incarnation, after, 2)
+        .list_topic_subscriptions(topic.log.incarnation, after, 2)
         .await;
     let page = page.expect("list");
     assert_eq!((page.len(), page[0].id(), page[1].id()), (2, "bbb", "ccc"));
@@ -382,7 +428,7 @@ async fn a_detached_subscription_is_not_listed_with_its_topic(
     let updated = state.update_subscription(&read, &detached).await;
     updated.expect("detach");
     let listed = state
-        .list_topic_subscriptions(topic.incarnation, None, 9)
+        .list_topic_subscriptions(topic.log.incarnation, None, 9)
         .await;
     assert_eq!(listed.expect("list"), []);
     let found = state.subscription(&detached.name).await.expect("get");
@@ -401,7 +447,8 @@ async fn a_deleted_subscription_is_gone_with_its_state(state: &dyn StateStore, _
     let deleted = state.delete_subscription(&name).await;
     assert_eq!(deleted.expect("delete"), None);
     assert_eq!(state.subscription(&name).await.expect("get"), None);
-    assert!(state.acquire(id).await.expect("acquire").is_none());
+    let acquired = state.acquire(id).await.expect("acquire");
+    assert!(matches!(acquired, Acquire::Gone), "{acquired:?}");
     assert_eq!(state.positions(id).await.expect("read"), []);
     let late = flush(state, id, owner.epoch, change(9, vec![], vec![])).await;
     assert_eq!(late, FlushOutcome::Gone);
@@ -541,7 +588,7 @@ async fn a_closed_state_refuses(state: &dyn StateStore, _: &ManualClock) {
     state.close().await;
     let read = state.topic(&topic.topic.name).await;
     assert!(matches!(read, Err(StoreError::Unavailable(_))));
-    let write = state.create_topic(&topic.topic).await;
+    let write = state.create_topic(&topic.topic, None).await;
     assert!(matches!(
         write,
         Err(CreateError::Store(StoreError::Unavailable(_)))

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     mem::size_of,
     ops::Range,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -13,10 +14,13 @@ use tokio::sync::watch;
 
 use crate::{
     clock::{Clock, Timestamp},
-    resource::id::TopicIncarnation,
+    resource::{id::TopicIncarnation, name::TopicName},
     store::{
         MessageLog, StoreError,
-        log::{AppendedRun, LogEnds, Offset, Partition, PartitionBounds, ReadBatch},
+        log::{
+            AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch,
+            TopicLog, only_own_logs,
+        },
         reading::Reading,
     },
 };
@@ -31,13 +35,13 @@ pub struct MemoryLog {
 
 #[derive(Debug, Default)]
 struct Logs {
-    topics: HashMap<TopicIncarnation, TopicLog>,
+    topics: HashMap<TopicIncarnation, Messages>,
     bytes: usize,
     closed: bool,
 }
 
 #[derive(Debug, Default)]
-struct TopicLog {
+struct Messages {
     batches: BTreeMap<Offset, Batch>,
     end: Offset,
     last_time: Timestamp,
@@ -62,7 +66,7 @@ impl MemoryLog {
 }
 
 impl Logs {
-    fn topic(&mut self, topic: TopicIncarnation) -> Result<&mut TopicLog, StoreError> {
+    fn topic(&mut self, topic: TopicIncarnation) -> Result<&mut Messages, StoreError> {
         if self.closed {
             return Err(StoreError::Unavailable("the log is closed".to_owned()));
         }
@@ -73,7 +77,7 @@ impl Logs {
         &mut self,
         topic: TopicIncarnation,
         partition: Partition,
-    ) -> Result<&mut TopicLog, StoreError> {
+    ) -> Result<&mut Messages, StoreError> {
         if partition == 0 {
             self.topic(topic)
         } else {
@@ -82,7 +86,7 @@ impl Logs {
     }
 }
 
-impl TopicLog {
+impl Messages {
     fn bytes(&self) -> usize {
         self.batches.values().map(Batch::bytes).sum()
     }
@@ -108,16 +112,37 @@ fn messages_bytes(messages: &[Bytes]) -> usize {
 
 #[async_trait]
 impl MessageLog for MemoryLog {
-    async fn create(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
-        let mut logs = self.logs.lock();
-        logs.topics.entry(topic).or_insert_with(|| TopicLog {
-            ends: watch::Sender::new(vec![0]),
-            ..TopicLog::default()
-        });
-        logs.topic(topic).map(|_| ())
+    fn identity(&self) -> String {
+        "memory".to_owned()
     }
 
-    async fn delete(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+    fn keeps(&self) -> Duration {
+        Duration::MAX
+    }
+
+    fn trims(&self) -> bool {
+        true
+    }
+
+    async fn attach(&self, _: &str) -> Result<LogPlace, StoreError> {
+        Err(only_own_logs())
+    }
+
+    async fn keep(&self, _: &TopicLog, _: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn create(&self, topic: TopicIncarnation, _: &TopicName) -> Result<LogPlace, StoreError> {
+        let mut logs = self.logs.lock();
+        logs.topics.entry(topic).or_insert_with(|| Messages {
+            ends: watch::Sender::new(vec![0]),
+            ..Messages::default()
+        });
+        logs.topic(topic).map(|_| LogPlace::embedded())
+    }
+
+    async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError> {
+        let topic = topic.incarnation;
         let mut logs = self.logs.lock();
         if let Some(log) = logs.topics.remove(&topic) {
             logs.bytes -= log.bytes();
@@ -127,9 +152,10 @@ impl MessageLog for MemoryLog {
 
     async fn append(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         messages: Vec<Bytes>,
     ) -> Result<Vec<AppendedRun>, StoreError> {
+        let topic = topic.incarnation;
         let bytes = messages_bytes(&messages);
         let mut logs = self.logs.lock();
         let total = logs.bytes + bytes;
@@ -167,11 +193,12 @@ impl MessageLog for MemoryLog {
 
     async fn read(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         range: Range<Offset>,
         bytes_max: usize,
     ) -> Result<ReadBatch, StoreError> {
+        let topic = topic.incarnation;
         let mut logs = self.logs.lock();
         let log = logs.partition(topic, partition)?;
         let first = log
@@ -188,7 +215,8 @@ impl MessageLog for MemoryLog {
         Ok(reading.finish(log.end))
     }
 
-    async fn bounds(&self, topic: TopicIncarnation) -> Result<Vec<PartitionBounds>, StoreError> {
+    async fn bounds(&self, topic: &TopicLog) -> Result<Vec<PartitionBounds>, StoreError> {
+        let topic = topic.incarnation;
         let mut logs = self.logs.lock();
         let log = logs.topic(topic)?;
         Ok(vec![PartitionBounds {
@@ -198,17 +226,19 @@ impl MessageLog for MemoryLog {
         }])
     }
 
-    async fn watch(&self, topic: TopicIncarnation) -> Result<LogEnds, StoreError> {
+    async fn watch(&self, topic: &TopicLog) -> Result<LogEnds, StoreError> {
+        let topic = topic.incarnation;
         let mut logs = self.logs.lock();
         Ok(logs.topic(topic)?.ends.subscribe())
     }
 
     async fn offset_at(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         time: Timestamp,
     ) -> Result<Offset, StoreError> {
+        let topic = topic.incarnation;
         let mut logs = self.logs.lock();
         let log = logs.partition(topic, partition)?;
         Ok(log
@@ -220,10 +250,11 @@ impl MessageLog for MemoryLog {
 
     async fn trim(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         done: &[Range<Offset>],
     ) -> Result<bool, StoreError> {
+        let topic = topic.incarnation;
         let mut logs = self.logs.lock();
         let log = logs.partition(topic, partition)?;
         let mut freed = 0;
@@ -244,10 +275,11 @@ impl MessageLog for MemoryLog {
 
     async fn skip_damage(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         from: Offset,
     ) -> Result<Offset, StoreError> {
+        let topic = topic.incarnation;
         // Memory has no damage to skip.
         self.logs.lock().partition(topic, partition)?;
         Ok(from)
@@ -266,24 +298,24 @@ mod tests {
     use std::slice;
 
     use super::*;
+    use crate::store::contract::log::created;
 
     #[tokio::test]
     async fn a_full_memory_refuses_and_says_what_to_do_until_something_is_done() {
         let (clock, _hand) = Clock::manual(Timestamp::ZERO);
         let log = MemoryLog::new(clock, 3000);
-        let topic = TopicIncarnation(1);
         let message = || vec![Bytes::from(vec![0; 1000])];
-        log.create(topic).await.expect("create");
+        let topic = created(&log, TopicIncarnation(1)).await;
         for _ in 0..2 {
-            log.append(topic, message()).await.expect("append");
+            log.append(&topic, message()).await.expect("append");
         }
-        let error = log.append(topic, message()).await.expect_err("full");
+        let error = log.append(&topic, message()).await.expect_err("full");
         assert!(matches!(error, StoreError::Full(_)));
         assert!(error.to_string().contains("acknowledge"), "{error}");
         let done = 0..1;
-        let more = log.trim(topic, 0, slice::from_ref(&done)).await;
+        let more = log.trim(&topic, 0, slice::from_ref(&done)).await;
         assert!(!more.expect("trim"));
-        let runs = log.append(topic, message()).await.expect("append");
+        let runs = log.append(&topic, message()).await.expect("append");
         assert_eq!(runs[0].first, 2);
     }
 }

@@ -15,11 +15,11 @@ use crate::{
         topic::Topic,
     },
     store::{
-        StateStore, StoreError,
-        log::{Offset, Partition},
+        MessageLog, StateStore, StoreError,
+        log::{LogPlace, Offset, Partition, TopicLog},
         state::{
-            Acquired, CreateError, Flush, FlushOutcome, LogNeeds, LogReader, SubscriptionRecord,
-            TopicPhase, TopicRecord, UpdateError,
+            Acquire, Acquired, CreateError, Flush, FlushOutcome, LogNeeds, LogReader,
+            SubscriptionRecord, TopicPhase, TopicRecord, TopicRow, UpdateError,
         },
     },
 };
@@ -29,6 +29,8 @@ use crate::{
 pub struct MemoryState {
     ack_key: [u8; 16],
     tables: Mutex<Tables>,
+    /// Held while a log is told how long to keep messages.
+    keeping: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -45,8 +47,30 @@ struct Tables {
 
 #[derive(Debug)]
 struct StoredTopic {
-    record: TopicRecord,
+    topic: Topic,
+    version: u64,
     phase: TopicPhase,
+    place: Option<LogPlace>,
+}
+
+impl StoredTopic {
+    fn row(&self, incarnation: TopicIncarnation) -> TopicRow {
+        TopicRow {
+            incarnation,
+            name: self.topic.name.clone(),
+            phase: self.phase,
+            place: self.place.clone(),
+        }
+    }
+
+    /// What a reader sees, which is only a topic whose log is made.
+    fn record(&self, incarnation: TopicIncarnation) -> Option<TopicRecord> {
+        Some(TopicRecord {
+            log: self.row(incarnation).log()?,
+            topic: self.topic.clone(),
+            version: self.version,
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -85,6 +109,7 @@ impl MemoryState {
         Ok(Self {
             ack_key,
             tables: Mutex::default(),
+            keeping: tokio::sync::Mutex::default(),
         })
     }
 
@@ -110,7 +135,7 @@ impl Tables {
 
     fn shown(&self, stored: &StoredSubscription) -> SubscriptionRecord {
         let mut record = stored.record.clone();
-        if self.live(record.topic).is_none() {
+        if self.live(record.log.incarnation).is_none() {
             record.subscription.topic = None;
         }
         record
@@ -124,7 +149,7 @@ impl Tables {
             .iter()
             .filter(move |(_, id)| {
                 let record = &self.subscriptions[id].record;
-                record.topic == topic && !record.subscription.detached
+                record.log.incarnation == topic && !record.subscription.detached
             })
             .map(|(name, id)| (name, *id))
     }
@@ -159,35 +184,40 @@ impl StateStore for MemoryState {
         self.ack_key
     }
 
-    async fn create_topic(&self, topic: &Topic) -> Result<TopicRecord, CreateError> {
+    async fn create_topic(
+        &self,
+        topic: &Topic,
+        attached: Option<&LogPlace>,
+    ) -> Result<TopicIncarnation, CreateError> {
         self.with(|tables| {
             if tables.topic_names.contains_key(&topic.name) {
                 return Err(CreateError::AlreadyExists);
             }
             tables.topics_made += 1;
-            let record = TopicRecord {
-                incarnation: TopicIncarnation(tables.topics_made),
+            let incarnation = TopicIncarnation(tables.topics_made);
+            tables.topic_names.insert(topic.name.clone(), incarnation);
+            let stored = StoredTopic {
                 topic: topic.clone(),
                 version: 1,
-            };
-            tables
-                .topic_names
-                .insert(topic.name.clone(), record.incarnation);
-            let stored = StoredTopic {
-                record: record.clone(),
                 phase: TopicPhase::Creating,
+                place: attached.cloned(),
             };
-            tables.topics.insert(record.incarnation, stored);
-            Ok(record)
+            tables.topics.insert(incarnation, stored);
+            Ok(incarnation)
         })
     }
 
-    async fn publish_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+    async fn publish_topic(
+        &self,
+        topic: TopicIncarnation,
+        place: &LogPlace,
+    ) -> Result<(), StoreError> {
         self.with(|tables| {
             if let Some(stored) = tables.topics.get_mut(&topic)
                 && stored.phase == TopicPhase::Creating
             {
                 stored.phase = TopicPhase::Live;
+                stored.place = Some(place.clone());
             }
             Ok(())
         })
@@ -195,10 +225,8 @@ impl StateStore for MemoryState {
 
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {
         self.with(|tables| {
-            let incarnation = tables.topic_names.get(name);
-            Ok(incarnation
-                .and_then(|incarnation| tables.live(*incarnation))
-                .map(|stored| stored.record.clone()))
+            let incarnation = tables.topic_names.get(name).copied();
+            Ok(incarnation.and_then(|incarnation| tables.live(incarnation)?.record(incarnation)))
         })
     }
 
@@ -210,15 +238,19 @@ impl StateStore for MemoryState {
         self.with(|tables| {
             let stored = tables
                 .topics
-                .get_mut(&read.incarnation)
+                .get_mut(&read.log.incarnation)
                 .filter(|stored| stored.phase == TopicPhase::Live)
                 .ok_or(UpdateError::Gone)?;
-            if stored.record.version != read.version {
+            if stored.version != read.version {
                 return Err(UpdateError::Changed);
             }
-            stored.record.topic = topic.clone();
-            stored.record.version += 1;
-            Ok(stored.record.clone())
+            stored.topic = topic.clone();
+            stored.version += 1;
+            Ok(TopicRecord {
+                log: read.log.clone(),
+                topic: stored.topic.clone(),
+                version: stored.version,
+            })
         })
     }
 
@@ -233,9 +265,8 @@ impl StateStore for MemoryState {
                 .topic_names
                 .iter()
                 .filter(|(name, _)| is_listed(name.as_str(), project, after))
-                .filter_map(|(_, incarnation)| tables.live(*incarnation))
+                .filter_map(|(_, incarnation)| tables.live(*incarnation)?.record(*incarnation))
                 .take(limit)
-                .map(|stored| stored.record.clone())
                 .collect())
         })
     }
@@ -256,12 +287,10 @@ impl StateStore for MemoryState {
         })
     }
 
-    async fn logs(&self) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError> {
+    async fn logs(&self) -> Result<Vec<TopicRow>, StoreError> {
         self.with(|tables| {
             let topics = tables.topics.iter();
-            Ok(topics
-                .map(|(&topic, stored)| (topic, stored.phase))
-                .collect())
+            Ok(topics.map(|(&topic, stored)| stored.row(topic)).collect())
         })
     }
 
@@ -278,10 +307,18 @@ impl StateStore for MemoryState {
                     .message_retention,
             };
             Ok(Some(LogNeeds {
-                phase: stored.phase,
+                row: stored.row(topic),
                 readers: tables.attached(topic).map(reader).collect(),
             }))
         })
+    }
+
+    async fn keep_log(&self, topic: &TopicLog, log: &dyn MessageLog) -> Result<(), StoreError> {
+        let _alone = self.keeping.lock().await;
+        match self.log_needs(topic.incarnation).await? {
+            Some(needs) => log.keep(topic, needs.retention()).await,
+            None => Ok(()),
+        }
     }
 
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
@@ -290,7 +327,7 @@ impl StateStore for MemoryState {
                 && let Some(stored) = tables.topics.remove(&topic)
                 && stored.phase == TopicPhase::Creating
             {
-                tables.topic_names.remove(&stored.record.topic.name);
+                tables.topic_names.remove(&stored.topic.name);
             }
             Ok(())
         })
@@ -298,12 +335,12 @@ impl StateStore for MemoryState {
 
     async fn create_subscription(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         subscription: &Subscription,
         starts: &[(Partition, Offset)],
     ) -> Result<SubscriptionRecord, CreateError> {
         self.with(|tables| {
-            if tables.live(topic).is_none() {
+            if tables.live(topic.incarnation).is_none() {
                 return Err(CreateError::TopicGone);
             }
             if tables.subscription_names.contains_key(&subscription.name) {
@@ -312,7 +349,7 @@ impl StateStore for MemoryState {
             tables.subscriptions_made += 1;
             let record = SubscriptionRecord {
                 id: SubscriptionId(tables.subscriptions_made),
-                topic,
+                log: topic.clone(),
                 subscription: subscription.clone(),
                 version: 1,
             };
@@ -412,13 +449,13 @@ impl StateStore for MemoryState {
         })
     }
 
-    async fn acquire(&self, subscription: SubscriptionId) -> Result<Option<Acquired>, StoreError> {
+    async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         self.with(|tables| {
             let Some(stored) = tables.subscriptions.get_mut(&subscription) else {
-                return Ok(None);
+                return Ok(Acquire::Gone);
             };
             stored.epoch += 1;
-            Ok(Some(Acquired {
+            Ok(Acquire::Acquired(Acquired {
                 epoch: stored.epoch,
                 partitions: stored.states(),
             }))

@@ -68,7 +68,7 @@ mod tests {
         clock::{Clock, Timestamp},
         store::{
             StateStore, StoreError,
-            contract::state::{change, one_subscription},
+            contract::state::{acquire, change, one_subscription},
             state::Flush,
         },
     };
@@ -88,7 +88,7 @@ mod tests {
             let (clock, _hand) = Clock::manual(Timestamp::from_millis(1_000_000));
             let (_log, state, _lock) = open(directory.path(), clock).await.expect("open");
             let subscription = one_subscription(&state).await;
-            let owner = state.acquire(subscription).await.expect("acquire");
+            let owner = acquire(&state, subscription).await;
             let put = vec![crate::engine::change::StoredChunk {
                 index: 1,
                 done_after: 2,
@@ -96,7 +96,7 @@ mod tests {
             }];
             let flush = Flush {
                 subscription,
-                epoch: owner.expect("it exists").epoch,
+                epoch: owner.epoch,
                 changes: vec![change(300, put, vec![])],
             };
             state.flush(&[flush]).await.expect("flush");

@@ -119,6 +119,11 @@ impl LogId {
         hex(&self.0)
     }
 
+    /// As other stores know it.
+    pub(super) fn identity(self) -> String {
+        format!("sqlite:{}", self.to_hex())
+    }
+
     fn from_hex(text: &str) -> Option<Self> {
         let id = u128::from_str_radix(text, 16).ok()?;
         (text.len() == 32).then(|| Self(id.to_be_bytes()))

@@ -1,6 +1,6 @@
 //! The message log in one SQLite file. Appends go to its writer, reads to the tail or through a few connections.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     database::{Database, WriterSettings},
-    directory::DirectoryLock,
+    directory::{DirectoryLock, LogId},
     log_delete, log_read, log_rows,
     log_rows::{Head, PARTITION},
     log_writer::{Append, Command, LogWriter, Reply},
@@ -17,10 +17,13 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     limits::{APPEND_QUEUE_MAX, TAIL_BYTES_MAX},
-    resource::id::TopicIncarnation,
+    resource::{id::TopicIncarnation, name::TopicName},
     store::{
         MessageLog, StoreError,
-        log::{AppendedRun, LogEnds, Offset, Partition, PartitionBounds, ReadBatch},
+        log::{
+            AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch,
+            TopicLog, only_own_logs,
+        },
         tail::{Tail, TailRead},
     },
 };
@@ -29,6 +32,7 @@ use crate::{
 #[derive(Debug)]
 pub struct SqliteLog {
     pub(super) database: Database,
+    identity: String,
     tail: Arc<Tail>,
     commands: mpsc::Sender<Command>,
     /// Cancelled when the writer has ended, for whatever reason.
@@ -37,12 +41,18 @@ pub struct SqliteLog {
 
 impl SqliteLog {
     /// Starts the writer of an open file.
-    pub(super) fn start(database: Database, clock: Clock, directory: DirectoryLock) -> Self {
-        Self::with_tail_bytes_max(database, clock, directory, TAIL_BYTES_MAX)
+    pub(super) fn start(
+        database: Database,
+        id: LogId,
+        clock: Clock,
+        directory: DirectoryLock,
+    ) -> Self {
+        Self::with_tail_bytes_max(database, id, clock, directory, TAIL_BYTES_MAX)
     }
 
     pub(super) fn with_tail_bytes_max(
         database: Database,
+        id: LogId,
         clock: Clock,
         directory: DirectoryLock,
         tail_bytes_max: usize,
@@ -64,6 +74,7 @@ impl SqliteLog {
         });
         Self {
             database,
+            identity: id.identity(),
             tail,
             commands,
             ended,
@@ -129,20 +140,43 @@ fn known(partition: Partition) -> Result<(), StoreError> {
 
 #[async_trait]
 impl MessageLog for SqliteLog {
-    async fn create(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
-        self.ask(|reply| Command::Create(topic, reply)).await
+    fn identity(&self) -> String {
+        self.identity.clone()
     }
 
-    async fn delete(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+    fn keeps(&self) -> Duration {
+        Duration::MAX
+    }
+
+    fn trims(&self) -> bool {
+        true
+    }
+
+    async fn attach(&self, _: &str) -> Result<LogPlace, StoreError> {
+        Err(only_own_logs())
+    }
+
+    async fn keep(&self, _: &TopicLog, _: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn create(&self, topic: TopicIncarnation, _: &TopicName) -> Result<LogPlace, StoreError> {
+        self.ask(|reply| Command::Create(topic, reply)).await?;
+        Ok(LogPlace::embedded())
+    }
+
+    async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError> {
+        let topic = topic.incarnation;
         while self.ask(|reply| Command::Delete(topic, reply)).await? {}
         Ok(())
     }
 
     async fn append(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         messages: Vec<Bytes>,
     ) -> Result<Vec<AppendedRun>, StoreError> {
+        let topic = topic.incarnation;
         if messages.is_empty() {
             return self.end(topic).await.map(|_| Vec::new());
         }
@@ -158,11 +192,12 @@ impl MessageLog for SqliteLog {
 
     async fn read(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         range: Range<Offset>,
         bytes_max: usize,
     ) -> Result<ReadBatch, StoreError> {
+        let topic = topic.incarnation;
         known(partition)?;
         loop {
             match self.tail.read(topic, partition, range.clone(), bytes_max) {
@@ -175,7 +210,8 @@ impl MessageLog for SqliteLog {
         }
     }
 
-    async fn bounds(&self, topic: TopicIncarnation) -> Result<Vec<PartitionBounds>, StoreError> {
+    async fn bounds(&self, topic: &TopicLog) -> Result<Vec<PartitionBounds>, StoreError> {
+        let topic = topic.incarnation;
         let end = self.end(topic).await?;
         let head = self.head(topic).await?;
         Ok(vec![PartitionBounds {
@@ -185,7 +221,8 @@ impl MessageLog for SqliteLog {
         }])
     }
 
-    async fn watch(&self, topic: TopicIncarnation) -> Result<LogEnds, StoreError> {
+    async fn watch(&self, topic: &TopicLog) -> Result<LogEnds, StoreError> {
+        let topic = topic.incarnation;
         loop {
             if let Some(ends) = self.tail.watch(topic) {
                 return Ok(ends);
@@ -196,10 +233,11 @@ impl MessageLog for SqliteLog {
 
     async fn offset_at(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         time: Timestamp,
     ) -> Result<Offset, StoreError> {
+        let topic = topic.incarnation;
         known(partition)?;
         let end = self.end(topic).await?;
         let offset = log_read::offset_at(&self.database, topic, time).await?;
@@ -208,10 +246,11 @@ impl MessageLog for SqliteLog {
 
     async fn trim(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         done: &[Range<Offset>],
     ) -> Result<bool, StoreError> {
+        let topic = topic.incarnation;
         known(partition)?;
         let (runs, more) = log_delete::select(&self.database, topic, done).await?;
         if !runs.is_empty() {
@@ -222,10 +261,11 @@ impl MessageLog for SqliteLog {
 
     async fn skip_damage(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         partition: Partition,
         from: Offset,
     ) -> Result<Offset, StoreError> {
+        let topic = topic.incarnation;
         known(partition)?;
         let end = self.end(topic).await?;
         log_read::skip_damage(&self.database, topic, from, end).await

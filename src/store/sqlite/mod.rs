@@ -42,7 +42,10 @@ const LOG: Kind = Kind {
 const STATE: Kind = Kind {
     file: "state.db",
     application_id: 0x5042_5354,
-    migrations: &[include_str!("migrations/state_1.sql")],
+    migrations: &[
+        include_str!("migrations/state_1.sql"),
+        include_str!("migrations/state_2.sql"),
+    ],
 };
 
 /// Opens the stores in a data directory, which is made if it does not exist. A first start that did not finish is
@@ -71,7 +74,11 @@ pub async fn open(
     let state = SqliteState::start(state, lock.clone())
         .await
         .map_err(|(state, source)| open_error(&state, source))?;
-    Ok((SqliteLog::start(log, clock, lock.clone()), state, lock))
+    Ok((
+        SqliteLog::start(log, log_id, clock, lock.clone()),
+        state,
+        lock,
+    ))
 }
 
 async fn create(directory: &mut Directory) -> Result<(Database, Database), OpenError> {

@@ -13,7 +13,7 @@ use crate::{
     store::{
         StoreError,
         log::{Offset, Partition},
-        state::Acquired,
+        state::{Acquire, Acquired},
     },
 };
 
@@ -105,7 +105,7 @@ async fn remove_chunks(database: &Database, subscription: i64) -> Result<u64, sq
 pub(super) async fn acquire(
     database: &Database,
     subscription: SubscriptionId,
-) -> Result<Option<Acquired>, StoreError> {
+) -> Result<Acquire, StoreError> {
     let lost = |what: &str| {
         StoreError::Damaged(format!(
             "{}: the {what} of subscription {} is missing; restore the data directory from a backup, or delete \
@@ -117,14 +117,18 @@ pub(super) async fn acquire(
     let Some(epoch) = raise_epoch(database, subscription).await? else {
         // Both rows come and go together.
         let exists = exists(database, subscription).await?;
-        return if exists { Err(lost("owner")) } else { Ok(None) };
+        return if exists {
+            Err(lost("owner"))
+        } else {
+            Ok(Acquire::Gone)
+        };
     };
     // From here on nobody with an older epoch can write, so what is read is what counts.
     let partitions = read(database, subscription).await?;
     if partitions.is_empty() {
         return Err(lost("position"));
     }
-    Ok(Some(Acquired { epoch, partitions }))
+    Ok(Acquire::Acquired(Acquired { epoch, partitions }))
 }
 
 async fn exists(database: &Database, subscription: SubscriptionId) -> Result<bool, StoreError> {

@@ -20,11 +20,11 @@ use crate::{
         topic::Topic,
     },
     store::{
-        StateStore, StoreError,
-        log::{Offset, Partition},
+        MessageLog, StateStore, StoreError,
+        log::{LogPlace, Offset, Partition, TopicLog},
         state::{
-            Acquired, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord, TopicPhase,
-            TopicRecord, UpdateError,
+            Acquire, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord, TopicRecord,
+            TopicRow, UpdateError,
         },
     },
 };
@@ -34,6 +34,8 @@ use crate::{
 pub struct SqliteState {
     pub(super) database: Database,
     ack_key: [u8; 16],
+    /// Held while a log is told how long to keep messages.
+    keeping: tokio::sync::Mutex<()>,
     _directory: DirectoryLock,
 }
 
@@ -61,6 +63,7 @@ impl SqliteState {
         Ok(Self {
             database,
             ack_key,
+            keeping: tokio::sync::Mutex::default(),
             _directory: directory,
         })
     }
@@ -110,12 +113,20 @@ impl StateStore for SqliteState {
         self.ack_key
     }
 
-    async fn create_topic(&self, topic: &Topic) -> Result<TopicRecord, CreateError> {
-        topics::create(&self.database, topic).await
+    async fn create_topic(
+        &self,
+        topic: &Topic,
+        attached: Option<&LogPlace>,
+    ) -> Result<TopicIncarnation, CreateError> {
+        topics::create(&self.database, topic, attached).await
     }
 
-    async fn publish_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
-        topics::publish(&self.database, topic).await
+    async fn publish_topic(
+        &self,
+        topic: TopicIncarnation,
+        place: &LogPlace,
+    ) -> Result<(), StoreError> {
+        topics::publish(&self.database, topic, place).await
     }
 
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {
@@ -143,12 +154,20 @@ impl StateStore for SqliteState {
         topics::delete(&self.database, name).await
     }
 
-    async fn logs(&self) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError> {
+    async fn logs(&self) -> Result<Vec<TopicRow>, StoreError> {
         topics::logs(&self.database).await
     }
 
     async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError> {
         topics::log_needs(&self.database, topic).await
+    }
+
+    async fn keep_log(&self, topic: &TopicLog, log: &dyn MessageLog) -> Result<(), StoreError> {
+        let _alone = self.keeping.lock().await;
+        match self.log_needs(topic.incarnation).await? {
+            Some(needs) => log.keep(topic, needs.retention()).await,
+            None => Ok(()),
+        }
     }
 
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
@@ -157,7 +176,7 @@ impl StateStore for SqliteState {
 
     async fn create_subscription(
         &self,
-        topic: TopicIncarnation,
+        topic: &TopicLog,
         subscription: &Subscription,
         starts: &[(Partition, Offset)],
     ) -> Result<SubscriptionRecord, CreateError> {
@@ -204,7 +223,7 @@ impl StateStore for SqliteState {
         subscriptions::delete(&self.database, name).await
     }
 
-    async fn acquire(&self, subscription: SubscriptionId) -> Result<Option<Acquired>, StoreError> {
+    async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         positions::acquire(&self.database, subscription).await
     }
 

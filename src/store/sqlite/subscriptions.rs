@@ -6,6 +6,7 @@ use super::{
     database::{Database, from_sql, to_sql},
     positions,
     state::{from_json, listed_names, to_json, write_failed},
+    topics,
 };
 use crate::{
     resource::{
@@ -15,7 +16,7 @@ use crate::{
     },
     store::{
         StoreError,
-        log::{Offset, Partition},
+        log::{Offset, Partition, TopicLog},
         state::{CreateError, SubscriptionRecord, UpdateError},
     },
 };
@@ -25,7 +26,7 @@ const FIRST_GENERATION: u32 = 1;
 
 pub(super) async fn create(
     database: &Database,
-    topic: TopicIncarnation,
+    topic: &TopicLog,
     subscription: &Subscription,
     starts: &[(Partition, Offset)],
 ) -> Result<SubscriptionRecord, CreateError> {
@@ -33,10 +34,10 @@ pub(super) async fn create(
     let mut connection = database.writer().await?;
     let created = async {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        if !is_live(&mut transaction, topic).await? {
+        if !is_live(&mut transaction, topic.incarnation).await? {
             return Ok(Err(CreateError::TopicGone));
         }
-        let id = match insert(&mut transaction, topic, subscription, &config).await {
+        let id = match insert(&mut transaction, topic.incarnation, subscription, &config).await {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
                 return Ok(Err(CreateError::AlreadyExists));
             }
@@ -54,7 +55,7 @@ pub(super) async fn create(
     let id = created.map_err(|error| write_failed(database, &mut connection, &error))??;
     Ok(SubscriptionRecord {
         id,
-        topic,
+        log: topic.clone(),
         subscription: subscription.clone(),
         version: 1,
     })
@@ -94,7 +95,7 @@ pub(super) async fn get(
     name: &SubscriptionName,
 ) -> Result<Option<SubscriptionRecord>, StoreError> {
     sqlx::query(
-        "SELECT id, topic, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
+        "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
         LEFT JOIN topics ON incarnation = topic WHERE subscriptions.name = ?",
     )
     .bind(name.as_str())
@@ -105,15 +106,15 @@ pub(super) async fn get(
 }
 
 fn record(row: &SqliteRow) -> Result<SubscriptionRecord, sqlx::Error> {
-    let mut subscription: Subscription = from_json(row.try_get(3)?)?;
-    if row.try_get::<Option<bool>, _>(4)? != Some(true) {
+    let mut subscription: Subscription = from_json(row.try_get(4)?)?;
+    if row.try_get::<Option<bool>, _>(5)? != Some(true) {
         subscription.topic = None;
     }
     Ok(SubscriptionRecord {
         id: SubscriptionId(from_sql(row.try_get(0)?)),
-        topic: TopicIncarnation(from_sql(row.try_get(1)?)),
+        log: topics::log(row, 1)?,
         subscription,
-        version: from_sql(row.try_get(2)?),
+        version: from_sql(row.try_get(3)?),
     })
 }
 
@@ -156,7 +157,7 @@ async fn by_id(
     id: SubscriptionId,
 ) -> Result<Option<SubscriptionRecord>, StoreError> {
     sqlx::query(
-        "SELECT id, topic, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
+        "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
         LEFT JOIN topics ON incarnation = topic WHERE id = ?",
     )
     .bind(to_sql(id.0))
@@ -174,7 +175,7 @@ pub(super) async fn list(
 ) -> Result<Vec<SubscriptionRecord>, StoreError> {
     let (after, end) = listed_names(project, "subscriptions", after);
     sqlx::query(
-        "SELECT id, topic, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
+        "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
         LEFT JOIN topics ON incarnation = topic
         WHERE subscriptions.name > ? AND subscriptions.name < ? ORDER BY subscriptions.name LIMIT ?",
     )

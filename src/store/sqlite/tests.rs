@@ -20,7 +20,11 @@ use crate::{
     resource::id::TopicIncarnation,
     store::{
         MessageLog, StateStore, StoreError,
-        contract::state::{change, live_topic, one_subscription},
+        contract::{
+            log::created,
+            state::{acquire, change, live_topic, one_subscription},
+        },
+        log::TopicLog,
         state::{Flush, FlushOutcome},
     },
 };
@@ -48,10 +52,10 @@ async fn log_without_tail(path: &Path) -> SqliteLog {
     };
     let file = path.join(LOG.file);
     let database = Database::open(&file, &LOG, false, 2).await.expect("log");
-    SqliteLog::with_tail_bytes_max(database, clock().0, directory.lock, 0)
+    SqliteLog::with_tail_bytes_max(database, directory.log_id, clock().0, directory.lock, 0)
 }
 
-async fn append(log: &SqliteLog, topic: TopicIncarnation, count: usize, bytes: usize) -> u64 {
+async fn append(log: &SqliteLog, topic: &TopicLog, count: usize, bytes: usize) -> u64 {
     let messages = vec![Bytes::from(vec![b'm'; bytes]); count];
     log.append(topic, messages).await.expect("append")[0].first
 }
@@ -80,10 +84,10 @@ fn copied(from: &Path) -> TempDir {
 async fn every_answered_write_survives_a_crash() {
     let directory = tempdir().expect("temporary directory");
     let (log, state, _lock) = opened(directory.path()).await;
-    log.create(TOPIC).await.expect("create");
-    append(&log, TOPIC, 3, 10).await;
+    let topic = created(&log, TOPIC).await;
+    append(&log, &topic, 3, 10).await;
     let id = one_subscription(&state).await;
-    let epoch = state.acquire(id).await.expect("acquire").expect("exists");
+    let epoch = acquire(&state, id).await;
     let flush = Flush {
         subscription: id,
         epoch: epoch.epoch,
@@ -94,11 +98,10 @@ async fn every_answered_write_survives_a_crash() {
 
     let crashed = copied(directory.path());
     let (log, state_after, _lock) = opened(crashed.path()).await;
-    let batch = log.read(TOPIC, 0, 0..9, 1000).await.expect("read");
+    let batch = log.read(&topic, 0, 0..9, 1000).await.expect("read");
     assert_eq!((batch.records.len(), batch.next), (3, 3));
-    assert_eq!(append(&log, TOPIC, 1, 10).await, 3);
-    let owner = state_after.acquire(id).await.expect("acquire");
-    let owner = owner.expect("exists");
+    assert_eq!(append(&log, &topic, 1, 10).await, 3);
+    let owner = acquire(&state_after, id).await;
     assert!(owner.epoch > epoch.epoch);
     assert_eq!(owner.partitions[0].cursor, 77);
     assert_eq!(state_after.ack_key(), state.ack_key());
@@ -109,11 +112,11 @@ async fn offsets_and_times_go_on_after_everything_was_trimmed_and_the_process_re
     let directory = tempdir().expect("temporary directory");
     let (clock, hand) = clock();
     let (log, state, lock) = open(directory.path(), clock).await.expect("open");
-    log.create(TOPIC).await.expect("create");
+    let topic = created(&log, TOPIC).await;
     hand.advance(Duration::from_mins(1));
-    append(&log, TOPIC, 5, 10).await;
+    append(&log, &topic, 5, 10).await;
     assert!(
-        !log.trim(TOPIC, 0, slice::from_ref(&(0..5)))
+        !log.trim(&topic, 0, slice::from_ref(&(0..5)))
             .await
             .expect("trim")
     );
@@ -123,7 +126,7 @@ async fn offsets_and_times_go_on_after_everything_was_trimmed_and_the_process_re
 
     // This clock is a minute behind the one that the batch was written by.
     let (log, _state, _lock) = opened(directory.path()).await;
-    let runs = log.append(TOPIC, vec![Bytes::from_static(b"m")]).await;
+    let runs = log.append(&topic, vec![Bytes::from_static(b"m")]).await;
     let run = runs.expect("append")[0];
     assert_eq!(run.first, 5);
     assert_eq!(run.publish_time, Timestamp::from_millis(1_060_000));
@@ -135,14 +138,14 @@ async fn incarnations_are_not_used_again_after_a_restart() {
     let (log, state, lock) = opened(directory.path()).await;
     let first = live_topic(&state, "projects/p/topics/top").await;
     state.delete_topic(&first.topic.name).await.expect("delete");
-    let forgotten = state.forget_topic(first.incarnation).await;
+    let forgotten = state.forget_topic(first.log.incarnation).await;
     forgotten.expect("forget");
     log.close().await;
     state.close().await;
     drop((log, state, lock));
     let (_log, state, _lock) = opened(directory.path()).await;
     let second = live_topic(&state, "projects/p/topics/top").await;
-    assert!(second.incarnation > first.incarnation);
+    assert!(second.log.incarnation > first.log.incarnation);
 }
 
 #[tokio::test]
@@ -199,7 +202,7 @@ async fn a_first_start_that_did_not_finish_is_done_again() {
     fs::write(directory.path().join("log.db"), "half").expect("write");
     fs::remove_file(directory.path().join("state.db")).expect("remove");
     let (log, ..) = opened(directory.path()).await;
-    log.create(TOPIC).await.expect("create");
+    created(&log, TOPIC).await;
     // Before the marker there is at most the lock and the marker's draft.
     let directory = tempdir().expect("temporary directory");
     fs::write(directory.path().join("LOCK"), "").expect("write");
@@ -280,41 +283,44 @@ fn contents(path: &Path) -> Vec<(&'static str, Option<(usize, u32)>)> {
 async fn a_damaged_batch_fails_its_reads_only_and_can_be_skipped() {
     let directory = tempdir().expect("temporary directory");
     let log = log_without_tail(directory.path()).await;
-    log.create(TOPIC).await.expect("create");
+    let topic = created(&log, TOPIC).await;
     for _ in 0..3 {
-        append(&log, TOPIC, 2, 100).await;
+        append(&log, &topic, 2, 100).await;
     }
     sqlx::query("UPDATE batches SET body = zeroblob(208) WHERE base = 2")
         .execute(&mut *log.database.lock_writer().await.expect("writer"))
         .await
         .expect("update");
-    let batch = log.read(TOPIC, 0, 0..9, 10_000).await.expect("read");
+    let batch = log.read(&topic, 0, 0..9, 10_000).await.expect("read");
     assert_eq!((batch.records.len(), batch.next), (2, 2));
-    let error = log.read(TOPIC, 0, 2..9, 10_000).await.expect_err("damaged");
+    let error = log
+        .read(&topic, 0, 2..9, 10_000)
+        .await
+        .expect_err("damaged");
     let text = error.to_string();
     assert!(matches!(error, StoreError::Damaged(_)), "{text}");
     assert!(
         text.contains("log.db") && text.contains("incarnation 7") && text.contains("offset 2"),
         "{text}"
     );
-    let next = log.skip_damage(TOPIC, 0, 2).await.expect("skip");
+    let next = log.skip_damage(&topic, 0, 2).await.expect("skip");
     assert_eq!(next, 4);
-    let batch = log.read(TOPIC, 0, next..9, 10_000).await.expect("read");
+    let batch = log.read(&topic, 0, next..9, 10_000).await.expect("read");
     assert_eq!((batch.records.len(), batch.next), (2, 6));
-    assert_eq!(append(&log, TOPIC, 1, 10).await, 6);
+    assert_eq!(append(&log, &topic, 1, 10).await, 6);
 }
 
 #[tokio::test]
 async fn a_damaged_page_fails_its_reads_only_and_can_be_skipped() {
     let directory = tempdir().expect("temporary directory");
     let log = log_without_tail(directory.path()).await;
-    log.create(TOPIC).await.expect("create");
-    log.create(OTHER).await.expect("create");
+    let topic = created(&log, TOPIC).await;
+    let other = created(&log, OTHER).await;
     for fill in [b'm', b'x', b'm', b'm'] {
         // Larger than half a page, so that each row has a page of its own.
         let message = vec![Bytes::from(vec![fill; 12_000])];
-        log.append(TOPIC, message).await.expect("append");
-        append(&log, OTHER, 1, 12_000).await;
+        log.append(&topic, message).await.expect("append");
+        append(&log, &other, 1, 12_000).await;
     }
     log.close().await;
     drop(log);
@@ -334,33 +340,33 @@ async fn a_damaged_page_fails_its_reads_only_and_can_be_skipped() {
     drop(file);
 
     let (log, _state, _lock) = opened(directory.path()).await;
-    let whole = log.read(OTHER, 0, 0..9, 1 << 20).await.expect("read");
+    let whole = log.read(&other, 0, 0..9, 1 << 20).await.expect("read");
     assert_eq!(whole.next, 4);
-    let first = log.read(TOPIC, 0, 0..9, 1 << 20).await.expect("read");
+    let first = log.read(&topic, 0, 0..9, 1 << 20).await.expect("read");
     assert_eq!(first.next, 1);
     let error = log
-        .read(TOPIC, 0, 1..9, 1 << 20)
+        .read(&topic, 0, 1..9, 1 << 20)
         .await
         .expect_err("damaged");
     assert!(matches!(error, StoreError::Damaged(_)), "{error}");
     assert!(error.to_string().contains("log.db"), "{error}");
-    let next = log.skip_damage(TOPIC, 0, 1).await.expect("skip");
+    let next = log.skip_damage(&topic, 0, 1).await.expect("skip");
     assert_eq!(next, 2);
-    let rest = log.read(TOPIC, 0, next..9, 1 << 20).await.expect("read");
+    let rest = log.read(&topic, 0, next..9, 1 << 20).await.expect("read");
     assert_eq!((rest.records.len(), rest.next), (2, 4));
-    assert_eq!(append(&log, TOPIC, 1, 10).await, 4);
+    assert_eq!(append(&log, &topic, 1, 10).await, 4);
 }
 
 #[tokio::test]
 async fn the_file_shrinks_after_what_is_in_it_was_trimmed() {
     let directory = tempdir().expect("temporary directory");
     let (log, state, lock) = opened(directory.path()).await;
-    log.create(TOPIC).await.expect("create");
+    let topic = created(&log, TOPIC).await;
     for _ in 0..100 {
-        append(&log, TOPIC, 1000, 1024).await;
+        append(&log, &topic, 1000, 1024).await;
     }
     while log
-        .trim(TOPIC, 0, slice::from_ref(&(0..99_000)))
+        .trim(&topic, 0, slice::from_ref(&(0..99_000)))
         .await
         .expect("trim")
     {}
@@ -379,9 +385,9 @@ async fn the_file_shrinks_after_what_is_in_it_was_trimmed() {
     tokio::time::timeout(Duration::from_mins(1), shrunk)
         .await
         .expect("the file is still large");
-    let batch = log.read(TOPIC, 0, 0..100_000, 1).await.expect("read");
+    let batch = log.read(&topic, 0, 0..100_000, 1).await.expect("read");
     assert_eq!(batch.records[0].offset, 99_000);
-    log.delete(TOPIC).await.expect("delete");
+    log.delete(&topic).await.expect("delete");
     log.close().await;
     state.close().await;
     drop(lock);
@@ -391,17 +397,17 @@ async fn the_file_shrinks_after_what_is_in_it_was_trimmed() {
 async fn reads_from_the_file_are_like_those_from_the_tail() {
     let directory = tempdir().expect("temporary directory");
     let log = log_without_tail(directory.path()).await;
-    log.create(TOPIC).await.expect("create");
+    let topic = created(&log, TOPIC).await;
     for _ in 0..4 {
-        append(&log, TOPIC, 3, 100).await;
+        append(&log, &topic, 3, 100).await;
     }
     assert!(
-        !log.trim(TOPIC, 0, slice::from_ref(&(3..6)))
+        !log.trim(&topic, 0, slice::from_ref(&(3..6)))
             .await
             .expect("trim")
     );
     let read = async |range, bytes_max| {
-        let batch = log.read(TOPIC, 0, range, bytes_max).await.expect("read");
+        let batch = log.read(&topic, 0, range, bytes_max).await.expect("read");
         let offsets: Vec<u64> = batch.records.iter().map(|record| record.offset).collect();
         (offsets, batch.next)
     };

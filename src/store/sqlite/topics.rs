@@ -1,5 +1,7 @@
 //! Topics in the state's file.
 
+use std::sync::Arc;
+
 use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
@@ -15,7 +17,8 @@ use crate::{
     },
     store::{
         StoreError,
-        state::{CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, UpdateError},
+        log::{LogPlace, TopicLog},
+        state::{CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow, UpdateError},
     },
 };
 
@@ -28,25 +31,28 @@ const fn phase_of(stored: i64) -> TopicPhase {
     }
 }
 
-pub(super) async fn create(database: &Database, topic: &Topic) -> Result<TopicRecord, CreateError> {
+pub(super) async fn create(
+    database: &Database,
+    topic: &Topic,
+    attached: Option<&LogPlace>,
+) -> Result<TopicIncarnation, CreateError> {
+    let place = attached.map(to_json).transpose();
+    let place = place.map_err(|error| database.failed(&error))?;
     let config = to_json(topic).map_err(|error| database.failed(&error))?;
     let mut connection = database.writer().await?;
     let incarnation = returned(
         &mut connection,
         sqlx::query_scalar(
-            "INSERT INTO topics (name, phase, version, config) VALUES (?, 0, 1, ?) RETURNING incarnation",
+            "INSERT INTO topics (name, phase, version, config, place) VALUES (?, 0, 1, ?, ?) RETURNING incarnation",
         )
         .bind(topic.name.as_str())
-        .bind(config),
+        .bind(config)
+        .bind(place),
     )
     .await
     .and_then(|row| row.ok_or(sqlx::Error::RowNotFound));
     match incarnation {
-        Ok(incarnation) => Ok(TopicRecord {
-            incarnation: TopicIncarnation(from_sql(incarnation)),
-            topic: topic.clone(),
-            version: 1,
-        }),
+        Ok(incarnation) => Ok(TopicIncarnation(from_sql(incarnation))),
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
             Err(CreateError::AlreadyExists)
         }
@@ -57,9 +63,12 @@ pub(super) async fn create(database: &Database, topic: &Topic) -> Result<TopicRe
 pub(super) async fn publish(
     database: &Database,
     topic: TopicIncarnation,
+    place: &LogPlace,
 ) -> Result<(), StoreError> {
+    let place = to_json(place).map_err(|error| database.failed(&error))?;
     let mut connection = database.writer().await?;
-    sqlx::query("UPDATE topics SET phase = 1 WHERE incarnation = ? AND phase = 0")
+    sqlx::query("UPDATE topics SET phase = 1, place = ? WHERE incarnation = ? AND phase = 0")
+        .bind(place)
         .bind(to_sql(topic.0))
         .execute(&mut *connection)
         .await
@@ -73,7 +82,7 @@ pub(super) async fn get(
 ) -> Result<Option<TopicRecord>, StoreError> {
     // The first condition is the one of the index.
     sqlx::query(
-        "SELECT incarnation, version, config FROM topics WHERE phase <> 2 AND phase = 1 AND name = ?",
+        "SELECT incarnation, place, version, config FROM topics WHERE phase <> 2 AND phase = 1 AND name = ?",
     )
     .bind(name.as_str())
     .fetch_optional(database.readers())
@@ -84,9 +93,31 @@ pub(super) async fn get(
 
 fn record(row: &SqliteRow) -> Result<TopicRecord, sqlx::Error> {
     Ok(TopicRecord {
+        log: log(row, 0)?,
+        version: from_sql(row.try_get(2)?),
+        topic: from_json(row.try_get(3)?)?,
+    })
+}
+
+/// A log whose incarnation and place are two columns that begin at `column`.
+pub(super) fn log(row: &SqliteRow, column: usize) -> Result<TopicLog, sqlx::Error> {
+    Ok(TopicLog {
+        incarnation: TopicIncarnation(from_sql(row.try_get(column)?)),
+        place: Arc::new(place(row, column + 1)?.unwrap_or_else(LogPlace::embedded)),
+    })
+}
+
+fn place(row: &SqliteRow, column: usize) -> Result<Option<LogPlace>, sqlx::Error> {
+    let place = row.try_get::<Option<&str>, _>(column)?;
+    place.map(from_json).transpose()
+}
+
+fn topic_row(row: &SqliteRow) -> Result<TopicRow, sqlx::Error> {
+    Ok(TopicRow {
         incarnation: TopicIncarnation(from_sql(row.try_get(0)?)),
-        version: from_sql(row.try_get(1)?),
-        topic: from_json(row.try_get(2)?)?,
+        place: place(row, 1)?,
+        phase: phase_of(row.try_get(2)?),
+        name: from_json::<Topic>(row.try_get(3)?)?.name,
     })
 }
 
@@ -102,7 +133,7 @@ pub(super) async fn update(
         WHERE incarnation = ? AND version = ? AND phase = 1",
     )
     .bind(config)
-    .bind(to_sql(read.incarnation.0))
+    .bind(to_sql(read.log.incarnation.0))
     .bind(to_sql(read.version))
     .execute(&mut *connection)
     .await
@@ -110,12 +141,12 @@ pub(super) async fn update(
     drop(connection);
     if updated.rows_affected() == 1 {
         return Ok(TopicRecord {
-            incarnation: read.incarnation,
+            log: read.log.clone(),
             topic: topic.clone(),
             version: read.version + 1,
         });
     }
-    if is_live(database, read.incarnation).await? {
+    if is_live(database, read.log.incarnation).await? {
         Err(UpdateError::Changed)
     } else {
         Err(UpdateError::Gone)
@@ -139,7 +170,7 @@ pub(super) async fn list(
 ) -> Result<Vec<TopicRecord>, StoreError> {
     let (after, end) = listed_names(project, "topics", after);
     sqlx::query(
-        "SELECT incarnation, version, config FROM topics
+        "SELECT incarnation, place, version, config FROM topics
         WHERE phase <> 2 AND phase = 1 AND name > ? AND name < ? ORDER BY name LIMIT ?",
     )
     .bind(after)
@@ -169,17 +200,11 @@ pub(super) async fn delete(
         .map_err(|error| write_failed(database, &mut connection, &error))
 }
 
-pub(super) async fn logs(
-    database: &Database,
-) -> Result<Vec<(TopicIncarnation, TopicPhase)>, StoreError> {
-    let log = |row: &SqliteRow| {
-        let topic = TopicIncarnation(from_sql(row.try_get(0)?));
-        Ok((topic, phase_of(row.try_get(1)?)))
-    };
-    sqlx::query("SELECT incarnation, phase FROM topics ORDER BY incarnation")
+pub(super) async fn logs(database: &Database) -> Result<Vec<TopicRow>, StoreError> {
+    sqlx::query("SELECT incarnation, place, phase, config FROM topics ORDER BY incarnation")
         .fetch_all(database.readers())
         .await
-        .and_then(|rows| rows.iter().map(log).collect())
+        .and_then(|rows| rows.iter().map(topic_row).collect())
         .map_err(|error| database.failed(&error))
 }
 
@@ -190,25 +215,25 @@ pub(super) async fn log_needs(
     let needs = async {
         let mut connection = database.readers().acquire().await?;
         let mut snapshot = connection.begin().await?;
-        let Some(phase) = phase(&mut snapshot, topic).await? else {
+        let Some(row) = row_of(&mut snapshot, topic).await? else {
             return Ok(None);
         };
         let readers = readers(&mut snapshot, topic).await?;
-        Ok(Some(LogNeeds { phase, readers }))
+        Ok(Some(LogNeeds { row, readers }))
     }
     .await;
     needs.map_err(|error| database.failed(&error))
 }
 
-async fn phase(
+async fn row_of(
     connection: &mut SqliteConnection,
     topic: TopicIncarnation,
-) -> Result<Option<TopicPhase>, sqlx::Error> {
-    sqlx::query_scalar("SELECT phase FROM topics WHERE incarnation = ?")
+) -> Result<Option<TopicRow>, sqlx::Error> {
+    sqlx::query("SELECT incarnation, place, phase, config FROM topics WHERE incarnation = ?")
         .bind(to_sql(topic.0))
         .fetch_optional(connection)
         .await
-        .map(|phase| phase.map(phase_of))
+        .and_then(|row| row.map(|row| topic_row(&row)).transpose())
 }
 
 async fn readers(
@@ -266,10 +291,12 @@ mod tests {
             let name = TopicName::parse("name", &format!("projects/p/topics/{id}"));
             Topic::new(name.expect("valid"))
         };
-        let kept = create(&database, &topic("kept")).await.expect("created");
-        publish(&database, kept.incarnation)
-            .await
-            .expect("published");
+        let place = LogPlace::embedded();
+        let made = create(&database, &topic("kept"), None).await;
+        let published = publish(&database, made.expect("created"), &place).await;
+        published.expect("published");
+        let kept = get(&database, &topic("kept").name).await;
+        let kept = kept.expect("get").expect("is there");
         let mut writer = database.writer().await.expect("writer");
         positions::insert_owner(&mut writer, SubscriptionId(1))
             .await
@@ -293,7 +320,7 @@ mod tests {
                 .expect("executed");
             drop(writer);
             let failed = match broken {
-                "create" => create(&database, &topic("new")).await.is_err(),
+                "create" => create(&database, &topic("new"), None).await.is_err(),
                 _ => positions::acquire(&database, SubscriptionId(1))
                     .await
                     .is_err(),

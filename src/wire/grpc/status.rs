@@ -60,6 +60,8 @@ impl From<StoreError> for Status {
         let code = match error {
             StoreError::NoSuchLog => Code::Internal,
             StoreError::Full(_) => Code::ResourceExhausted,
+            // No client repeats it: the next one would fail as well.
+            StoreError::Refused(_) => Code::FailedPrecondition,
             // Every operation may be repeated: a publish that happened twice is a duplicate, not a loss.
             StoreError::Unavailable(_) | StoreError::Uncertain(_) => Code::Unavailable,
             StoreError::Damaged(_) => Code::DataLoss,
@@ -129,9 +131,10 @@ impl From<EndCause> for Status {
         let code = match cause {
             EndCause::Deleted => Code::NotFound,
             EndCause::Detached => Code::FailedPrecondition,
-            EndCause::Stopping | EndCause::TakenOver | EndCause::Unavailable(_) => {
-                Code::Unavailable
-            }
+            EndCause::Stopping
+            | EndCause::TakenOver
+            | EndCause::OwnedBy(_)
+            | EndCause::Unavailable(_) => Code::Unavailable,
             EndCause::TooManyConsumers(_) => Code::ResourceExhausted,
             EndCause::Damaged(_) => Code::DataLoss,
         };
@@ -184,11 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_store_is_worth_a_retry_unless_it_is_full_or_damaged() {
+    fn a_failed_store_is_worth_a_retry_unless_that_would_fail_as_well() {
         for (error, code) in [
             (StoreError::Unavailable("x".into()), Code::Unavailable),
             (StoreError::Uncertain("x".into()), Code::Unavailable),
             (StoreError::Full("x".into()), Code::ResourceExhausted),
+            (StoreError::Refused("x".into()), Code::FailedPrecondition),
             (StoreError::Damaged("x".into()), Code::DataLoss),
         ] {
             assert_eq!(Status::from(error).code(), code);

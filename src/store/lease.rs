@@ -1,0 +1,158 @@
+//! Whether this node may speak for what it owns: for a time that others wait before they take it over.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::watch;
+
+use crate::clock::{Clock, Timestamp};
+
+/// A node's right to speak, as its heartbeat keeps it. Cheap to clone.
+///
+/// It runs out by itself, by this process's monotonic clock: a process that was stopped for a while finds it gone
+/// before anybody tells it.
+#[derive(Clone, Debug)]
+pub struct Lease(Option<Arc<Shared>>);
+
+/// Renews a [`Lease`]. Dropped, it lets the lease run out.
+#[derive(Debug)]
+pub struct LeaseKeeper(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    /// Milliseconds since the epoch, as the clock counts them.
+    until: AtomicU64,
+    /// Told of each renewal; why it has ended, once it has.
+    told: watch::Sender<Option<String>>,
+}
+
+impl Lease {
+    /// Never runs out: nobody else could take anything over.
+    pub const fn always() -> Self {
+        Self(None)
+    }
+
+    /// A lease that does not hold until it is renewed.
+    pub fn kept(clock: Clock) -> (Self, LeaseKeeper) {
+        let shared = Arc::new(Shared {
+            clock,
+            until: AtomicU64::new(0),
+            told: watch::Sender::new(None),
+        });
+        (Self(Some(Arc::clone(&shared))), LeaseKeeper(shared))
+    }
+
+    /// Whether it holds now. Costs a look at the clock.
+    pub fn holds(&self) -> bool {
+        self.0.as_ref().is_none_or(|shared| shared.holds())
+    }
+
+    /// Returns when it does not hold.
+    pub async fn lost(&self) {
+        let Some(shared) = &self.0 else {
+            return std::future::pending().await;
+        };
+        while shared.holds() {
+            shared.clock.sleep_until(shared.until()).await;
+        }
+    }
+
+    /// Returns when it holds; never, once it has ended.
+    pub async fn held(&self) {
+        let Some(shared) = &self.0 else {
+            return;
+        };
+        let mut told = shared.told.subscribe();
+        while !shared.holds() {
+            if told.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Returns why it can never hold again, once that is so.
+    pub async fn ended(&self) -> String {
+        let Some(shared) = &self.0 else {
+            return std::future::pending().await;
+        };
+        let mut told = shared.told.subscribe();
+        match told.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl LeaseKeeper {
+    /// It holds until then, unless it has ended.
+    pub fn renew(&self, until: Timestamp) {
+        if self.0.told.borrow().is_none() {
+            self.0.until.store(until.as_millis(), Ordering::Release);
+            self.0.told.send_modify(|_| {});
+        }
+    }
+
+    /// It does not hold any more, until it is renewed.
+    pub fn lapse(&self) {
+        self.0.until.store(0, Ordering::Release);
+    }
+
+    /// It will never hold again.
+    pub fn end(&self, reason: String) {
+        self.0.told.send_replace(Some(reason));
+        self.lapse();
+    }
+}
+
+impl Shared {
+    fn until(&self) -> Timestamp {
+        Timestamp::from_millis(self.until.load(Ordering::Acquire))
+    }
+
+    fn holds(&self) -> bool {
+        self.clock.now() < self.until()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_millis(1_000);
+
+    #[tokio::test]
+    async fn a_lease_holds_until_the_moment_that_it_was_renewed_to() {
+        let (clock, hand) = Clock::manual(START);
+        let (lease, keeper) = Lease::kept(clock);
+        assert!(!lease.holds());
+        keeper.renew(START.plus_millis(500));
+        lease.held().await;
+        hand.advance(Duration::from_millis(499));
+        assert!(lease.holds());
+        hand.advance(Duration::from_millis(1));
+        lease.lost().await;
+        assert!(!lease.holds());
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_has_ended_is_never_held_again_and_says_why() {
+        let (clock, _hand) = Clock::manual(START);
+        let (lease, keeper) = Lease::kept(clock);
+        keeper.renew(START.plus_millis(500));
+        keeper.end("another one has the name".to_owned());
+        keeper.renew(START.plus_millis(500));
+        assert!(!lease.holds());
+        assert_eq!(lease.ended().await, "another one has the name");
+    }
+
+    #[tokio::test]
+    async fn the_lease_of_a_single_node_always_holds() {
+        assert!(Lease::always().holds());
+        Lease::always().held().await;
+    }
+}
