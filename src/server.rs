@@ -117,7 +117,7 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
 
 async fn serve(bound: Bound, service: &Arc<Service>) -> Result<(Health, Listening), StartError> {
     let (health, health_rpcs) = Health::new().await;
-    let listening = bound.serve(grpc::routes(service, health_rpcs)?)?;
+    let listening = bound.serve(grpc::routes(service, health_rpcs)?, service.lease())?;
     health.serving().await;
     Ok((health, listening))
 }

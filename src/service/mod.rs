@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use crate::{
     delivery::{EndCause, MessageStream},
-    store::StoreError,
+    store::{Lease, StoreError},
 };
 pub use consumed::ConsumeError;
 pub use publish::PublishError;
@@ -58,6 +58,11 @@ impl Service {
             clock,
             ack_key,
         })
+    }
+
+    /// Whether this node may answer for the cluster.
+    pub fn lease(&self) -> Lease {
+        self.state.lease()
     }
 
     /// Ends all streams and waiting pulls, and stores everything. Later consumers are refused.

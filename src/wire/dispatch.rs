@@ -13,22 +13,24 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::{Service, ServiceExt};
 
-use super::layers::{budget::Budget, closing, frames, unserved};
-use crate::limits::REQUEST_BYTES_HELD_MAX;
+use super::layers::{budget::Budget, closing, frames, lease, unserved};
+use crate::{limits::REQUEST_BYTES_HELD_MAX, service::Lease};
 
 /// Answers every request of every connection. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Dispatch {
     grpc: Router,
+    lease: Lease,
     closing: CancellationToken,
     budget: Budget,
 }
 
 impl Dispatch {
     /// `closing` ends what would otherwise never end.
-    pub(super) fn new(routes: Routes, closing: CancellationToken) -> Self {
+    pub(super) fn new(routes: Routes, lease: Lease, closing: CancellationToken) -> Self {
         Self {
             grpc: routes.prepare().into_axum_router(),
+            lease,
             closing,
             budget: Budget::new(REQUEST_BYTES_HELD_MAX),
         }
@@ -49,10 +51,14 @@ impl Service<Request<Incoming>> for Dispatch {
             let response = plain(&request);
             return Box::pin(async { Ok(response) });
         }
+        if let Some(refused) = lease::refuse(&self.lease, request.uri().path()) {
+            return Box::pin(async { Ok(refused) });
+        }
         let Self {
             grpc,
             closing,
             budget,
+            ..
         } = self.clone();
         Box::pin(async move {
             let uri = request.uri().clone();

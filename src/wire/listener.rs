@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
 use super::dispatch::Dispatch;
-use crate::limits;
+use crate::{limits, service::Lease};
 
 /// Why an address cannot be listened on.
 #[derive(Debug, Error)]
@@ -70,8 +70,8 @@ impl Bound {
         self.0.iter().map(|(address, _)| *address).collect()
     }
 
-    /// Lets clients connect and answers gRPC with `routes`.
-    pub fn serve(self, routes: Routes) -> Result<Listening, BindError> {
+    /// Lets clients connect and answers gRPC with `routes`, while `lease` holds.
+    pub fn serve(self, routes: Routes, lease: Lease) -> Result<Listening, BindError> {
         let listeners = self
             .0
             .into_iter()
@@ -89,7 +89,7 @@ impl Bound {
         };
         let shared = Arc::new(Shared {
             http: http(listening.tasks.clone()),
-            dispatch: Dispatch::new(routes, listening.closing.clone()),
+            dispatch: Dispatch::new(routes, lease, listening.closing.clone()),
             slots: Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)),
             closing: listening.closing.clone(),
             abort: listening.abort.clone(),

@@ -7,7 +7,8 @@ use std::{
 
 /// What each folder may name of the crate, beside itself and [`OPEN_TO_ALL`]. A part of the crate that is not
 /// listed (`server`, `cli`, `main`, `lib`, `proto`) puts the others together or is generated.
-const MAY_NAME: [(&str, &[&str]); 11] = [
+const MAY_NAME: [(&str, &[&str]); 12] = [
+    ("config", &[]),
     ("bench", &["proto"]),
     ("resource", &["filter"]),
     ("filter", &["resource"]),

@@ -1,0 +1,161 @@
+//! Where messages and state are kept, as `--log` and `--store` name it.
+
+use std::str::FromStr;
+
+/// Where messages are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LogLocation {
+    /// In the data directory.
+    #[default]
+    Embedded,
+    /// In Kafka, whose brokers (at least some of them) are these: `HOST:PORT`, separated by commas.
+    Kafka(String),
+}
+
+/// Where resources and positions are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StateLocation {
+    /// In the data directory.
+    #[default]
+    Embedded,
+    /// In Postgres, at this URL, which holds no password.
+    Postgres(String),
+}
+
+const EMBEDDED: &str = "embedded";
+const KAFKA_PORT: u16 = 9092;
+
+impl FromStr for LogLocation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == EMBEDDED {
+            return Ok(Self::Embedded);
+        }
+        let brokers = text.strip_prefix("kafka://").ok_or_else(|| {
+            format!(
+                "{} is not a place for messages: it is kafka://HOST:PORT[,HOST:PORT] or {EMBEDDED}",
+                shown(text)
+            )
+        })?;
+        if brokers.contains('@') {
+            return Err(
+                "a user or password does not belong here: set sasl.username in [kafka.properties] of the \
+                 configuration file, and the password in PACKETBOAT_KAFKA_PASSWORD or kafka.password_file"
+                    .to_owned(),
+            );
+        }
+        let brokers = brokers.strip_suffix('/').unwrap_or(brokers);
+        let brokers: Result<Vec<_>, _> = brokers.split(',').map(broker).collect();
+        Ok(Self::Kafka(brokers?.join(",")))
+    }
+}
+
+/// `HOST:PORT`, or `HOST` for Kafka's usual port.
+fn broker(text: &str) -> Result<String, String> {
+    let refused =
+        || format!("{text:?} is not a broker: it is HOST:PORT, such as kafka-1:{KAFKA_PORT}");
+    let (host, port) = match text.rsplit_once(':') {
+        // An IPv6 address without a port ends in a bracket.
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| refused())?),
+        _ => (text, KAFKA_PORT),
+    };
+    let is_host = !host.is_empty() && !host.contains(['/', '?', '#', ' ']);
+    is_host
+        .then(|| format!("{host}:{port}"))
+        .ok_or_else(refused)
+}
+
+impl FromStr for StateLocation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == EMBEDDED {
+            return Ok(Self::Embedded);
+        }
+        let rest = ["postgres://", "postgresql://"]
+            .into_iter()
+            .find_map(|scheme| text.strip_prefix(scheme));
+        let Some(rest) = rest else {
+            return Err(format!(
+                "{} is not a place for state: it is postgres://USER@HOST/DATABASE or {EMBEDDED}",
+                shown(text)
+            ));
+        };
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let user = authority.rsplit_once('@').map(|(user, _)| user);
+        let query = rest.split_once('?').map_or("", |(_, query)| query);
+        let has_password = user.is_some_and(|user| user.contains(':'))
+            || query.split('&').any(|pair| pair.starts_with("password="));
+        if has_password {
+            return Err(
+                "a password does not belong in the address, where others can see it: set PGPASSWORD, or PGPASSFILE \
+                 with a file of mode 0600, or postgres.password_file in the configuration file"
+                    .to_owned(),
+            );
+        }
+        Ok(Self::Postgres(text.to_owned()))
+    }
+}
+
+/// A refused address without what may be a password in it.
+fn shown(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, rest)) => format!("...@{rest}"),
+        None => format!("{text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_have_kafkas_port_unless_they_name_another() {
+        let parsed = "kafka://one,two:9093,[::1],[::1]:99".parse();
+        let brokers = "one:9092,two:9093,[::1]:9092,[::1]:99".to_owned();
+        assert_eq!(parsed, Ok(LogLocation::Kafka(brokers)));
+        assert_eq!("embedded".parse(), Ok(LogLocation::Embedded));
+    }
+
+    #[test]
+    fn an_address_that_makes_no_sense_is_refused_with_its_value() {
+        for wrong in [
+            "kafka://",
+            "kafka://a:b",
+            "kafka://a,,b",
+            "kafka://a:1/topic",
+            "http://a:1",
+            "kafka",
+        ] {
+            let refused = wrong.parse::<LogLocation>().expect_err(wrong);
+            assert!(refused.contains("HOST:PORT"), "{refused}");
+        }
+        let refused = "mysql://root:secret@host/db".parse::<StateLocation>();
+        let refused = refused.expect_err("not Postgres");
+        assert!(
+            refused.contains("host/db") && !refused.contains("secret"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_refused_and_not_repeated() {
+        for url in [
+            "postgres://user:secret@host/db",
+            "postgresql://user:secret@host",
+            "postgres://host/db?sslmode=require&password=secret",
+        ] {
+            let refused = url.parse::<StateLocation>().expect_err(url);
+            assert!(
+                refused.contains("PGPASSFILE") && !refused.contains("secret"),
+                "{refused}"
+            );
+        }
+        let refused = "kafka://user:secret@host:1".parse::<LogLocation>();
+        let refused = refused.expect_err("a password");
+        assert!(!refused.contains("secret"), "{refused}");
+        let url = "postgres://user@host:5432/db?sslmode=verify-full";
+        assert_eq!(url.parse(), Ok(StateLocation::Postgres(url.to_owned())));
+    }
+}

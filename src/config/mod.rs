@@ -1,0 +1,10 @@
+//! What can be set in a file, and how places and secrets are written. Flags and the environment come before the file.
+
+mod file;
+mod location;
+
+pub use file::{
+    File, FileError, KafkaSettings, KafkaTopicSettings, PostgresSettings, PropertyValue,
+    read_secret,
+};
+pub use location::{LogLocation, StateLocation};
