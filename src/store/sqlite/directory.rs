@@ -74,15 +74,15 @@ pub enum OpenError {
     },
     /// Files of different directories were mixed.
     #[error(
-        "{path} belongs to the log {found}, but the data directory is of the log {expected}: put back the file that \
-         belongs here, or name another data directory"
+        "{path} belongs to the log {found}, not to the log {expected}: put back the file that belongs here, or name \
+         another data directory, or the log that it was made for"
     )]
     OtherLog {
         /// The file.
         path: PathBuf,
         /// The log that it belongs to.
         found: String,
-        /// The log that the directory was made for.
+        /// The log that is used with it now.
         expected: String,
     },
     /// The file system refused.
@@ -139,6 +139,14 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     text.extend(digits);
     text
+}
+
+/// A log as a file names it: the id of a data directory, or another backend's text.
+pub(super) fn shown_log(log: &[u8]) -> String {
+    match <[u8; 16]>::try_from(log) {
+        Ok(id) => LogId(id).to_hex(),
+        Err(_) => String::from_utf8_lossy(log).into_owned(),
+    }
 }
 
 /// Holds the data directory for this process, until the last clone is dropped.

@@ -48,6 +48,14 @@ const STATE: Kind = Kind {
     ],
 };
 
+/// One of the files of a data directory.
+struct Part {
+    kind: &'static Kind,
+    readers_max: u32,
+    /// What is written in it as its log.
+    log: Vec<u8>,
+}
+
 /// Opens the stores in a data directory, which is made if it does not exist. A first start that did not finish is
 /// done again. The lock is held until it and both stores are dropped or closed.
 pub async fn open(
@@ -55,48 +63,95 @@ pub async fn open(
     clock: Clock,
 ) -> Result<(SqliteLog, SqliteState, DirectoryLock), OpenError> {
     let mut directory = Directory::open(path)?;
-    let (log, state) = if directory.is_ready {
-        // All files are looked at before SQLite touches one.
-        directory.check_file(&LOG)?;
-        directory.check_file(&STATE)?;
-        let log = open_file(&directory, &LOG, false, LOG_READERS_MAX).await?;
-        let state = open_file(&directory, &STATE, false, STATE_READERS_MAX).await?;
-        (log, state)
-    } else {
-        directory.remove_unfinished(&LOG)?;
-        directory.remove_unfinished(&STATE)?;
-        create(&mut directory).await?
-    };
-    let lock = directory.lock;
-    let log_id = directory.log_id;
-    check_log_id(&log, log_id).await?;
-    check_log_id(&state, log_id).await?;
-    let state = SqliteState::start(state, lock.clone())
-        .await
-        .map_err(|(state, source)| open_error(&state, source))?;
-    Ok((
-        SqliteLog::start(log, log_id, clock, lock.clone()),
-        state,
-        lock,
-    ))
+    let id = directory.log_id;
+    let parts = [log_part(id), state_part(id.0.to_vec())];
+    let [log, state] = open_parts(&mut directory, parts).await?;
+    let state = start_state(state, &directory).await?;
+    let log = SqliteLog::start(log, id, clock, directory.lock.clone());
+    Ok((log, state, directory.lock))
 }
 
-async fn create(directory: &mut Directory) -> Result<(Database, Database), OpenError> {
-    let log = open_file(directory, &LOG, true, LOG_READERS_MAX).await?;
-    set_log_id(&log, directory.log_id).await?;
-    let state = open_file(directory, &STATE, true, STATE_READERS_MAX).await?;
-    let mut ack_key = [0; 16];
-    getrandom::fill(&mut ack_key)?;
-    set_log_id_and_ack_key(&state, directory.log_id, ack_key).await?;
-    for database in [&log, &state] {
-        // The headers that the next start looks at must be in the files themselves.
-        database
-            .checkpoint()
-            .await
-            .map_err(|source| open_error(database.path(), source))?;
+/// Opens only a log, for a state that is kept elsewhere.
+pub async fn open_log(path: &Path, clock: Clock) -> Result<(SqliteLog, DirectoryLock), OpenError> {
+    let mut directory = Directory::open(path)?;
+    let id = directory.log_id;
+    let [log] = open_parts(&mut directory, [log_part(id)]).await?;
+    let log = SqliteLog::start(log, id, clock, directory.lock.clone());
+    Ok((log, directory.lock))
+}
+
+/// Opens only a state, which belongs to the log of that identity.
+pub async fn open_state(
+    path: &Path,
+    log_identity: &str,
+) -> Result<(SqliteState, DirectoryLock), OpenError> {
+    let mut directory = Directory::open(path)?;
+    let parts = [state_part(log_identity.as_bytes().to_vec())];
+    let [state] = open_parts(&mut directory, parts).await?;
+    let state = start_state(state, &directory).await?;
+    Ok((state, directory.lock))
+}
+
+fn log_part(id: LogId) -> Part {
+    Part {
+        kind: &LOG,
+        readers_max: LOG_READERS_MAX,
+        log: id.0.to_vec(),
     }
-    directory.set_ready()?;
-    Ok((log, state))
+}
+
+const fn state_part(log: Vec<u8>) -> Part {
+    Part {
+        kind: &STATE,
+        readers_max: STATE_READERS_MAX,
+        log,
+    }
+}
+
+async fn start_state(state: Database, directory: &Directory) -> Result<SqliteState, OpenError> {
+    SqliteState::start(state, directory.lock.clone())
+        .await
+        .map_err(|(state, source)| open_error(&state, source))
+}
+
+async fn open_parts<const N: usize>(
+    directory: &mut Directory,
+    parts: [Part; N],
+) -> Result<[Database; N], OpenError> {
+    let is_new = !directory.is_ready;
+    for part in &parts {
+        if is_new {
+            directory.remove_unfinished(part.kind)?;
+        } else {
+            // All files are looked at before SQLite touches one.
+            directory.check_file(part.kind)?;
+        }
+    }
+    let mut opened = Vec::with_capacity(N);
+    for part in &parts {
+        let database = open_file(directory, part.kind, is_new, part.readers_max).await?;
+        if is_new {
+            set_log(&database, part).await?;
+        }
+        opened.push(database);
+    }
+    if is_new {
+        for database in &opened {
+            // The headers that the next start looks at must be in the files themselves.
+            database
+                .checkpoint()
+                .await
+                .map_err(|source| open_error(database.path(), source))?;
+        }
+        directory.set_ready()?;
+    }
+    for (database, part) in opened.iter().zip(&parts) {
+        check_log(database, part).await?;
+    }
+    let Ok(opened) = opened.try_into() else {
+        unreachable!("one database for each part");
+    };
+    Ok(opened)
 }
 
 async fn open_file(
@@ -128,43 +183,35 @@ async fn lock_writer(database: &Database) -> Result<WriterGuard<'_>, OpenError> 
     writer.map_err(|source| open_error(database.path(), source))
 }
 
-async fn set_log_id(log: &Database, log_id: LogId) -> Result<(), OpenError> {
-    let mut writer = lock_writer(log).await?;
-    sqlx::query("INSERT INTO store (log_id) VALUES (?)")
-        .bind(log_id.0.to_vec())
-        .execute(&mut *writer)
-        .await
+async fn set_log(database: &Database, part: &Part) -> Result<(), OpenError> {
+    let mut writer = lock_writer(database).await?;
+    let insert = if part.kind.application_id == STATE.application_id {
+        let mut ack_key = [0; 16];
+        getrandom::fill(&mut ack_key)?;
+        sqlx::query("INSERT INTO store (log_id, ack_key) VALUES (?, ?)")
+            .bind(part.log.clone())
+            .bind(ack_key.to_vec())
+    } else {
+        sqlx::query("INSERT INTO store (log_id) VALUES (?)").bind(part.log.clone())
+    };
+    let inserted = insert.execute(&mut *writer).await;
+    inserted
         .map(|_| ())
-        .map_err(|source| open_error(log.path(), source))
+        .map_err(|source| open_error(database.path(), source))
 }
 
-async fn set_log_id_and_ack_key(
-    state: &Database,
-    log_id: LogId,
-    ack_key: [u8; 16],
-) -> Result<(), OpenError> {
-    let mut writer = lock_writer(state).await?;
-    sqlx::query("INSERT INTO store (log_id, ack_key) VALUES (?, ?)")
-        .bind(log_id.0.to_vec())
-        .bind(ack_key.to_vec())
-        .execute(&mut *writer)
-        .await
-        .map(|_| ())
-        .map_err(|source| open_error(state.path(), source))
-}
-
-async fn check_log_id(database: &Database, expected: LogId) -> Result<(), OpenError> {
+async fn check_log(database: &Database, part: &Part) -> Result<(), OpenError> {
     let mut writer = lock_writer(database).await?;
     let found: Vec<u8> = sqlx::query_scalar("SELECT log_id FROM store")
         .fetch_one(&mut *writer)
         .await
         .map_err(|source| open_error(database.path(), source))?;
-    if found == expected.0 {
+    if found == part.log {
         return Ok(());
     }
     Err(OpenError::OtherLog {
         path: database.path().to_owned(),
-        found: directory::hex(&found),
-        expected: expected.to_hex(),
+        found: directory::shown_log(&found),
+        expected: directory::shown_log(&part.log),
     })
 }
