@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "google/iam/v1/iam_policy.proto",
         "google/rpc/error_details.proto",
         "google/rpc/status.proto",
+        "packetboat/admin/v1/admin.proto",
     ])?;
     let mut descriptors = compiler.file_descriptor_set();
 

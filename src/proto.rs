@@ -3,7 +3,7 @@
     missing_docs,
     unreachable_pub,
     clippy::pedantic,
-    reason = "generated from the vendored protos, which document it"
+    reason = "generated from the protos, which document it"
 )]
 
 /// `google`, as the protos nest it.
@@ -32,5 +32,16 @@ pub mod google {
     }
 }
 
-/// Every vendored proto, with what it imports, for reflection.
+/// `packetboat`, whose protos are our own.
+pub mod packetboat {
+    /// What operators do.
+    pub mod admin {
+        /// Admin.
+        pub mod v1 {
+            tonic::include_proto!("packetboat.admin.v1");
+        }
+    }
+}
+
+/// Every proto, with what it imports, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

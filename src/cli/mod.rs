@@ -3,6 +3,7 @@
 pub mod bench;
 mod listen;
 pub mod serve;
+pub mod topics;
 
 use std::{
     io::{self, Write},
@@ -30,13 +31,23 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Arguments),
+    Topics(topics::Arguments),
     Bench(bench::Arguments),
+}
+
+/// Writes to standard output. A command whose output nobody reads does its work all the same.
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
 }
 
 /// Does what the command line says and reports a failure as one line on standard error.
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Topics(arguments) => topics::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
     };
     done.unwrap_or_else(|error| {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, Write as _},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -13,7 +13,7 @@ use anyhow::anyhow;
 use clap::{Args, builder::BoolishValueParser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::listen;
+use super::{listen, print};
 use crate::{
     clock::Clock,
     limits,
@@ -135,7 +135,7 @@ async fn serve(options: Options) -> anyhow::Result<ExitCode> {
     let Some(server) = starting else {
         return Ok(ExitCode::SUCCESS);
     };
-    announce(&greeting(server.addresses(), &storage));
+    print(&greeting(server.addresses(), &storage));
     signals.next().await;
     tracing::info!("stopping");
     let longest = limits::SHUTDOWN_MILLIS_MAX + limits::CLOSE_MILLIS_MAX;
@@ -198,12 +198,4 @@ fn describe(storage: &Storage) -> String {
 fn absolute(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     path.components().collect()
-}
-
-fn announce(text: &str) {
-    let mut stdout = io::stdout().lock();
-    // A server whose standard output is closed still serves.
-    let _written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
 }

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -25,10 +26,7 @@ use crate::{
     clock::Clock,
     engine::input::{Config, ConsumerId, Demand, LeaseId},
     limits::{DRIVER_QUEUE_MAX, RETENTION_BYTES, STREAM_FRAMES_MAX},
-    resource::{
-        id::{SubscriptionId, TopicIncarnation},
-        subscription::Subscription,
-    },
+    resource::id::{SubscriptionId, TopicIncarnation},
     store::{Lease, MessageLog, StateStore, state::SubscriptionRecord},
 };
 
@@ -298,7 +296,7 @@ impl Shared {
             return Ok(driver.commands.clone());
         }
         let (commands, waiting) = mpsc::channel(DRIVER_QUEUE_MAX);
-        let (config, changes) = watch::channel(engine_config(&record.subscription));
+        let (config, changes) = watch::channel(engine_config(record));
         running.insert(
             record.id,
             Running {
@@ -363,17 +361,21 @@ impl Shared {
             && running.version < record.version
         {
             running.version = record.version;
-            running
-                .config
-                .send_replace(engine_config(&record.subscription));
+            running.config.send_replace(engine_config(record));
         }
     }
 }
 
-fn engine_config(subscription: &Subscription) -> Config {
+fn engine_config(record: &SubscriptionRecord) -> Config {
+    let subscription = &record.subscription;
+    let retention = if record.log.place.attached {
+        // Whoever made the log says how long it keeps a message.
+        Duration::MAX
+    } else {
+        subscription.message_retention
+    };
     Config {
         ack_deadline_millis: u64::from(subscription.ack_deadline_seconds) * 1000,
-        retention_millis: u64::try_from(subscription.message_retention.as_millis())
-            .unwrap_or(u64::MAX),
+        retention_millis: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
     }
 }

@@ -28,6 +28,37 @@ pub enum CreateError {
     Store(#[from] StoreError),
 }
 
+/// Why no topic was made for an existing log.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// Kafka has no such topic.
+    #[error("Kafka has no topic {kafka_topic}")]
+    NoSuchKafkaTopic {
+        /// Its name.
+        kafka_topic: String,
+    },
+    /// The topic could not be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a topic was not detached.
+#[derive(Debug, Error)]
+pub enum DetachError {
+    /// It has a log of its own, which would be deleted with it.
+    #[error("{resource} was not attached, so it can only be deleted")]
+    NotAttached {
+        /// Its id.
+        resource: String,
+    },
+    /// It could not be found or deleted.
+    #[error(transparent)]
+    Find(#[from] FindError),
+}
+
 /// Why a resource was not found, listed or deleted.
 #[derive(Debug, Error)]
 pub enum FindError {

@@ -1,6 +1,7 @@
 //! One file per use: check, load, decide, store, answer. Knows no status code and no SQL.
 
 mod acknowledge;
+mod attached_topics;
 mod completion;
 mod consumed;
 pub mod error;

@@ -17,6 +17,7 @@ use crate::{
     },
     store::{
         StoreError,
+        log::LogPlace,
         state::{self, TopicPhase, TopicRecord, TopicRow},
     },
 };
@@ -25,7 +26,7 @@ impl Service {
     /// Creates a topic and its log.
     pub async fn create_topic(self: &Arc<Self>, topic: Topic) -> Result<Topic, CreateError> {
         let service = Arc::clone(self);
-        to_the_end(async move { service.make_topic(&topic).await }).await
+        to_the_end(async move { service.make_topic(&topic, None).await }).await
     }
 
     /// The topic of that name.
@@ -113,9 +114,13 @@ impl Service {
 
     /// The row goes first, unseen, so that a crash leaves no log without a row that knows of it. Whoever meets a row
     /// whose making failed or goes on finishes it: that may be done twice.
-    async fn make_topic(&self, topic: &Topic) -> Result<Topic, CreateError> {
+    pub(super) async fn make_topic(
+        &self,
+        topic: &Topic,
+        attached: Option<&LogPlace>,
+    ) -> Result<Topic, CreateError> {
         let (state, log) = (self.state.as_ref(), self.log.as_ref());
-        let incarnation = match state.create_topic(topic, None).await {
+        let incarnation = match state.create_topic(topic, attached).await {
             Ok(incarnation) => incarnation,
             Err(state::CreateError::Store(error)) => return Err(error.into()),
             Err(state::CreateError::AlreadyExists | state::CreateError::TopicGone) => {
@@ -131,7 +136,7 @@ impl Service {
             incarnation,
             name: topic.name.clone(),
             phase: TopicPhase::Creating,
-            place: None,
+            place: attached.cloned(),
         };
         if let Err(error) = retention::finish(state, log, &row).await {
             self.delivery.touched(incarnation);

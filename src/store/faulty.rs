@@ -198,7 +198,7 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
         self.faults.run("create", create).await
     }
 
-    async fn attach(&self, name: &str) -> Result<LogPlace, StoreError> {
+    async fn attach(&self, name: &str) -> Result<Option<LogPlace>, StoreError> {
         self.faults.run("attach", self.inner.attach(name)).await
     }
 

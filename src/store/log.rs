@@ -125,9 +125,9 @@ pub trait MessageLog: Send + Sync + 'static {
         name: &TopicName,
     ) -> Result<LogPlace, StoreError>;
 
-    /// Finds a log that exists already, under the backend's own name for it, so that a topic may stand for it.
-    /// `Refused` where there is none, or the backend has none but its own.
-    async fn attach(&self, name: &str) -> Result<LogPlace, StoreError>;
+    /// Finds a log that exists already, under the backend's own name for it, so that a topic may stand for it; `None`
+    /// when there is none. `Refused` where the backend has none but its own.
+    async fn attach(&self, name: &str) -> Result<Option<LogPlace>, StoreError>;
 
     /// Has the log keep a message for so long, or for [`MessageLog::keeps`] if that is longer. Changes nothing where the
     /// log is attached.

@@ -31,12 +31,13 @@ const GET_TOPIC: &str = "/google.pubsub.v1.Publisher/GetTopic";
 const ACKNOWLEDGE: &str = "/google.pubsub.v1.Subscriber/Acknowledge";
 const MODIFY_ACK_DEADLINE: &str = "/google.pubsub.v1.Subscriber/ModifyAckDeadline";
 
-const SERVED: [&str; 5] = [
+const SERVED: [&str; 6] = [
     "google.pubsub.v1.Publisher",
     "google.pubsub.v1.Subscriber",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
+    "packetboat.admin.v1.Admin",
 ];
 
 async fn serve() -> (Server, Channel) {

@@ -124,7 +124,7 @@ impl MessageLog for MemoryLog {
         true
     }
 
-    async fn attach(&self, _: &str) -> Result<LogPlace, StoreError> {
+    async fn attach(&self, _: &str) -> Result<Option<LogPlace>, StoreError> {
         Err(only_own_logs())
     }
 

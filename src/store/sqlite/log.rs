@@ -152,7 +152,7 @@ impl MessageLog for SqliteLog {
         true
     }
 
-    async fn attach(&self, _: &str) -> Result<LogPlace, StoreError> {
+    async fn attach(&self, _: &str) -> Result<Option<LogPlace>, StoreError> {
         Err(only_own_logs())
     }
 

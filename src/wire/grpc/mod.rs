@@ -1,5 +1,6 @@
 //! gRPC.
 
+mod admin;
 pub mod codec;
 mod delivery;
 pub mod health;
@@ -15,11 +16,14 @@ use std::sync::Arc;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health as HealthRpcs, HealthServer};
 
-use self::{publisher::Publisher, subscriber::Subscriber};
+use self::{admin::Admin, publisher::Publisher, subscriber::Subscriber};
 use super::layers::size::DECODED_BYTES_MAX;
 use crate::{
-    proto::google::pubsub::v1::{
-        publisher_server::PublisherServer, subscriber_server::SubscriberServer,
+    proto::{
+        google::pubsub::v1::{
+            publisher_server::PublisherServer, subscriber_server::SubscriberServer,
+        },
+        packetboat::admin::v1::admin_server::AdminServer,
     },
     service::Service,
 };
@@ -34,9 +38,11 @@ pub fn routes(
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let publisher = PublisherServer::new(Publisher::new(Arc::clone(service)));
     let subscriber = SubscriberServer::new(Subscriber::new(Arc::clone(service)));
+    let admin = AdminServer::new(Admin::new(Arc::clone(service)));
     let health = health.max_decoding_message_size(DECODED_BYTES_MAX);
     let routes = Routes::new(health)
         .add_service(publisher.max_decoding_message_size(DECODED_BYTES_MAX))
-        .add_service(subscriber.max_decoding_message_size(DECODED_BYTES_MAX));
+        .add_service(subscriber.max_decoding_message_size(DECODED_BYTES_MAX))
+        .add_service(admin.max_decoding_message_size(DECODED_BYTES_MAX));
     reflection::add_to(routes)
 }

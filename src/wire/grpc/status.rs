@@ -7,7 +7,7 @@ use crate::{
     resource::violation::Violation,
     service::{
         ConsumeError, EndCause, PublishError, StoreError,
-        error::{CreateError, FindError, UpdateError},
+        error::{AttachError, CreateError, DetachError, FindError, UpdateError},
     },
     wire::convert::Refused,
 };
@@ -80,6 +80,27 @@ impl From<CreateError> for Status {
                 format!("Resource already exists in the project (resource={resource})."),
             ),
             CreateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AttachError> for Status {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::NoSuchKafkaTopic { .. } => with_text(Code::NotFound, error.to_string()),
+            AttachError::Create(error) => error.into(),
+            AttachError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DetachError> for Status {
+    fn from(error: DetachError) -> Self {
+        match error {
+            DetachError::NotAttached { .. } => {
+                with_text(Code::FailedPrecondition, error.to_string())
+            }
+            DetachError::Find(error) => error.into(),
         }
     }
 }

@@ -1,0 +1,47 @@
+//! Topics that stand for logs which others made.
+
+use std::sync::Arc;
+
+use super::{
+    Service,
+    completion::to_the_end,
+    error::{AttachError, DetachError},
+};
+use crate::{
+    resource::{name::TopicName, topic::Topic},
+    store::log::LogPlace,
+};
+
+impl Service {
+    /// Gives an existing Kafka topic a Pub/Sub name, and says where it is.
+    pub async fn attach_topic(
+        self: &Arc<Self>,
+        name: TopicName,
+        kafka_topic: &str,
+    ) -> Result<LogPlace, AttachError> {
+        let place = self.log.attach(kafka_topic).await?;
+        let place = LogPlace {
+            attached: true,
+            ..place.ok_or_else(|| AttachError::NoSuchKafkaTopic {
+                kafka_topic: kafka_topic.to_owned(),
+            })?
+        };
+        let (service, topic) = (Arc::clone(self), Topic::new(name));
+        to_the_end(async move {
+            service.make_topic(&topic, Some(&place)).await?;
+            Ok(place)
+        })
+        .await
+    }
+
+    /// Takes the Pub/Sub name from a topic that was attached. What is in Kafka stays as it is.
+    pub async fn detach_topic(self: &Arc<Self>, name: &TopicName) -> Result<(), DetachError> {
+        let record = self.topic_record(name).await?;
+        if !record.log.place.attached {
+            return Err(DetachError::NotAttached {
+                resource: name.id().to_owned(),
+            });
+        }
+        Ok(self.delete_topic(name).await?)
+    }
+}

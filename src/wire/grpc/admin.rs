@@ -1,0 +1,53 @@
+//! `packetboat.admin.v1.Admin`: what an operator does.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use crate::{
+    proto::packetboat::admin::v1::{self as proto, admin_server},
+    resource::name::TopicName,
+    service::Service,
+};
+
+/// The service as tonic calls it.
+#[derive(Clone)]
+pub(super) struct Admin {
+    service: Arc<Service>,
+}
+
+impl Admin {
+    /// Answers with what `service` does.
+    pub(super) const fn new(service: Arc<Service>) -> Self {
+        Self { service }
+    }
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for Admin {
+    async fn attach_topic(
+        &self,
+        request: Request<proto::AttachTopicRequest>,
+    ) -> Result<Response<proto::AttachTopicResponse>, Status> {
+        let request = request.into_inner();
+        let topic = TopicName::parse("topic", &request.topic)?;
+        let attached = self
+            .service
+            .attach_topic(topic, &request.kafka_topic)
+            .await?;
+        Ok(Response::new(proto::AttachTopicResponse {
+            topic: request.topic,
+            kafka_topic: attached.name,
+            partitions: i32::try_from(attached.key_partitions).unwrap_or(i32::MAX),
+        }))
+    }
+
+    async fn detach_topic(
+        &self,
+        request: Request<proto::DetachTopicRequest>,
+    ) -> Result<Response<()>, Status> {
+        let topic = TopicName::parse("topic", &request.get_ref().topic)?;
+        self.service.detach_topic(&topic).await?;
+        Ok(Response::new(()))
+    }
+}
