@@ -48,16 +48,18 @@ pub struct KafkaSettings {
     pub delete_acknowledged: bool,
     /// A file whose first line is the password of `sasl.username`.
     pub password_file: Option<PathBuf>,
-    /// Settings of new topics whose full name matches a pattern, in which `*` stands for anything.
-    pub topics: BTreeMap<String, KafkaTopicSettings>,
+    /// What differs for some topics; the first pattern that fits counts.
+    pub topics: Vec<KafkaTopicSettings>,
     /// Properties of librdkafka, passed through.
     pub properties: BTreeMap<String, PropertyValue>,
 }
 
-/// What a pattern sets for the topics that match it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// What differs for topics whose name fits a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KafkaTopicSettings {
+    /// A full name, `projects/P/topics/T`, in which each `*` stands for any characters.
+    pub pattern: String,
     /// As [`KafkaSettings::partitions`].
     pub partitions: Option<u32>,
     /// As [`KafkaSettings::replication_factor`].
@@ -107,7 +109,7 @@ impl Default for KafkaSettings {
             retention_days: 7,
             delete_acknowledged: false,
             password_file: None,
-            topics: BTreeMap::new(),
+            topics: Vec::new(),
             properties: BTreeMap::new(),
         }
     }
