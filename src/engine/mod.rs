@@ -86,7 +86,7 @@ impl Engine {
         };
         let mut voided = Vec::new();
         for state in states {
-            let end = ends.get(state.partition as usize).copied().unwrap_or(0);
+            let end = ends.get(state.partition as usize).copied();
             let (partition, is_void) = Partition::restore(state, end, &mut engine.timers)?;
             if is_void {
                 voided.push(state.partition);

@@ -245,15 +245,16 @@ impl Partition {
         slots
     }
 
-    /// The partition as it was stored. What lies at or above `end`, where the log has nothing (any more), is void:
+    /// The partition as it was stored. What lies at or above the known end, where the log has nothing (any more), is void:
     /// the offsets will be used for other messages. That makes a new generation, which the second value tells.
     pub(super) fn restore(
         state: &PartitionState,
-        end: u64,
+        known_end: Option<u64>,
         timers: &mut Timers,
     ) -> Result<(Self, bool), DamagedChunk> {
+        // A log that does not show this partition yet says nothing about its end.
+        let end = known_end.unwrap_or(u64::MAX);
         let mut partition = Self::new(state.partition, state.generation, state.cursor.min(end));
-        partition.set_end(end);
         let mut seen = state.cursor;
         for stored in &state.chunks {
             if let Some(done) = followers(stored)? {
@@ -277,6 +278,7 @@ impl Partition {
                 }
             }
         }
+        partition.set_end(known_end.unwrap_or(seen));
         let voided = seen > end;
         if voided {
             partition.acked.remove(end..u64::MAX);

@@ -3,6 +3,7 @@
 mod host;
 mod model;
 mod operations;
+mod partitions;
 mod property;
 mod scenario;
 mod scenario_commands;
