@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs every test: cargo's, then the official clients against the built server. Ends with `clients: N passed, N failed`.
+# Runs every test: cargo's, with a Kafka and a Postgres that are started for them, then the official clients against the
+# built server. Ends with `clients: N passed, N failed`.
 #
-#   tests/run.sh [--long]      --long: more messages, twenty kills instead of one
+#   tests/run.sh [--long]      --long: more messages, twenty kills instead of one, an older Kafka too
 #
 # Needs Rust, a C compiler, make and perl. What else is missing or too old is installed: Debian packages if run as
 # root, the rest into a cache outside the tree, $PACKETBOAT_TEST_CACHE (default: ~/.cache/packetboat-tests).
@@ -9,8 +10,10 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 clients=$root/tests/clients
-cache=${PACKETBOAT_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/packetboat-tests}
+services=$root/tests/services
 grpcurl_version=v1.9.4
+older_kafka_version=3.9.2
+. "$services/common.sh"
 
 case ${1:-} in
   '') ;;
@@ -19,7 +22,6 @@ case ${1:-} in
 esac
 
 step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
-die() { echo "$1" >&2; exit 1; }
 
 install_debian_packages() {
   local missing=()
@@ -27,11 +29,7 @@ install_debian_packages() {
   command -v python3 >/dev/null || missing+=(python3)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
-  [ ${#missing[@]} -gt 0 ] || return 0
-  command -v apt-get >/dev/null || die "missing: ${missing[*]}; there is no apt-get here, so install them and run this again"
-  [ "$(id -u)" = 0 ] || die "missing: ${missing[*]}; run 'apt-get install ${missing[*]}' as root, then this again"
-  apt-get update -q
-  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+  install_packages "${missing[@]}"
 }
 
 # Makes a virtual environment named after what is in it, so that a changed pin makes a new one. Prints its path.
@@ -68,8 +66,35 @@ install_go() {
   fi
 }
 
+# Exports where they are: PACKETBOAT_TEST_KAFKA, PACKETBOAT_TEST_POSTGRES, and PACKETBOAT_TEST_KAFKA_OLDER if --long.
+# They are stopped when this ends, by the trap below or, after a SIGKILL, by themselves.
+start_services() {
+  local exports
+  export PACKETBOAT_TEST_CACHE=$cache PACKETBOAT_TEST_SERVICES=$services PACKETBOAT_TEST_OWNER=$$
+  exports=$("$services/postgres.sh" start "$scratch/postgres")
+  eval "$exports"
+  if [ -n "${PACKETBOAT_LONG:-}" ]; then
+    exports=$(KAFKA_VERSION=$older_kafka_version "$services/kafka.sh" start "$scratch/kafka-older")
+    eval "$exports"
+    export PACKETBOAT_TEST_KAFKA_OLDER=$PACKETBOAT_TEST_KAFKA
+  fi
+  exports=$("$services/kafka.sh" start "$scratch/kafka")
+  eval "$exports"
+  env | grep '^PACKETBOAT_TEST_'
+}
+
+clean_up() {
+  local folder
+  for folder in "$scratch"/kafka*; do [ ! -e "$folder/settings" ] || "$services/kafka.sh" stop "$folder"; done
+  [ ! -e "$scratch/postgres/port" ] || "$services/postgres.sh" stop "$scratch/postgres"
+  rm -rf "$scratch"
+}
+
 mkdir -p "$cache"
 cd "$root"
+scratch=$(mktemp -d)
+chmod 711 "$scratch" # Postgres runs as another user when this runs as root
+trap clean_up EXIT
 
 step 'tools'
 install_debian_packages
@@ -84,21 +109,21 @@ target=$(cargo metadata --no-deps --format-version 1 --locked |
   python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 export PACKETBOAT_BIN=$target/gate/packetboat
 
+step 'services'
+start_services
+
 failed=0
 step 'cargo test'
 cargo test --profile gate --locked --no-fail-fast || failed=1
 
-results=$(mktemp -d)
-trap 'rm -rf "$results"' EXIT
-
 step 'Python client'
 (cd "$clients/python" && PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest -v --tb=short --durations=0 --durations-min=10 \
-  -n 6 --dist worksteal --junitxml "$results/python.xml") || failed=1
+  -n 6 --dist worksteal --junitxml "$scratch/python.xml") || failed=1
 
 step 'Go client and grpcurl'
 (cd "$clients/go" && go vet ./... && go test -json -count=1 -parallel 12 -timeout 60m ./...) |
-  python3 "$clients/tally.py" go "$results/go.txt" || failed=1
+  python3 "$clients/tally.py" go "$scratch/go.txt" || failed=1
 
 step 'done'
-python3 "$clients/tally.py" sum "$results/python.xml" "$results/go.txt" || failed=1
+python3 "$clients/tally.py" sum "$scratch/python.xml" "$scratch/go.txt" || failed=1
 exit $failed
