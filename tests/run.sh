@@ -4,8 +4,8 @@
 #
 #   tests/run.sh [--long]      --long: more messages, twenty kills instead of one, an older Kafka too
 #
-# Needs Rust, a C compiler, make and perl. What else is missing or too old is installed: Debian packages if run as
-# root, the rest into a cache outside the tree, $PACKETBOAT_TEST_CACHE (default: ~/.cache/packetboat-tests).
+# Needs Rust, C and C++ compilers, make and perl. What else is missing or too old is installed: Debian packages if run
+# as root, the rest into a cache outside the tree, $PACKETBOAT_TEST_CACHE (default: ~/.cache/packetboat-tests).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

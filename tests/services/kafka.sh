@@ -163,11 +163,11 @@ launch() { # node, further options of Java
 
 # A broker says so when it is registered with the controllers, its logs are recovered and its listeners are open.
 wait_until_ready() {
-  local node
+  local node end=$((SECONDS + start_seconds_max))
   for node in $(seq "$brokers"); do
     until grep -qs 'Kafka Server started' "$dir/$node/log"; do
       alive "$(cat "$dir/$node/pid")" || die "Kafka's node $node ended: $(tail -n 20 "$dir/$node/log")"
-      [ "$SECONDS" -lt "$start_seconds_max" ] ||
+      [ "$SECONDS" -lt "$end" ] ||
         die "Kafka's node $node is not ready after $start_seconds_max s: $(tail -n 20 "$dir/$node/log")"
       sleep .05
     done
@@ -221,7 +221,7 @@ kill_brokers() { # all or one
   kill_and_wait "${pids[@]}"
 }
 
-usage() { sed -n '4,9p' "$0" | cut -c 3- >&2; exit 2; }
+usage() { sed -n '4,7p' "$0" | cut -c 3- >&2; exit 2; }
 
 [ $# -ge 2 ] || usage
 dir=$(realpath -m "$2")
