@@ -12,6 +12,7 @@ pub mod lease;
 pub mod log;
 pub mod memory;
 mod reading;
+mod rows;
 pub mod sqlite;
 pub mod state;
 mod tail;

@@ -238,16 +238,6 @@ pub(super) async fn pragma_int(
     sqlx::query_scalar(pragma).fetch_one(connection).await
 }
 
-/// For SQLite, whose integers are signed: what does not fit is as good as "for ever" where it may occur.
-pub(super) fn to_sql(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// Back from [`to_sql`]. Ours are never negative; a damaged one must not panic.
-pub(super) const fn from_sql(value: i64) -> u64 {
-    value.cast_unsigned()
-}
-
 /// Whether the file itself is what failed.
 pub(super) fn is_damage(error: &sqlx::Error) -> bool {
     matches!(

@@ -2,16 +2,16 @@
 //!
 //! Each statement gets its rows as one JSON array: a statement costs two switches between threads, whatever it does.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde::Serialize;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{
     checksum::{chunk_checksum, position_checksum},
-    database::{Database, from_sql, to_sql},
+    database::Database,
     directory::hex,
-    state::{to_json, write_failed},
+    state::write_failed,
 };
 use crate::{
     engine::change::PartitionChange,
@@ -20,6 +20,7 @@ use crate::{
     store::{
         StoreError,
         log::{Offset, Partition},
+        rows::{distinct, from_sql, to_json, to_sql},
         state::{Flush, FlushOutcome},
     },
 };
@@ -45,15 +46,6 @@ pub(super) async fn flush(
     }
     .await;
     outcomes.map_err(|error| write_failed(database, &mut writer, &error))
-}
-
-/// How many of the first flushes are of different subscriptions.
-fn distinct(flushes: &[Flush]) -> usize {
-    let mut seen = HashSet::with_capacity(flushes.len());
-    flushes
-        .iter()
-        .take_while(|flush| seen.insert(flush.subscription))
-        .count()
 }
 
 async fn flush_group(

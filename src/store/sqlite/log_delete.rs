@@ -5,12 +5,16 @@ use std::ops::Range;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{
-    database::{Database, from_sql, to_sql},
+    database::Database,
     log_rows::{Head, PARTITION},
 };
 use crate::{
     resource::id::TopicIncarnation,
-    store::{StoreError, log::Offset},
+    store::{
+        StoreError,
+        log::Offset,
+        rows::{from_sql, to_sql},
+    },
 };
 
 /// Batches that are deleted in one turn of the writer.

@@ -6,11 +6,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use super::{
-    database::{Database, from_sql, to_sql},
-    log_rows,
-    log_rows::PARTITION,
-};
+use super::{database::Database, log_rows, log_rows::PARTITION};
 use crate::{
     clock::Timestamp,
     resource::id::TopicIncarnation,
@@ -18,6 +14,7 @@ use crate::{
         StoreError,
         log::{Offset, ReadBatch},
         reading::Reading,
+        rows::{from_sql, to_sql},
     },
 };
 

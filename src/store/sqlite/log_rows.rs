@@ -3,8 +3,14 @@
 use bytes::{Buf as _, Bytes};
 use sqlx::{Row as _, SqliteConnection};
 
-use super::database::{from_sql, to_sql};
-use crate::{clock::Timestamp, resource::id::TopicIncarnation, store::log::Offset};
+use crate::{
+    clock::Timestamp,
+    resource::id::TopicIncarnation,
+    store::{
+        log::Offset,
+        rows::{from_sql, to_sql},
+    },
+};
 
 /// The only partition that a topic has here.
 pub(super) const PARTITION: u32 = 0;

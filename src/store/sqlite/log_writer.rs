@@ -17,7 +17,7 @@ use tokio::sync::{
 };
 
 use super::{
-    database::{Database, pragma_int, to_sql},
+    database::{Database, pragma_int},
     directory::DirectoryLock,
     log_delete, log_rows,
     log_rows::{Head, PARTITION},
@@ -29,6 +29,7 @@ use crate::{
     store::{
         StoreError,
         log::{AppendedRun, Offset},
+        rows::to_sql,
         tail::{Tail, TailBatch},
     },
 };

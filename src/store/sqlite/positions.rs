@@ -4,7 +4,7 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{
     checksum::{check, chunk_checksum, position_checksum},
-    database::{Database, from_sql, returned, to_sql},
+    database::{Database, returned},
     state::write_failed,
 };
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     store::{
         StoreError,
         log::{Offset, Partition},
+        rows::{from_sql, to_sql},
         state::{Acquire, Acquired},
     },
 };

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     database::{Database, WriterSettings},
@@ -82,29 +81,6 @@ pub(super) fn write_failed(
 ) -> StoreError {
     connection.give_up();
     database.commit_failed(error)
-}
-
-/// A configuration as it is stored. New fields of a resource follow by themselves.
-pub(super) fn to_json(config: &impl Serialize) -> Result<String, sqlx::Error> {
-    serde_json::to_string(config).map_err(|error| sqlx::Error::Encode(error.into()))
-}
-
-/// A stored configuration.
-pub(super) fn from_json<T: DeserializeOwned>(config: &str) -> Result<T, sqlx::Error> {
-    serde_json::from_str(config).map_err(|error| sqlx::Error::Decode(error.into()))
-}
-
-/// Between which names those of a project's resources lie.
-pub(super) fn listed_names(
-    project: &ProjectName,
-    collection: &str,
-    after: Option<&str>,
-) -> (String, String) {
-    let first = format!("{project}/{collection}/");
-    // '0' follows '/', so this is behind every name that begins with `first`.
-    let end = format!("{project}/{collection}0");
-    let after = after.map_or(first.clone(), |after| first.max(after.to_owned()));
-    (after, end)
 }
 
 #[async_trait]

@@ -2,12 +2,7 @@
 
 use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{
-    database::{Database, from_sql, to_sql},
-    positions,
-    state::{from_json, listed_names, to_json, write_failed},
-    topics,
-};
+use super::{database::Database, positions, state::write_failed, topics};
 use crate::{
     resource::{
         id::{SubscriptionId, TopicIncarnation},
@@ -17,12 +12,10 @@ use crate::{
     store::{
         StoreError,
         log::{Offset, Partition, TopicLog},
+        rows::{FIRST_GENERATION, from_json, from_sql, listed_names, to_json, to_sql},
         state::{CreateError, SubscriptionRecord, UpdateError},
     },
 };
-
-/// Generation of the positions that a new subscription gets.
-const FIRST_GENERATION: u32 = 1;
 
 pub(super) async fn create(
     database: &Database,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    database::{Database, from_sql, returned, to_sql},
-    state::{from_json, listed_names, to_json, write_failed},
+    database::{Database, returned},
+    state::write_failed,
 };
 use crate::{
     resource::{
@@ -18,6 +18,7 @@ use crate::{
     store::{
         StoreError,
         log::{LogPlace, TopicLog},
+        rows::{from_json, from_sql, listed_names, to_json, to_sql},
         state::{CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow, UpdateError},
     },
 };
