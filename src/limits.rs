@@ -138,6 +138,67 @@ pub const LOG_READERS_MAX: u32 = 4;
 /// Connections that read the state's file at the same time.
 pub const STATE_READERS_MAX: u32 = 2;
 
+/// Oldest major version of Postgres that is used.
+pub const POSTGRES_VERSION_MIN: i32 = 15;
+/// Milliseconds within which a database has to be reached at start.
+pub const OPEN_MILLIS_MAX: u64 = 8_000;
+/// Seconds that a start waits for tables that another process brings up to date.
+pub const MIGRATION_WAIT_SECONDS_MAX: u64 = 15 * 60;
+/// Milliseconds before such a start looks again.
+pub const MIGRATION_POLL_MILLIS: u64 = 100;
+/// Milliseconds after which it says that it still waits.
+pub const MIGRATION_TELL_MILLIS: u64 = 3_000;
+/// Connections of one node to Postgres, beside one for flushes, one for heartbeats and one that listens.
+pub const POSTGRES_CONNECTIONS_MAX: u32 = 8;
+/// Seconds for which such a connection may be idle before it is closed.
+pub const POSTGRES_IDLE_SECONDS_MAX: u64 = 10 * 60;
+/// Milliseconds that anybody waits for a connection to Postgres.
+pub const POSTGRES_CONNECT_MILLIS_MAX: u64 = 2_000;
+/// Milliseconds that an idle connection to Postgres has to show that it still lives; otherwise there is a new one.
+pub const POSTGRES_PING_MILLIS: u64 = 500;
+/// Milliseconds before Postgres is tried again after a failure.
+pub const POSTGRES_RETRY_MILLIS: u64 = 200;
+/// Milliseconds that one statement may take in Postgres.
+pub const POSTGRES_STATEMENT_MILLIS: u64 = 4_000;
+/// Milliseconds that anybody waits for the answer to a transaction.
+pub const POSTGRES_ANSWER_MILLIS_MAX: u64 = 5_000;
+/// Milliseconds that a statement waits for a lock that somebody else holds.
+pub const POSTGRES_LOCK_MILLIS: u64 = 1_000;
+/// Milliseconds after which Postgres ends a transaction whose process says nothing: it may be frozen.
+pub const POSTGRES_TRANSACTION_IDLE_MILLIS: u64 = 2_000;
+/// How often taking a subscription over waits for its row: for longer than a frozen process can hold it.
+pub const OWNER_LOCK_ATTEMPTS_MAX: usize = 4;
+/// Milliseconds that a log may take to be told how long to keep messages, with those that wait for the same.
+pub const KEEP_LOG_MILLIS_MAX: u64 = 15_000;
+/// Milliseconds after its last heartbeat for which a node keeps what it owns.
+pub const NODE_LEASE_MILLIS: u64 = 5_000;
+/// Heartbeats that a node sends within one lease.
+pub const HEARTBEATS_PER_LEASE: u32 = 5;
+/// Changes by other nodes that one read takes.
+pub const CHANGES_PER_READ_MAX: usize = 1_000;
+/// Milliseconds between two looks at who has heeded a change.
+pub const CHANGE_POLL_MILLIS: u64 = 30;
+/// Milliseconds that a change waits for living nodes to heed it. One that does not live counts no more after its lease.
+pub const CHANGE_CONFIRM_MILLIS_MAX: u64 = 15_000;
+/// Milliseconds of silence after which the connection that listens is tried.
+pub const LISTENER_CHECK_MILLIS: u64 = 15_000;
+/// Milliseconds between two looks at what is not needed any more in Postgres.
+pub const SWEEP_MILLIS: u64 = 30_000;
+/// Chunks that one transaction of a sweep removes.
+pub const SWEEP_CHUNKS_MAX: u64 = 1_024;
+/// Chunks that a node removes before it vacuums them, at least.
+pub const VACUUM_CHUNKS_MIN: u64 = 10_000;
+/// Where there are many chunks, it removes one in so many before it vacuums.
+pub const VACUUM_SHARE: u64 = 10;
+/// Milliseconds that such a vacuum may take.
+pub const VACUUM_MILLIS_MAX: u64 = 5 * 60 * 1000;
+/// Seconds for which a change is kept at least.
+pub const CHANGES_KEPT_SECONDS: u64 = 60 * 60;
+/// Seconds for which the row of a node is kept after its lease has run out.
+pub const NODES_KEPT_SECONDS: u64 = 60 * 60;
+/// Milliseconds that closing the connections to Postgres may take.
+pub const CLOSE_WAIT_MILLIS_MAX: u64 = 1_200;
+
 /// Bytes of large requests that the whole server holds at once; more are UNAVAILABLE.
 pub const REQUEST_BYTES_HELD_MAX: usize = 1024 * 1024 * 1024;
 /// Bytes of one request up to which it does not count in [`REQUEST_BYTES_HELD_MAX`].

@@ -11,6 +11,7 @@ pub(crate) mod faulty;
 pub mod lease;
 pub mod log;
 pub mod memory;
+pub mod postgres;
 mod reading;
 mod rows;
 pub mod sqlite;

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::{
     memory::{MemoryLog, MemoryState},
+    postgres::{PostgresState, tests::TestDatabase},
     sqlite::{self, DirectoryLock, SqliteLog, SqliteState},
 };
 use crate::{
@@ -21,6 +22,7 @@ pub(super) struct Backend<L, S> {
     pub(super) state: S,
     pub(super) hand: ManualClock,
     _directory: Option<(TempDir, DirectoryLock)>,
+    _database: Option<TestDatabase>,
 }
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_000_000);
@@ -32,6 +34,7 @@ pub(super) async fn memory() -> Backend<MemoryLog, MemoryState> {
         state: MemoryState::new().expect("random bytes"),
         hand,
         _directory: None,
+        _database: None,
     }
 }
 
@@ -44,6 +47,21 @@ pub(super) async fn sqlite() -> Backend<SqliteLog, SqliteState> {
         state,
         hand,
         _directory: Some((directory, lock)),
+        _database: None,
+    }
+}
+
+/// The state of a database of its own; its log is in memory.
+pub(super) async fn postgres() -> Backend<MemoryLog, PostgresState> {
+    let (clock, hand) = Clock::manual(START);
+    let database = TestDatabase::new().await;
+    let state = database.open("node").await;
+    Backend {
+        log: MemoryLog::new(clock, MEMORY_LOG_BYTES_MAX),
+        state,
+        hand,
+        _directory: None,
+        _database: Some(database),
     }
 }
 

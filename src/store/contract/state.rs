@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-contract!(state on [memory, sqlite]: {
+contract!(state on [memory, sqlite, postgres]: {
     a_topic_is_seen_once_it_is_published,
     a_name_is_taken_until_its_topic_is_deleted,
     an_update_needs_the_version_that_was_read,
@@ -94,7 +94,11 @@ async fn published(
     found.expect("is live")
 }
 
-async fn subscribed(state: &dyn StateStore, name: &str, topic: &TopicRecord) -> SubscriptionRecord {
+pub(in crate::store) async fn subscribed(
+    state: &dyn StateStore,
+    name: &str,
+    topic: &TopicRecord,
+) -> SubscriptionRecord {
     let subscription = subscription_named(name, &topic.topic);
     let created = state.create_subscription(&topic.log, &subscription, &[(0, 5)]);
     created.await.expect("create subscription")
@@ -118,7 +122,7 @@ pub(in crate::store) async fn acquire(state: &dyn StateStore, id: SubscriptionId
     }
 }
 
-fn chunk(index: u64, done_after: u64, body: &'static [u8]) -> StoredChunk {
+pub(in crate::store) fn chunk(index: u64, done_after: u64, body: &'static [u8]) -> StoredChunk {
     StoredChunk {
         index,
         done_after,

@@ -1,0 +1,214 @@
+//! The connections to the database: a small pool for everything but flushes and heartbeats, and what its errors mean.
+
+use std::{
+    io,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{
+    Connection as _, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity},
+};
+use tokio::time::timeout;
+
+use crate::{
+    limits::{
+        POSTGRES_ANSWER_MILLIS_MAX, POSTGRES_CONNECT_MILLIS_MAX, POSTGRES_CONNECTIONS_MAX,
+        POSTGRES_IDLE_SECONDS_MAX, POSTGRES_PING_MILLIS,
+    },
+    store::StoreError,
+};
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    pool: PgPool,
+    shown: Arc<str>,
+}
+
+impl Database {
+    /// Connects when it is first used.
+    pub(super) fn new(connect: PgConnectOptions, shown: &str) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS_MAX)
+            .acquire_timeout(Duration::from_millis(POSTGRES_CONNECT_MILLIS_MAX))
+            .idle_timeout(Duration::from_secs(POSTGRES_IDLE_SECONDS_MAX))
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| {
+                let alive = timeout(
+                    Duration::from_millis(POSTGRES_PING_MILLIS),
+                    connection.ping(),
+                );
+                Box::pin(async move { Ok(matches!(alive.await, Ok(Ok(())))) })
+            })
+            .connect_lazy_with(connect);
+        Self {
+            pool,
+            shown: shown.into(),
+        }
+    }
+
+    /// User, host, port and database.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// A connection of the pool, asked before whether it still lives.
+    pub(super) async fn connection(&self) -> Result<Checkout, StoreError> {
+        let connection = self.pool.acquire().await;
+        let connection = connection.map_err(|error| self.failed(&error))?;
+        Ok(Checkout {
+            connection,
+            database: self.clone(),
+        })
+    }
+
+    /// What the failure of a statement means. A write in it did not happen, as it was not committed.
+    pub(super) fn failed(&self, error: &sqlx::Error) -> StoreError {
+        let shown = &self.shown;
+        match error {
+            sqlx::Error::PoolClosed => StoreError::Unavailable("the store is closed".to_owned()),
+            sqlx::Error::PoolTimedOut => StoreError::Unavailable(format!(
+                "{shown}: no connection within {POSTGRES_CONNECT_MILLIS_MAX} ms"
+            )),
+            sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::RowNotFound => StoreError::Damaged(format!("{shown}: {error}")),
+            sqlx::Error::Database(answer) => {
+                let text = format!("{shown}: {}", answer.message());
+                match answer.code().as_deref() {
+                    Some(DATA_CORRUPTED | INDEX_CORRUPTED) => StoreError::Damaged(text),
+                    Some(DISK_FULL) => StoreError::Full(text),
+                    _ => StoreError::Unavailable(text),
+                }
+            }
+            _ => StoreError::Unavailable(format!("{shown}: {error}")),
+        }
+    }
+
+    /// What the failure of a commit, or of a statement that commits by itself, means: unless the server itself says
+    /// that it rolled back, nobody knows.
+    pub(super) fn commit_failed(&self, error: &sqlx::Error) -> StoreError {
+        match severity(error) {
+            Some(PgSeverity::Error) => self.failed(error),
+            _ if error_code(error).as_deref() == Some(TRANSACTION_IDLE) => self.failed(error),
+            _ => StoreError::Uncertain(format!("{}: {error}", self.shown)),
+        }
+    }
+
+    /// Waits for the connections that are in use, and closes all.
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A connection while it is used.
+#[derive(Debug)]
+pub(super) struct Checkout {
+    connection: PoolConnection<Postgres>,
+    database: Database,
+}
+
+impl Checkout {
+    /// What a failure before the commit means. The connection is not used again if it is what failed.
+    pub(super) fn failed(&mut self, error: &sqlx::Error) -> StoreError {
+        self.settle(error);
+        self.database.failed(error)
+    }
+
+    /// What the failure of a commit, or of a statement that commits by itself, means; see there.
+    pub(super) fn commit_failed(&mut self, error: &sqlx::Error) -> StoreError {
+        self.settle(error);
+        self.database.commit_failed(error)
+    }
+
+    /// What the failure of a transaction means, which had sent its commit or not.
+    pub(super) fn transaction_failed(
+        &mut self,
+        error: &sqlx::Error,
+        committing: bool,
+    ) -> StoreError {
+        if committing {
+            self.commit_failed(error)
+        } else {
+            self.failed(error)
+        }
+    }
+
+    fn settle(&mut self, error: &sqlx::Error) {
+        if breaks_connection(error) {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+impl Deref for Checkout {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Checkout {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
+/// Runs what waits for the database, for as long as an answer may take: a network that hangs must show.
+pub(super) async fn bounded<T>(
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    within(Duration::from_millis(POSTGRES_ANSWER_MILLIS_MAX), work).await
+}
+
+/// The same, for as long as is given.
+pub(super) async fn within<T>(
+    longest: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    timeout(longest, work).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} ms", longest.as_millis());
+        Err(io::Error::new(io::ErrorKind::TimedOut, text).into())
+    })
+}
+
+/// Whether nobody knows what the connection will say next, or it is closed.
+pub(super) fn breaks_connection(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(_) => severity(error) != Some(PgSeverity::Error),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::BeginFailed => true,
+        _ => false,
+    }
+}
+
+/// Whether the statement only waited too long for somebody's lock.
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error_code(error).as_deref() == Some(LOCK_NOT_AVAILABLE)
+}
+
+fn severity(error: &sqlx::Error) -> Option<PgSeverity> {
+    let error = error.as_database_error()?;
+    let error = error.try_downcast_ref::<PgDatabaseError>()?;
+    Some(error.severity())
+}
+
+/// The five characters of SQL's error code.
+pub(super) fn error_code(error: &sqlx::Error) -> Option<String> {
+    let code = error.as_database_error()?.code()?;
+    Some(code.into_owned())
+}
+
+const TRANSACTION_IDLE: &str = "25P03";
+const DISK_FULL: &str = "53100";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const DATA_CORRUPTED: &str = "XX001";
+const INDEX_CORRUPTED: &str = "XX002";

@@ -1,0 +1,339 @@
+//! This node among those that share the database: its row, its heartbeat, its lease, and whether it may take over
+//! from a node whose lease has run out.
+//!
+//! The lease that this process counts on begins before a heartbeat is sent, and is a little shorter than the one that
+//! the others see in its row, which begins when the database carries the heartbeat out.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sqlx::{PgConnection, Row as _};
+use tokio::{sync::Notify, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    database::{Database, within},
+    link::Link,
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    limits::{HEARTBEATS_PER_LEASE, POSTGRES_RETRY_MILLIS},
+    store::{Lease, lease::LeaseKeeper},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub(super) name: String,
+    pub(super) session: i64,
+    address: String,
+    lease_length: Duration,
+    clock: Clock,
+    lease: Lease,
+    keeper: LeaseKeeper,
+    standing: Mutex<Standing>,
+    database: Database,
+    link: Link,
+    /// Something may have to be heeded.
+    pub(super) news: Notify,
+}
+
+#[derive(Debug)]
+struct Standing {
+    /// Until when this node's row is good, as this process counts.
+    row_until: Timestamp,
+    /// Since when the database has answered every heartbeat, and when it did last.
+    answering: Option<(Timestamp, Timestamp)>,
+    /// The latest change that was heeded.
+    heeded: i64,
+    /// How often the row has not been good, after which nobody has waited for this node to heed a change.
+    lapses: u64,
+    /// What stands between the row and the lease.
+    heed: Heed,
+}
+
+/// Whether there was a lapse that this node has not heeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heed {
+    /// There was none.
+    Nothing,
+    /// There was one, and nobody here was told.
+    Everything,
+    /// There was one, and whoever asked was told that anything up to this change may have happened.
+    Told(i64),
+}
+
+/// What has to be heeded next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Next {
+    /// Changes after this one.
+    After(i64),
+    /// Everything, because of this lapse.
+    Everything {
+        /// Which one.
+        lapse: u64,
+    },
+}
+
+impl Membership {
+    pub(super) fn new(
+        name: String,
+        address: String,
+        lease_length: Duration,
+        clock: Clock,
+        database: Database,
+        link: Link,
+    ) -> Result<Self, getrandom::Error> {
+        let mut session = [0; 8];
+        getrandom::fill(&mut session)?;
+        let (lease, keeper) = Lease::kept(clock.clone());
+        Ok(Self {
+            name,
+            session: i64::from_le_bytes(session),
+            address,
+            lease_length,
+            clock,
+            lease,
+            keeper,
+            standing: Mutex::new(Standing {
+                row_until: Timestamp::ZERO,
+                answering: None,
+                heeded: 0,
+                lapses: 0,
+                heed: Heed::Nothing,
+            }),
+            database,
+            link,
+            news: Notify::new(),
+        })
+    }
+
+    /// Whether this node may speak.
+    pub(super) fn lease(&self) -> Lease {
+        self.lease.clone()
+    }
+
+    /// Writes this node's row, in place of an older process of the same name, and holds the lease.
+    pub(super) async fn join(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let sent = self.clock.now();
+        let last_change = self.enter(connection).await?;
+        let now = self.clock.now();
+        let mut standing = self.standing.lock();
+        standing.row_until = self.good_until(sent);
+        standing.answering = Some((now, now));
+        standing.heeded = last_change;
+        self.keeper.renew(standing.row_until);
+        Ok(())
+    }
+
+    fn good_until(&self, sent: Timestamp) -> Timestamp {
+        // Clocks need not run equally fast.
+        sent + self.lease_length * 9 / 10
+    }
+
+    async fn enter(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar(
+            "INSERT INTO nodes (name, session, address, expires, seen)
+            SELECT $1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond', last_change FROM packetboat
+            ON CONFLICT (name) DO UPDATE SET session = excluded.session, address = excluded.address,
+                expires = excluded.expires, seen = excluded.seen
+            RETURNING seen",
+        )
+        .bind(&self.name)
+        .bind(self.session)
+        .bind(&self.address)
+        .bind(self.lease_millis())
+        .fetch_one(connection)
+        .await
+    }
+
+    fn lease_millis(&self) -> i64 {
+        i64::try_from(self.lease_length.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Renews the lease until it is told to stop, or another process has taken this node's name.
+    pub(super) async fn beat(&self, stopping: CancellationToken) {
+        let interval = self.lease_length / HEARTBEATS_PER_LEASE;
+        let retry = Duration::from_millis(POSTGRES_RETRY_MILLIS).min(interval);
+        let mut pause = interval;
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = sleep(pause) => {}
+            }
+            let sent = self.clock.now();
+            // So that there is time for another try within the lease.
+            match within(self.lease_length * 3 / 10, self.renew()).await {
+                Ok(Some(last_change)) => {
+                    if failing {
+                        tracing::info!(
+                            database = self.database.shown(),
+                            "the database answers again"
+                        );
+                    }
+                    failing = false;
+                    pause = interval;
+                    self.answered(sent);
+                    self.tell_news(last_change);
+                }
+                Ok(None) => match within(self.lease_length, self.missing()).await {
+                    Ok(None) => {
+                        tracing::warn!(
+                            node = self.name,
+                            "this node's row is gone: it is made again"
+                        );
+                        pause = Duration::ZERO;
+                    }
+                    Ok(Some(other)) => {
+                        self.keeper.end(format!(
+                            "another process was started as node {other}, and this one was replaced by it: give each \
+                             process a node name of its own"
+                        ));
+                        return;
+                    }
+                    Err(error) => {
+                        self.unanswered(&error, &mut failing);
+                        pause = retry;
+                    }
+                },
+                Err(error) => {
+                    self.unanswered(&error, &mut failing);
+                    pause = retry;
+                }
+            }
+        }
+    }
+
+    /// Sends one heartbeat. Returns the number of the latest change; `None` when the row is not this process's.
+    async fn renew(&self) -> Result<Option<i64>, sqlx::Error> {
+        let mut link = self.link.lock().await?;
+        let renewed = sqlx::query_scalar(
+            "UPDATE nodes SET expires = clock_timestamp() + $3 * interval '1 millisecond'
+            WHERE name = $1 AND session = $2 RETURNING (SELECT last_change FROM packetboat)",
+        )
+        .bind(&self.name)
+        .bind(self.session)
+        .bind(self.lease_millis())
+        .fetch_optional(&mut *link)
+        .await?;
+        link.keep();
+        Ok(renewed)
+    }
+
+    /// Name and address of the process whose row it is now. Where there is no row, makes it again: it is removed when a
+    /// node was away for very long.
+    async fn missing(&self) -> Result<Option<String>, sqlx::Error> {
+        let mut link = self.link.lock().await?;
+        let row = sqlx::query("SELECT name || ' at ' || address FROM nodes WHERE name = $1")
+            .bind(&self.name)
+            .fetch_optional(&mut *link)
+            .await?;
+        let other = if let Some(row) = row {
+            Some(row.try_get(0)?)
+        } else {
+            // Whatever was before, it is over: the next heartbeat finds a lapse.
+            self.standing.lock().row_until = Timestamp::ZERO;
+            self.keeper.lapse();
+            self.enter(&mut link).await?;
+            None
+        };
+        link.keep();
+        Ok(other)
+    }
+
+    fn answered(&self, sent: Timestamp) {
+        let now = self.clock.now();
+        let mut standing = self.standing.lock();
+        standing.answering = match standing.answering {
+            // A gap is as bad as a failure: who knows what the database did meanwhile.
+            Some((since, last)) if now < last + self.lease_length / 2 => Some((since, now)),
+            _ => Some((now, now)),
+        };
+        if now >= standing.row_until {
+            standing.lapses += 1;
+            standing.heed = Heed::Everything;
+            self.news.notify_one();
+        }
+        standing.row_until = self.good_until(sent);
+        if standing.heed == Heed::Nothing {
+            self.keeper.renew(standing.row_until);
+        }
+    }
+
+    fn unanswered(&self, error: &sqlx::Error, failing: &mut bool) {
+        self.standing.lock().answering = None;
+        if !*failing {
+            let database = self.database.shown();
+            tracing::warn!(database, %error, "the database does not answer; trying again");
+        }
+        *failing = true;
+    }
+
+    fn tell_news(&self, last_change: i64) {
+        if self.standing.lock().heeded < last_change {
+            self.news.notify_one();
+        }
+    }
+
+    /// Whether the database has answered for a whole lease, so that every node that lives has renewed its row since it
+    /// was away. Until then, an expired row says nothing.
+    pub(super) fn sees_who_lives(&self) -> bool {
+        let now = self.clock.now();
+        self.standing.lock().answering.is_some_and(|(since, last)| {
+            since + self.lease_length <= now && now < last + self.lease_length / 2
+        })
+    }
+
+    /// What this node has to heed next.
+    pub(super) fn next(&self) -> Next {
+        let standing = self.standing.lock();
+        match standing.heed {
+            Heed::Nothing => Next::After(standing.heeded),
+            Heed::Everything | Heed::Told(_) => Next::Everything {
+                lapse: standing.lapses,
+            },
+        }
+    }
+
+    /// Whether to tell that everything up to that change has to be heeded: not if there was another lapse meanwhile.
+    pub(super) fn tells_everything(&self, lapse: u64, through: i64) -> bool {
+        let mut standing = self.standing.lock();
+        let current = standing.lapses == lapse;
+        if current {
+            standing.heed = Heed::Told(through);
+        }
+        current
+    }
+
+    /// Everything up to that change is heeded, and the row says so.
+    pub(super) fn has_heeded(&self, through: i64) {
+        let mut standing = self.standing.lock();
+        standing.heeded = standing.heeded.max(through);
+        if let Heed::Told(told) = standing.heed
+            && told <= through
+        {
+            standing.heed = Heed::Nothing;
+            self.keeper.renew(standing.row_until);
+        }
+    }
+
+    /// Removes this node's row, so that the others may take over at once what it owned.
+    pub(super) async fn leave(&self) {
+        self.keeper.lapse();
+        let left = async {
+            let mut link = self.link.lock().await?;
+            sqlx::query("DELETE FROM nodes WHERE name = $1 AND session = $2")
+                .bind(&self.name)
+                .bind(self.session)
+                .execute(&mut *link)
+                .await?;
+            link.keep();
+            Ok(())
+        };
+        if let Err(error) = within(self.lease_length, left).await {
+            tracing::warn!(%error, "the others take over only when this node's lease has run out");
+        }
+        self.link.close().await;
+    }
+}

@@ -1,0 +1,182 @@
+//! Who delivers a subscription: taking it over, and giving it up.
+
+use sqlx::{Connection as _, PgConnection, Row as _};
+
+use super::{
+    database::{Checkout, Database, bounded, is_lock_timeout},
+    positions,
+};
+use crate::{
+    engine::change::PartitionState,
+    limits::OWNER_LOCK_ATTEMPTS_MAX,
+    resource::id::SubscriptionId,
+    store::{
+        StoreError,
+        rows::{from_sql, to_sql},
+        state::{Acquire, Acquired},
+    },
+};
+
+/// Takes the subscription over for `session`, unless a living node has it. `from_expired`: also from a node whose
+/// lease has run out.
+pub(super) async fn acquire(
+    database: &Database,
+    session: i64,
+    subscription: SubscriptionId,
+    from_expired: bool,
+) -> Result<Acquire, StoreError> {
+    let mut attempts = 1;
+    let acquire = loop {
+        let mut connection = database.connection().await?;
+        match attempt(&mut connection, session, subscription, from_expired).await {
+            // A flush of somebody who is slow, or frozen: the server ends such a transaction before long.
+            Err((error, _)) if is_lock_timeout(&error) && attempts < OWNER_LOCK_ATTEMPTS_MAX => {
+                attempts += 1;
+            }
+            Err((error, committing)) => {
+                return Err(connection.transaction_failed(&error, committing));
+            }
+            Ok(acquire) => break acquire,
+        }
+    };
+    let lost = |what: &str| {
+        StoreError::Damaged(format!(
+            "{}: the {what} of subscription {} is missing; restore the database from a backup, or delete the \
+             subscription",
+            database.shown(),
+            subscription.0
+        ))
+    };
+    match acquire {
+        Acquire::Acquired(acquired) if acquired.partitions.is_empty() => Err(lost("position")),
+        // Both rows come and go together.
+        Acquire::Gone if exists(database, subscription).await? => Err(lost("owner")),
+        acquire => Ok(acquire),
+    }
+}
+
+/// The error comes with whether the commit had been sent.
+async fn attempt(
+    connection: &mut Checkout,
+    session: i64,
+    subscription: SubscriptionId,
+    from_expired: bool,
+) -> Result<Acquire, (sqlx::Error, bool)> {
+    let mut committing = false;
+    let acquire = bounded(async {
+        let mut transaction = connection.begin().await?;
+        let Some(owner) = lock(&mut transaction, subscription).await? else {
+            transaction.rollback().await?;
+            return Ok(Acquire::Gone);
+        };
+        if let Some(owner) = owner.filter(|owner| *owner != session)
+            && let Some(node) = living(&mut transaction, owner, from_expired).await?
+        {
+            transaction.rollback().await?;
+            return Ok(Acquire::OwnedBy(node));
+        }
+        let epoch = take(&mut transaction, subscription, session).await?;
+        // A later statement than the one that waited for the lock, so that it sees what was flushed meanwhile.
+        let partitions = positions::read(&mut transaction, subscription).await?;
+        committing = true;
+        transaction.commit().await?;
+        Ok(Acquire::Acquired(Acquired { epoch, partitions }))
+    })
+    .await;
+    acquire.map_err(|error| (error, committing))
+}
+
+/// Locks the row of the owner, and says which session that is, if any.
+async fn lock(
+    connection: &mut PgConnection,
+    subscription: SubscriptionId,
+) -> Result<Option<Option<i64>>, sqlx::Error> {
+    sqlx::query_scalar("SELECT session FROM owners WHERE subscription = $1 FOR UPDATE")
+        .bind(to_sql(subscription.0))
+        .fetch_optional(connection)
+        .await
+}
+
+/// Name and address of the node with that session, if it is there and nobody may take over from it.
+async fn living(
+    connection: &mut PgConnection,
+    session: i64,
+    from_expired: bool,
+) -> Result<Option<String>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT name || ' at ' || address, expires > clock_timestamp() FROM nodes WHERE session = $1",
+    )
+    .bind(session)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let lives: bool = row.try_get(1)?;
+    if !lives && from_expired {
+        return Ok(None);
+    }
+    row.try_get(0).map(Some)
+}
+
+async fn take(
+    connection: &mut PgConnection,
+    subscription: SubscriptionId,
+    session: i64,
+) -> Result<u64, sqlx::Error> {
+    sqlx::query_scalar(
+        "UPDATE owners SET epoch = epoch + 1, session = $2 WHERE subscription = $1 RETURNING epoch",
+    )
+    .bind(to_sql(subscription.0))
+    .bind(session)
+    .fetch_one(connection)
+    .await
+    .map(from_sql)
+}
+
+async fn exists(database: &Database, subscription: SubscriptionId) -> Result<bool, StoreError> {
+    let mut connection = database.connection().await?;
+    // Both tables in one statement: a deletion may have come between.
+    bounded(
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM subscriptions WHERE id = $1)
+                AND NOT EXISTS (SELECT 1 FROM owners WHERE subscription = $1)",
+        )
+        .bind(to_sql(subscription.0))
+        .fetch_one(&mut *connection),
+    )
+    .await
+    .map_err(|error| connection.failed(&error))
+}
+
+/// Gives the subscription up, if it is still this session's under that epoch.
+pub(super) async fn release(
+    database: &Database,
+    session: i64,
+    subscription: SubscriptionId,
+    epoch: u64,
+) -> Result<(), StoreError> {
+    let mut connection = database.connection().await?;
+    bounded(
+        sqlx::query(
+            "UPDATE owners SET session = NULL WHERE subscription = $1 AND epoch = $2 AND session = $3",
+        )
+        .bind(to_sql(subscription.0))
+        .bind(to_sql(epoch))
+        .bind(session)
+        .execute(&mut *connection),
+    )
+    .await
+    .map(|_| ())
+    .map_err(|error| connection.commit_failed(&error))
+}
+
+/// The stored state of all partitions, without taking the subscription over.
+pub(super) async fn positions(
+    database: &Database,
+    subscription: SubscriptionId,
+) -> Result<Vec<PartitionState>, StoreError> {
+    let mut connection = database.connection().await?;
+    let states = bounded(positions::read(&mut connection, subscription)).await;
+    states.map_err(|error| connection.failed(&error))
+}

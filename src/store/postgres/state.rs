@@ -1,0 +1,371 @@
+//! The state store in one Postgres database, for every node that shares it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::{Connection as _, postgres::PgConnectOptions};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::timeout,
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use super::{
+    Options, changes,
+    database::Database,
+    flush,
+    link::Link,
+    listener,
+    membership::{Membership, Next},
+    open::{self, OpenError, Refusal},
+    owners, schema, subscriptions,
+    sweep::Sweep,
+    topics,
+};
+use crate::{
+    clock::Clock,
+    engine::change::PartitionState,
+    limits::CLOSE_WAIT_MILLIS_MAX,
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        name::{ProjectName, SubscriptionName, TopicName},
+        subscription::Subscription,
+        topic::Topic,
+    },
+    store::{
+        Lease, MessageLog, StateStore, StoreError,
+        log::{LogPlace, Offset, Partition, TopicLog},
+        rows::{from_sql, to_sql},
+        state::{
+            Acquire, Changes, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord,
+            TopicRecord, TopicRow, UpdateError,
+        },
+    },
+};
+
+/// Resources, positions and owners in a database, and this node's place among those that share it.
+///
+/// Dropped without being closed, it leaves what a process that crashes would leave.
+pub struct PostgresState {
+    pub(super) database: Database,
+    pub(super) flushes: Link,
+    membership: Arc<Membership>,
+    ack_key: [u8; 16],
+    /// Held while a log is told how long to keep messages, so that many who wait do so on one connection.
+    keeping: Mutex<()>,
+    /// Some node has heeded some change.
+    heeded: Arc<Notify>,
+    sweep: Arc<Sweep>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+    _stop: DropGuard,
+}
+
+impl fmt::Debug for PostgresState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresState")
+            .field("database", &self.database.shown())
+            .field("node", &self.membership.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PostgresState {
+    /// Connects, brings the tables up to date, and takes this node's place. `log` is the identity of the log that
+    /// the offsets in this store are of.
+    pub async fn open(options: Options, log: &str, clock: Clock) -> Result<Self, OpenError> {
+        let database = options.shown.clone();
+        let opened = Self::start(options, log, clock).await;
+        opened.map_err(|cause| OpenError { database, cause })
+    }
+
+    async fn start(options: Options, log: &str, clock: Clock) -> Result<Self, Refusal> {
+        let mut connection = open::connect(&options).await?;
+        schema::check_server(&mut connection).await?;
+        let Options {
+            connect,
+            shown,
+            node,
+            address,
+            lease,
+        } = options;
+        let connect = open::durable(&mut connection, connect).await?;
+        let store = schema::prepare(&mut connection, log).await?;
+        let ack_key = store.ack_key.try_into();
+        let ack_key =
+            ack_key.map_err(|_| Refusal::Damaged("the ack key is not 16 bytes long".to_owned()))?;
+        let database = Database::new(connect.clone(), &shown);
+        let flushes = Link::new(connect.clone().options(flush::SESSION_SETTINGS));
+        let beats = Link::new(connect.clone());
+        let membership = Membership::new(node, address, lease, clock, database.clone(), beats)?;
+        membership.join(&mut connection).await?;
+        if let Err(error) = connection.close().await {
+            tracing::debug!(%error, "the first connection did not close in order");
+        }
+        let stopping = CancellationToken::new();
+        let state = Self {
+            database,
+            flushes,
+            membership: Arc::new(membership),
+            ack_key,
+            keeping: Mutex::default(),
+            heeded: Arc::default(),
+            sweep: Arc::new(Sweep::new()),
+            tasks: TaskTracker::new(),
+            stopping: stopping.clone(),
+            _stop: stopping.drop_guard(),
+        };
+        state.start_tasks(connect);
+        Ok(state)
+    }
+
+    fn start_tasks(&self, connect: PgConnectOptions) {
+        let membership = Arc::clone(&self.membership);
+        let stopping = self.stopping.clone();
+        self.tasks
+            .spawn(async move { membership.beat(stopping).await });
+        self.tasks.spawn(listener::run(
+            connect,
+            Arc::clone(&self.membership),
+            Arc::clone(&self.heeded),
+            self.stopping.clone(),
+        ));
+        self.sweep.wanted();
+        let (sweep, database) = (Arc::clone(&self.sweep), self.database.clone());
+        let stopping = self.stopping.clone();
+        self.tasks
+            .spawn(async move { sweep.run(&database, stopping).await });
+    }
+
+    async fn confirmed(&self, number: i64) -> Result<(), StoreError> {
+        changes::confirmed(
+            &self.database,
+            self.membership.session,
+            number,
+            &self.heeded,
+        )
+        .await
+    }
+}
+
+#[async_trait]
+impl StateStore for PostgresState {
+    fn ack_key(&self) -> [u8; 16] {
+        self.ack_key
+    }
+
+    fn lease(&self) -> Lease {
+        self.membership.lease()
+    }
+
+    async fn create_topic(
+        &self,
+        topic: &Topic,
+        attached: Option<&LogPlace>,
+    ) -> Result<TopicIncarnation, CreateError> {
+        topics::create(&self.database, topic, attached).await
+    }
+
+    async fn publish_topic(
+        &self,
+        topic: TopicIncarnation,
+        place: &LogPlace,
+    ) -> Result<(), StoreError> {
+        topics::publish(&self.database, topic, place).await
+    }
+
+    async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {
+        topics::get(&self.database, name).await
+    }
+
+    async fn update_topic(
+        &self,
+        read: &TopicRecord,
+        topic: &Topic,
+    ) -> Result<TopicRecord, UpdateError> {
+        topics::update(&self.database, read, topic).await
+    }
+
+    async fn list_topics(
+        &self,
+        project: &ProjectName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<TopicRecord>, StoreError> {
+        topics::list(&self.database, project, after, limit).await
+    }
+
+    /// Returns when every other node has heeded it, or its lease has run out.
+    async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError> {
+        let Some(deleted) = topics::delete(&self.database, name).await? else {
+            return Ok(None);
+        };
+        self.confirmed(deleted.number).await?;
+        Ok(Some(deleted.value))
+    }
+
+    async fn logs(&self) -> Result<Vec<TopicRow>, StoreError> {
+        topics::logs(&self.database).await
+    }
+
+    async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError> {
+        topics::log_needs(&self.database, topic).await
+    }
+
+    async fn keep_log(&self, topic: &TopicLog, log: &dyn MessageLog) -> Result<(), StoreError> {
+        let _alone = self.keeping.lock().await;
+        topics::keep_log(&self.database, topic, log).await
+    }
+
+    async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
+        topics::forget(&self.database, topic).await
+    }
+
+    async fn create_subscription(
+        &self,
+        topic: &TopicLog,
+        subscription: &Subscription,
+        starts: &[(Partition, Offset)],
+    ) -> Result<SubscriptionRecord, CreateError> {
+        subscriptions::create(&self.database, topic, subscription, starts).await
+    }
+
+    async fn subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<Option<SubscriptionRecord>, StoreError> {
+        subscriptions::get(&self.database, name).await
+    }
+
+    /// Where it detaches the subscription, returns when every other node has heeded it, or its lease has run out.
+    async fn update_subscription(
+        &self,
+        read: &SubscriptionRecord,
+        subscription: &Subscription,
+    ) -> Result<SubscriptionRecord, UpdateError> {
+        let updated = subscriptions::update(&self.database, read, subscription).await?;
+        if subscription.detached && !read.subscription.detached {
+            self.confirmed(updated.number).await?;
+        }
+        Ok(updated.value)
+    }
+
+    async fn list_subscriptions(
+        &self,
+        project: &ProjectName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionRecord>, StoreError> {
+        subscriptions::list(&self.database, project, after, limit).await
+    }
+
+    async fn list_topic_subscriptions(
+        &self,
+        topic: TopicIncarnation,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionName>, StoreError> {
+        subscriptions::list_of_topic(&self.database, topic, after, limit).await
+    }
+
+    /// Returns when every other node has heeded it, or its lease has run out.
+    async fn delete_subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<Option<SubscriptionId>, StoreError> {
+        let Some(deleted) = subscriptions::delete(&self.database, name).await? else {
+            return Ok(None);
+        };
+        self.sweep.wanted();
+        self.confirmed(deleted.number).await?;
+        Ok(Some(deleted.value))
+    }
+
+    async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
+        if !self.membership.lease().holds() {
+            return Err(StoreError::Unavailable(
+                "the lease of this node has run out".to_owned(),
+            ));
+        }
+        owners::acquire(
+            &self.database,
+            self.membership.session,
+            subscription,
+            self.membership.sees_who_lives(),
+        )
+        .await
+    }
+
+    async fn release(&self, subscription: SubscriptionId, epoch: u64) -> Result<(), StoreError> {
+        owners::release(&self.database, self.membership.session, subscription, epoch).await
+    }
+
+    async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
+        let session = self.membership.session;
+        let done = flush::flush(&self.database, &self.flushes, session, flushes).await?;
+        self.sweep.chunks_removed(done.chunks_removed);
+        Ok(done.outcomes)
+    }
+
+    async fn positions(
+        &self,
+        subscription: SubscriptionId,
+    ) -> Result<Vec<PartitionState>, StoreError> {
+        owners::positions(&self.database, subscription).await
+    }
+
+    /// Repeats what was not heeded.
+    async fn changes(&self) -> Result<Changes, StoreError> {
+        loop {
+            match self.membership.next() {
+                Next::Everything { lapse } => {
+                    let through = changes::last(&self.database).await?;
+                    if self.membership.tells_everything(lapse, through) {
+                        return Ok(Changes {
+                            through: from_sql(through),
+                            what: Vec::new(),
+                            everything: true,
+                        });
+                    }
+                }
+                Next::After(heeded) => {
+                    let changes = changes::read(&self.database, heeded).await?;
+                    if let Some(&(through, _)) = changes.last() {
+                        return Ok(Changes {
+                            through: from_sql(through),
+                            what: changes.into_iter().filter_map(|(_, what)| what).collect(),
+                            everything: false,
+                        });
+                    }
+                    self.membership.news.notified().await;
+                }
+            }
+        }
+    }
+
+    async fn heeded(&self, through: u64) -> Result<(), StoreError> {
+        let through = to_sql(through);
+        let (node, session) = (&self.membership.name, self.membership.session);
+        changes::heeded(&self.database, node, session, through).await?;
+        self.membership.has_heeded(through);
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        let closed = async {
+            self.tasks.wait().await;
+            // A flush that is still on its way does not keep the others from taking over.
+            tokio::join!(self.membership.leave(), self.flushes.close());
+            self.database.close().await;
+        };
+        let longest = Duration::from_millis(CLOSE_WAIT_MILLIS_MAX);
+        if timeout(longest, closed).await.is_err() {
+            tracing::warn!("the connections to the database did not close in time");
+        }
+    }
+}

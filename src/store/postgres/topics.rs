@@ -1,0 +1,333 @@
+//! Topics in the database.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
+
+use super::{
+    changes::{self, Written},
+    database::{Database, bounded, within},
+};
+use crate::{
+    limits::KEEP_LOG_MILLIS_MAX,
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        name::{ProjectName, TopicName},
+        subscription::Subscription,
+        topic::Topic,
+    },
+    store::{
+        MessageLog, StoreError,
+        log::{LogPlace, TopicLog},
+        rows::{from_json, from_sql, listed_names, to_json, to_sql},
+        state::{
+            Change, CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow,
+            UpdateError,
+        },
+    },
+};
+
+/// [`TopicPhase`] as it is stored; the SQL texts here and beside know 1 as live and 2 as deleted.
+const fn phase_of(stored: i16) -> TopicPhase {
+    match stored {
+        0 => TopicPhase::Creating,
+        1 => TopicPhase::Live,
+        _ => TopicPhase::Deleted,
+    }
+}
+
+pub(super) async fn create(
+    database: &Database,
+    topic: &Topic,
+    attached: Option<&LogPlace>,
+) -> Result<TopicIncarnation, CreateError> {
+    let place = attached.map(to_json).transpose();
+    let place = place.map_err(|error| database.failed(&error))?;
+    let config = to_json(topic).map_err(|error| database.failed(&error))?;
+    let mut connection = database.connection().await?;
+    let incarnation = bounded(
+        sqlx::query_scalar(
+            "INSERT INTO topics (name, phase, version, config, place) VALUES ($1, 0, 1, $2, $3)
+            RETURNING incarnation",
+        )
+        .bind(topic.name.as_str())
+        .bind(config)
+        .bind(place)
+        .fetch_one(&mut *connection),
+    )
+    .await;
+    match incarnation {
+        Ok(incarnation) => Ok(TopicIncarnation(from_sql(incarnation))),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            Err(CreateError::AlreadyExists)
+        }
+        Err(error) => Err(connection.commit_failed(&error).into()),
+    }
+}
+
+pub(super) async fn publish(
+    database: &Database,
+    topic: TopicIncarnation,
+    place: &LogPlace,
+) -> Result<(), StoreError> {
+    let place = to_json(place).map_err(|error| database.failed(&error))?;
+    let mut connection = database.connection().await?;
+    bounded(
+        sqlx::query("UPDATE topics SET phase = 1, place = $1 WHERE incarnation = $2 AND phase = 0")
+            .bind(place)
+            .bind(to_sql(topic.0))
+            .execute(&mut *connection),
+    )
+    .await
+    .map(|_| ())
+    .map_err(|error| connection.commit_failed(&error))
+}
+
+pub(super) async fn get(
+    database: &Database,
+    name: &TopicName,
+) -> Result<Option<TopicRecord>, StoreError> {
+    let mut connection = database.connection().await?;
+    // The first condition is the one of the index.
+    bounded(
+        sqlx::query(
+            "SELECT incarnation, place, version, config FROM topics
+            WHERE phase <> 2 AND phase = 1 AND name = $1",
+        )
+        .bind(name.as_str())
+        .fetch_optional(&mut *connection),
+    )
+    .await
+    .and_then(|row| row.map(|row| record(&row)).transpose())
+    .map_err(|error| connection.failed(&error))
+}
+
+fn record(row: &PgRow) -> Result<TopicRecord, sqlx::Error> {
+    Ok(TopicRecord {
+        log: log(row, 0)?,
+        version: from_sql(row.try_get(2)?),
+        topic: from_json(row.try_get(3)?)?,
+    })
+}
+
+/// A log whose incarnation and place are two columns that begin at `column`.
+pub(super) fn log(row: &PgRow, column: usize) -> Result<TopicLog, sqlx::Error> {
+    Ok(TopicLog {
+        incarnation: TopicIncarnation(from_sql(row.try_get(column)?)),
+        place: place(row, column + 1)?
+            .unwrap_or_else(LogPlace::embedded)
+            .into(),
+    })
+}
+
+fn place(row: &PgRow, column: usize) -> Result<Option<LogPlace>, sqlx::Error> {
+    let place = row.try_get::<Option<&str>, _>(column)?;
+    place.map(from_json).transpose()
+}
+
+fn topic_row(row: &PgRow) -> Result<TopicRow, sqlx::Error> {
+    Ok(TopicRow {
+        incarnation: TopicIncarnation(from_sql(row.try_get(0)?)),
+        place: place(row, 1)?,
+        phase: phase_of(row.try_get(2)?),
+        name: from_json::<Topic>(row.try_get(3)?)?.name,
+    })
+}
+
+pub(super) async fn update(
+    database: &Database,
+    read: &TopicRecord,
+    topic: &Topic,
+) -> Result<TopicRecord, UpdateError> {
+    let config = to_json(topic).map_err(|error| database.failed(&error))?;
+    let change = Change::TopicChanged(topic.name.clone());
+    let updated = changes::write(database, async |transaction| {
+        let updated = sqlx::query(
+            "UPDATE topics SET config = $1, version = version + 1
+            WHERE incarnation = $2 AND version = $3 AND phase = 1",
+        )
+        .bind(&config)
+        .bind(to_sql(read.log.incarnation.0))
+        .bind(to_sql(read.version))
+        .execute(transaction)
+        .await?;
+        let updated = updated.rows_affected() == 1;
+        Ok(updated.then_some(((), change)))
+    })
+    .await?;
+    if updated.is_some() {
+        return Ok(TopicRecord {
+            log: read.log.clone(),
+            topic: topic.clone(),
+            version: read.version + 1,
+        });
+    }
+    if is_live(database, read.log.incarnation).await? {
+        Err(UpdateError::Changed)
+    } else {
+        Err(UpdateError::Gone)
+    }
+}
+
+async fn is_live(database: &Database, topic: TopicIncarnation) -> Result<bool, StoreError> {
+    let mut connection = database.connection().await?;
+    bounded(
+        sqlx::query("SELECT 1 FROM topics WHERE incarnation = $1 AND phase = 1")
+            .bind(to_sql(topic.0))
+            .fetch_optional(&mut *connection),
+    )
+    .await
+    .map(|row| row.is_some())
+    .map_err(|error| connection.failed(&error))
+}
+
+pub(super) async fn list(
+    database: &Database,
+    project: &ProjectName,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<TopicRecord>, StoreError> {
+    let (after, end) = listed_names(project, "topics", after);
+    let mut connection = database.connection().await?;
+    bounded(
+        sqlx::query(
+            "SELECT incarnation, place, version, config FROM topics
+            WHERE phase <> 2 AND phase = 1 AND name > $1 AND name < $2 ORDER BY name LIMIT $3",
+        )
+        .bind(after)
+        .bind(end)
+        .bind(to_sql(limit as u64))
+        .fetch_all(&mut *connection),
+    )
+    .await
+    .and_then(|rows| rows.iter().map(record).collect())
+    .map_err(|error| connection.failed(&error))
+}
+
+/// Moves the live topic of that name to `Deleted`, and says which change that is.
+pub(super) async fn delete(
+    database: &Database,
+    name: &TopicName,
+) -> Result<Option<Written<TopicIncarnation>>, StoreError> {
+    let change = Change::TopicDeleted(name.clone());
+    changes::write(database, async |transaction| {
+        let incarnation: Option<i64> = sqlx::query_scalar(
+            "UPDATE topics SET phase = 2 WHERE phase <> 2 AND phase = 1 AND name = $1
+            RETURNING incarnation",
+        )
+        .bind(name.as_str())
+        .fetch_optional(transaction)
+        .await?;
+        Ok(incarnation.map(|incarnation| (TopicIncarnation(from_sql(incarnation)), change)))
+    })
+    .await
+}
+
+pub(super) async fn logs(database: &Database) -> Result<Vec<TopicRow>, StoreError> {
+    let mut connection = database.connection().await?;
+    bounded(
+        sqlx::query("SELECT incarnation, place, phase, config FROM topics ORDER BY incarnation")
+            .fetch_all(&mut *connection),
+    )
+    .await
+    .and_then(|rows| rows.iter().map(topic_row).collect())
+    .map_err(|error| connection.failed(&error))
+}
+
+pub(super) async fn log_needs(
+    database: &Database,
+    topic: TopicIncarnation,
+) -> Result<Option<LogNeeds>, StoreError> {
+    let mut connection = database.connection().await?;
+    let needs = bounded(async {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let mut snapshot = connection.begin_with(begin).await?;
+        let row = sqlx::query(
+            "SELECT incarnation, place, phase, config FROM topics WHERE incarnation = $1",
+        )
+        .bind(to_sql(topic.0))
+        .fetch_optional(&mut *snapshot)
+        .await?;
+        let needs = match row {
+            Some(row) => Some(needs(&mut snapshot, &row).await?),
+            None => None,
+        };
+        snapshot.commit().await?;
+        Ok(needs)
+    })
+    .await;
+    needs.map_err(|error| connection.failed(&error))
+}
+
+async fn needs(connection: &mut PgConnection, row: &PgRow) -> Result<LogNeeds, sqlx::Error> {
+    let row = topic_row(row)?;
+    let readers = sqlx::query(
+        "SELECT id, config FROM subscriptions WHERE NOT detached AND topic = $1 ORDER BY name",
+    )
+    .bind(to_sql(row.incarnation.0))
+    .fetch_all(connection)
+    .await?;
+    let reader = |row: &PgRow| {
+        Ok(LogReader {
+            subscription: SubscriptionId(from_sql(row.try_get(0)?)),
+            retention: from_json::<Subscription>(row.try_get(1)?)?.message_retention,
+        })
+    };
+    let readers = readers
+        .iter()
+        .map(reader)
+        .collect::<Result<_, sqlx::Error>>()?;
+    Ok(LogNeeds { row, readers })
+}
+
+/// Tells the log how long to keep messages, while the topic's row is locked: whoever comes after us reads the
+/// subscriptions in a later statement, and so sees all that we saw.
+pub(super) async fn keep_log(
+    database: &Database,
+    topic: &TopicLog,
+    log: &dyn MessageLog,
+) -> Result<(), StoreError> {
+    let mut connection = database.connection().await?;
+    let kept = async {
+        let mut transaction = connection.begin().await?;
+        // Brokers may take longer than others may keep a transaction idle or wait for a lock.
+        sqlx::query(
+            "SELECT set_config('idle_in_transaction_session_timeout', $1, true),
+                set_config('lock_timeout', $1, true), set_config('statement_timeout', $1, true)",
+        )
+        .bind(KEEP_LOG_MILLIS_MAX.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        let row = sqlx::query(
+            "SELECT incarnation, place, phase, config FROM topics WHERE incarnation = $1 FOR UPDATE",
+        )
+        .bind(to_sql(topic.incarnation.0))
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let kept = match row {
+            Some(row) => {
+                let needs = needs(&mut transaction, &row).await?;
+                log.keep(topic, needs.retention()).await
+            }
+            None => Ok(()),
+        };
+        transaction.rollback().await?;
+        Ok(kept)
+    };
+    match within(Duration::from_millis(KEEP_LOG_MILLIS_MAX), kept).await {
+        Ok(kept) => kept,
+        Err(error) => Err(connection.failed(&error)),
+    }
+}
+
+pub(super) async fn forget(database: &Database, topic: TopicIncarnation) -> Result<(), StoreError> {
+    let mut connection = database.connection().await?;
+    bounded(
+        sqlx::query("DELETE FROM topics WHERE incarnation = $1 AND phase <> 1")
+            .bind(to_sql(topic.0))
+            .execute(&mut *connection),
+    )
+    .await
+    .map(|_| ())
+    .map_err(|error| connection.commit_failed(&error))
+}
