@@ -1,5 +1,13 @@
 //! What holds for Postgres beside what every state store does.
 
+mod bloat;
+mod changes;
 mod database;
+mod flushes;
+mod opening;
+mod outages;
+mod ownership;
+mod proxy;
+mod sweeping;
 
 pub(in crate::store) use self::database::TestDatabase;

@@ -1,0 +1,174 @@
+//! Who delivers a subscription, among several nodes.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::database::{HASTY_LEASE, TestDatabase};
+use crate::{
+    resource::id::SubscriptionId,
+    store::{
+        StateStore, StoreError,
+        contract::state::{acquire, change, one_subscription},
+        state::{Acquire, Flush, FlushOutcome},
+    },
+};
+
+/// Flushes a cursor under an epoch.
+pub(super) async fn flush(
+    state: &dyn StateStore,
+    subscription: SubscriptionId,
+    epoch: u64,
+    cursor: u64,
+) -> FlushOutcome {
+    let flush = Flush {
+        subscription,
+        epoch,
+        changes: vec![change(cursor, vec![], vec![])],
+    };
+    state.flush(&[flush]).await.expect("flush")[0]
+}
+
+/// Tries until the subscription is taken over, and says how long that took.
+pub(super) async fn take_over(state: &dyn StateStore, id: SubscriptionId) -> (u64, Duration) {
+    let started = Instant::now();
+    loop {
+        if let Acquire::Acquired(acquired) = state.acquire(id).await.expect("acquire") {
+            return (acquired.epoch, started.elapsed());
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "not taken over"
+        );
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn owner(acquire: Acquire) -> String {
+    match acquire {
+        Acquire::OwnedBy(owner) => owner,
+        other => panic!("not owned: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_living_node_keeps_what_it_owns_and_is_named() {
+    let database = TestDatabase::new().await;
+    let one = database.open("one").await;
+    let two = database.open("two").await;
+    let id = one_subscription(&one).await;
+    let epoch = acquire(&one, id).await.epoch;
+    let other = owner(two.acquire(id).await.expect("acquire"));
+    assert_eq!(other, "one at one.example:8085");
+    assert_eq!(flush(&one, id, epoch, 9).await, FlushOutcome::Stored);
+    // To itself it is no other.
+    assert_eq!(acquire(&one, id).await.epoch, epoch + 1);
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_free_at_once() {
+    let database = TestDatabase::new().await;
+    let one = database.open("one").await;
+    let two = database.open("two").await;
+    let id = one_subscription(&one).await;
+    let epoch = acquire(&one, id).await.epoch;
+    one.release(id, epoch - 1).await.expect("release");
+    owner(two.acquire(id).await.expect("acquire"));
+    one.release(id, epoch).await.expect("release");
+    let newer = acquire(&two, id).await.epoch;
+    assert!(newer > epoch);
+    // Too late.
+    one.release(id, newer).await.expect("release");
+    assert_eq!(flush(&two, id, newer, 9).await, FlushOutcome::Stored);
+    assert_eq!(flush(&one, id, newer, 10).await, FlushOutcome::Stale);
+}
+
+#[tokio::test]
+async fn what_a_stopped_node_owned_is_free_at_once() {
+    let database = TestDatabase::new().await;
+    let one = database.open("one").await;
+    let two = database.open("two").await;
+    let id = one_subscription(&one).await;
+    acquire(&one, id).await;
+    one.close().await;
+    acquire(&two, id).await;
+}
+
+#[tokio::test]
+async fn what_a_dead_node_owned_is_taken_over_when_its_lease_has_run_out() {
+    let database = TestDatabase::new().await;
+    let two = database.open_hasty("two").await;
+    let one = database.open_hasty("one").await;
+    let id = one_subscription(&one).await;
+    let epoch = acquire(&one, id).await.epoch;
+    flush(&one, id, epoch, 77).await;
+    drop(one);
+    owner(two.acquire(id).await.expect("acquire"));
+    let (newer, took) = take_over(&two, id).await;
+    assert!(newer > epoch);
+    assert!(took < HASTY_LEASE + Duration::from_millis(1500), "{took:?}");
+    assert_eq!(two.positions(id).await.expect("read")[0].cursor, 77);
+}
+
+#[tokio::test]
+async fn a_replaced_owner_writes_nothing_any_more() {
+    let database = TestDatabase::new().await;
+    let one = database.open("one").await;
+    let two = database.open_hasty("two").await;
+    let id = one_subscription(&one).await;
+    let old = acquire(&one, id).await.epoch;
+    // As if its heartbeats had not come through.
+    let expire = "UPDATE nodes SET expires = 'epoch' WHERE name = 'one'";
+    let newer = loop {
+        database.run(expire).await;
+        if let Acquire::Acquired(acquired) = two.acquire(id).await.expect("acquire") {
+            break acquired.epoch;
+        }
+        sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(flush(&one, id, old, 100).await, FlushOutcome::Stale);
+    // Knowing the epoch does not help it.
+    assert_eq!(flush(&one, id, newer, 100).await, FlushOutcome::Stale);
+    assert_eq!(flush(&two, id, newer, 50).await, FlushOutcome::Stored);
+    assert_eq!(one.positions(id).await.expect("read")[0].cursor, 50);
+}
+
+#[tokio::test]
+async fn a_restarted_node_takes_its_own_back_at_once_and_ends_the_older_process() {
+    let database = TestDatabase::new().await;
+    let old = database.open("node").await;
+    let id = one_subscription(&old).await;
+    let epoch = acquire(&old, id).await.epoch;
+    let new = database.open("node").await;
+    let newer = acquire(&new, id).await.epoch;
+    assert_eq!(flush(&old, id, epoch, 100).await, FlushOutcome::Stale);
+    assert_eq!(flush(&new, id, newer, 50).await, FlushOutcome::Stored);
+    let reason = timeout(Duration::from_secs(5), old.lease().ended()).await;
+    let reason = reason.expect("ended");
+    assert!(reason.contains("node at node.example:8085"), "{reason}");
+    assert!(!old.lease().holds() && new.lease().holds());
+    let refused = old.acquire(id).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))));
+    // The older one, stopped now, does not take the newer one's place away.
+    old.close().await;
+    let third = database.open("third").await;
+    owner(third.acquire(id).await.expect("acquire"));
+}
+
+#[tokio::test]
+async fn a_node_whose_row_was_removed_comes_back() {
+    let database = TestDatabase::new().await;
+    let node = database.open_hasty("node").await;
+    let id = one_subscription(&node).await;
+    database.run("DELETE FROM nodes").await;
+    let changes = timeout(Duration::from_secs(5), node.changes()).await;
+    let changes = changes.expect("told").expect("changes");
+    assert!(changes.everything);
+    node.heeded(changes.through).await.expect("heeded");
+    timeout(Duration::from_secs(5), node.lease().held())
+        .await
+        .expect("held");
+    acquire(&node, id).await;
+    let other = database.open_hasty("other").await;
+    owner(other.acquire(id).await.expect("acquire"));
+}
