@@ -93,6 +93,83 @@ pub fn compact(messages: &[Bytes]) -> Vec<Bytes> {
         .collect()
 }
 
+/// What a published message is made of, for a log that keeps messages in a form of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// The payload.
+    pub data: &'a [u8],
+    /// Names with their values, as they came; of a name that appears twice the last counts.
+    pub attributes: Vec<(&'a str, &'a str)>,
+    /// Empty when the message has none.
+    pub ordering_key: &'a str,
+}
+
+/// Takes an accepted message apart.
+pub fn parts(message: &[u8]) -> Result<Parts<'_>, Violation> {
+    let mut parts = Parts::default();
+    let mut rest = message;
+    while !rest.is_empty() {
+        let (tag, wire_type) = encoding::decode_key(&mut rest).map_err(|_| malformed())?;
+        match tag {
+            DATA_TAG => parts.data = take_bytes(&mut rest, wire_type)?,
+            ATTRIBUTES_TAG => {
+                let entry = take_bytes(&mut rest, wire_type)?;
+                parts.attributes.push(attribute(entry)?);
+            }
+            ORDERING_KEY_TAG => {
+                parts.ordering_key = text("ordering_key", take_bytes(&mut rest, wire_type)?)?;
+            }
+            _ => encoding::skip_field(wire_type, tag, &mut rest, DecodeContext::default())
+                .map_err(|_| malformed())?,
+        }
+    }
+    Ok(parts)
+}
+
+/// Puts a message together: the reverse of [`parts`].
+pub fn encode(parts: &Parts<'_>) -> Bytes {
+    let entry_len = |(name, value): &(&str, &str)| {
+        field_len(KEY_TAG, name.len()) + field_len(VALUE_TAG, value.len())
+    };
+    let attributes: usize = parts
+        .attributes
+        .iter()
+        .map(|entry| field_len(ATTRIBUTES_TAG, entry_len(entry)))
+        .sum();
+    let mut message = Vec::with_capacity(
+        field_len(DATA_TAG, parts.data.len())
+            + attributes
+            + field_len(ORDERING_KEY_TAG, parts.ordering_key.len()),
+    );
+    if !parts.data.is_empty() {
+        put_field(DATA_TAG, parts.data, &mut message);
+    }
+    for entry in &parts.attributes {
+        encoding::encode_key(ATTRIBUTES_TAG, WireType::LengthDelimited, &mut message);
+        encoding::encode_varint(entry_len(entry) as u64, &mut message);
+        put_field(KEY_TAG, entry.0.as_bytes(), &mut message);
+        put_field(VALUE_TAG, entry.1.as_bytes(), &mut message);
+    }
+    if !parts.ordering_key.is_empty() {
+        put_field(
+            ORDERING_KEY_TAG,
+            parts.ordering_key.as_bytes(),
+            &mut message,
+        );
+    }
+    message.into()
+}
+
+fn field_len(tag: u32, len: usize) -> usize {
+    encoding::key_len(tag) + encoding::encoded_len_varint(len as u64) + len
+}
+
+fn put_field(tag: u32, bytes: &[u8], message: &mut Vec<u8>) {
+    encoding::encode_key(tag, WireType::LengthDelimited, message);
+    encoding::encode_varint(bytes.len() as u64, message);
+    message.extend_from_slice(bytes);
+}
+
 fn without(message: Bytes, cuts: &[Range<usize>]) -> Bytes {
     if cuts.is_empty() {
         return message;
@@ -107,7 +184,7 @@ fn without(message: Bytes, cuts: &[Range<usize>]) -> Bytes {
     kept.into()
 }
 
-fn accept_attribute(mut entry: &[u8]) -> Result<(), Violation> {
+fn attribute(mut entry: &[u8]) -> Result<(&str, &str), Violation> {
     let (mut key, mut value) = ("", "");
     while !entry.is_empty() {
         let (tag, wire_type) = encoding::decode_key(&mut entry).map_err(|_| malformed())?;
@@ -118,6 +195,11 @@ fn accept_attribute(mut entry: &[u8]) -> Result<(), Violation> {
                 .map_err(|_| malformed())?,
         }
     }
+    Ok((key, value))
+}
+
+fn accept_attribute(entry: &[u8]) -> Result<(), Violation> {
+    let (key, value) = attribute(entry)?;
     if key.is_empty() {
         return Err(Violation::argument("an attribute key is empty"));
     }
@@ -366,6 +448,24 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_taken_apart_and_put_together_again() {
+        let sent = PubsubMessage {
+            attributes: [("k", "v"), ("empty", "")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..message()
+        };
+        let encoded = sent.encode_to_vec();
+        let parts = parts(&encoded).expect("parts");
+        assert_eq!((parts.data, parts.ordering_key), (&b"hello"[..], "key"));
+        assert_eq!(parts.attributes.len(), 2);
+        let again = encode(&parts);
+        assert_eq!(again.len(), encoded.len() + 2, "an empty value is written");
+        assert_eq!(PubsubMessage::decode(again), Ok(sent));
+        assert!(encode(&Parts::default()).is_empty());
+    }
+
+    #[test]
     fn ids_differ_whatever_the_numbers_are() {
         let ids = [(1, 1, 11), (1, 11, 1), (11, 1, 1), (1, 111, 0), (111, 1, 0)].map(
             |(topic, partition, offset)| {
@@ -391,7 +491,14 @@ mod tests {
         #[test]
         fn any_bytes_are_accepted_as_prost_would_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(accepted) = accept(bytes.into()) {
-                prop_assert!(PubsubMessage::decode(accepted).is_ok());
+                let decoded = PubsubMessage::decode(accepted.clone());
+                prop_assert!(decoded.is_ok());
+                let parts = parts(&accepted);
+                prop_assert!(parts.is_ok());
+                if let (Ok(decoded), Ok(parts)) = (decoded, parts) {
+                    let again = PubsubMessage::decode(encode(&parts));
+                    prop_assert_eq!(again, Ok(decoded));
+                }
             }
         }
     }
