@@ -42,7 +42,13 @@ impl Reading {
             .all(|(offset, message)| self.take(offset, publish_time, message))
     }
 
-    fn take(&mut self, offset: Offset, publish_time: Timestamp, message: &Bytes) -> bool {
+    /// Takes a record that does not lie before the range. `false` when the read is full.
+    pub(super) fn take(
+        &mut self,
+        offset: Offset,
+        publish_time: Timestamp,
+        message: &Bytes,
+    ) -> bool {
         if offset >= self.range.end || (message.len() > self.bytes_left && !self.records.is_empty())
         {
             self.stopped_at = Some(offset);

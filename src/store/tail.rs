@@ -68,6 +68,8 @@ struct TopicTail {
 
 #[derive(Debug)]
 struct Buffered {
+    /// Nothing lies from here to the batch: where the one before it ends, if there is one.
+    from: Offset,
     end: Offset,
     batch: TailBatch,
 }
@@ -102,11 +104,81 @@ impl Tail {
     /// Watches the ends of a topic that is known.
     pub(super) fn watch(&self, topic: TopicIncarnation) -> Option<LogEnds> {
         let mut inner = self.inner.lock();
-        let tail = inner.topics.get_mut(&topic)?;
-        let watched = tail
-            .watched
-            .get_or_insert_with(|| watch::Sender::new(tail.ends.clone()));
-        Some(watched.subscribe())
+        inner.topics.get_mut(&topic).map(TopicTail::watch)
+    }
+
+    /// Watches the ends of a topic, which are these if it was not known.
+    pub(super) fn watch_or_learn(&self, topic: TopicIncarnation, ends: &[Offset]) -> LogEnds {
+        let mut inner = self.inner.lock();
+        inner
+            .topics
+            .entry(topic)
+            .or_insert_with(|| TopicTail {
+                ends: ends.to_vec(),
+                ..TopicTail::default()
+            })
+            .watch()
+    }
+
+    /// Forgets a topic unless somebody watches it.
+    pub(super) fn forget_unwatched(&self, topic: TopicIncarnation) -> bool {
+        let mut inner = self.inner.lock();
+        let watched = inner.topics.get(&topic).is_some_and(|tail| {
+            let watched = tail.watched.as_ref();
+            watched.is_some_and(|watched| watched.receiver_count() > 0)
+        });
+        if !watched {
+            inner.forget(topic);
+        }
+        !watched
+    }
+
+    /// Adds a batch if the topic is known and its partition ends where the batch begins, or inside it. Answers whether
+    /// something is missing between the end and the batch.
+    pub(super) fn append_at_end(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        batch: TailBatch,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        let end = inner.end(topic, partition);
+        let gap = end.is_some_and(|end| batch.base > end);
+        if !gap {
+            inner.add(topic, partition, batch, self.bytes_max);
+        }
+        gap
+    }
+
+    /// Adds the next batch of a partition that is read in order: nothing lies between where it ends and the batch.
+    pub(super) fn append_next(
+        &self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        batch: TailBatch,
+    ) {
+        let mut inner = self.inner.lock();
+        inner.add(topic, partition, batch, self.bytes_max);
+    }
+
+    /// Moves ends up to `ends` without the messages in between, which are then read from the store. Partitions that
+    /// were not known are added.
+    pub(super) fn raise(&self, topic: TopicIncarnation, ends: &[Offset]) {
+        let mut inner = self.inner.lock();
+        let Some(known) = inner.topics.get(&topic).map(|tail| tail.ends.clone()) else {
+            return;
+        };
+        for (partition, &end) in (0..).zip(ends) {
+            if known
+                .get(partition as usize)
+                .is_some_and(|known| *known < end)
+            {
+                inner.empty(topic, partition);
+            }
+        }
+        if let Some(tail) = inner.topics.get_mut(&topic) {
+            tail.move_ends(ends.iter().copied().enumerate());
+        }
     }
 
     /// Adds durable batches, each at the end of its partition, and moves the ends.
@@ -215,6 +287,63 @@ impl Tail {
 }
 
 impl Inner {
+    fn end(&self, topic: TopicIncarnation, partition: Partition) -> Option<Offset> {
+        self.topics
+            .get(&topic)?
+            .ends
+            .get(partition as usize)
+            .copied()
+    }
+
+    /// Adds what of a batch lies behind the end of a known partition.
+    fn add(
+        &mut self,
+        topic: TopicIncarnation,
+        partition: Partition,
+        mut batch: TailBatch,
+        bytes_max: usize,
+    ) {
+        let Some(end) = self.end(topic, partition) else {
+            return;
+        };
+        let known = usize::try_from(end.saturating_sub(batch.base)).unwrap_or(usize::MAX);
+        if known >= batch.messages.len() {
+            return;
+        }
+        batch.messages.drain(..known);
+        batch.base += known as u64;
+        self.bytes += batch_bytes(&batch) + ENTRY_BYTES;
+        self.oldest.push_back((topic, partition));
+        if let Some(tail) = self.topics.get_mut(&topic) {
+            tail.push(partition, batch);
+        }
+        self.evict(bytes_max);
+    }
+
+    /// Forgets a partition's messages.
+    fn empty(&mut self, topic: TopicIncarnation, partition: Partition) {
+        let batches = self
+            .topics
+            .get_mut(&topic)
+            .and_then(|tail| tail.batches.get_mut(partition as usize))
+            .map(std::mem::take)
+            .unwrap_or_default();
+        if !batches.is_empty() {
+            self.bytes -= batches
+                .iter()
+                .map(|buffered| batch_bytes(&buffered.batch))
+                .sum::<usize>();
+            self.forget_entries(|entry| entry == (topic, partition));
+        }
+    }
+
+    /// Rare enough to look at every entry. Left there, they would evict batches that come next.
+    fn forget_entries(&mut self, of: impl Fn((TopicIncarnation, Partition)) -> bool) {
+        let before = self.oldest.len();
+        self.oldest.retain(|entry| !of(*entry));
+        self.bytes -= (before - self.oldest.len()) * ENTRY_BYTES;
+    }
+
     fn evict(&mut self, bytes_max: usize) {
         while self.bytes > bytes_max {
             let Some((topic, partition)) = self.oldest.pop_front() else {
@@ -240,22 +369,28 @@ impl Inner {
             self.bytes -= batch_bytes(batch);
         }
         if tail.batches.iter().any(|batches| !batches.is_empty()) {
-            // Rare enough to look at every entry. Left there, they would evict batches of the topic's next ones.
-            let before = self.oldest.len();
-            self.oldest.retain(|(owner, _)| *owner != topic);
-            self.bytes -= (before - self.oldest.len()) * ENTRY_BYTES;
+            self.forget_entries(|(owner, _)| owner == topic);
         }
     }
 }
 
 impl TopicTail {
+    fn watch(&mut self) -> LogEnds {
+        self.watched
+            .get_or_insert_with(|| watch::Sender::new(self.ends.clone()))
+            .subscribe()
+    }
+
     fn push(&mut self, partition: Partition, batch: TailBatch) {
         let index = partition as usize;
         if self.batches.len() <= index {
             self.batches.resize_with(index + 1, VecDeque::new);
         }
         let end = batch.base + batch.messages.len() as u64;
-        self.batches[index].push_back(Buffered { end, batch });
+        let from = self.batches[index]
+            .back()
+            .map_or(batch.base, |last| last.end);
+        self.batches[index].push_back(Buffered { from, end, batch });
         self.move_ends([(index, end)]);
     }
 
@@ -282,7 +417,7 @@ impl TopicTail {
 }
 
 fn buffered_range(batches: &VecDeque<Buffered>) -> Option<Range<Offset>> {
-    Some(batches.front()?.batch.base..batches.back()?.end)
+    Some(batches.front()?.from..batches.back()?.end)
 }
 
 fn batch_bytes(batch: &TailBatch) -> usize {
@@ -334,6 +469,50 @@ mod tests {
         assert_eq!((read.records.len(), read.next), (2, 4));
         tail.forget(TOPIC);
         assert_eq!(tail.bytes(), 0);
+    }
+
+    #[test]
+    fn only_a_known_topics_next_batch_is_taken_and_what_is_there_already_is_cut() {
+        let tail = Tail::new(100_000);
+        tail.append_at_end(TOPIC, 0, batch(0, 2));
+        assert_eq!(tail.bytes(), 0, "nobody watches it");
+        let ends = tail.watch_or_learn(TOPIC, &[5]);
+        for (base, end) in [(2, 5), (7, 5), (4, 7), (7, 10)] {
+            let gap = tail.append_at_end(TOPIC, 0, batch(base, 3));
+            assert_eq!(gap, (base, end) == (7, 5));
+            assert_eq!(*ends.borrow(), [end], "after a batch at {base}");
+        }
+        assert!(matches!(
+            tail.read(TOPIC, 0, 4..9, 9),
+            TailRead::Older { end: 10 }
+        ));
+        let TailRead::Answer(read) = tail.read(TOPIC, 0, 5..10, 10_000) else {
+            panic!("not answered");
+        };
+        assert_eq!((read.records.len(), read.next), (5, 10));
+        drop(ends);
+        assert!(tail.forget_unwatched(TOPIC));
+        assert_eq!(tail.bytes(), 0);
+    }
+
+    #[test]
+    fn a_hole_is_passed_and_raised_ends_are_read_from_the_store() {
+        let tail = Tail::new(100_000);
+        let ends = tail.watch_or_learn(TOPIC, &[0, 0]);
+        tail.append_next(TOPIC, 0, batch(0, 1));
+        tail.append_next(TOPIC, 0, batch(3, 1));
+        let TailRead::Answer(read) = tail.read(TOPIC, 0, 1..9, 10_000) else {
+            panic!("not answered");
+        };
+        assert_eq!((read.records[0].offset, read.next), (3, 4));
+        tail.append_next(TOPIC, 1, batch(0, 1));
+        tail.raise(TOPIC, &[9, 1, 2]);
+        assert_eq!(*ends.borrow(), [9, 1, 2]);
+        assert!(matches!(
+            tail.read(TOPIC, 0, 3..9, 9),
+            TailRead::Older { end: 9 }
+        ));
+        assert!(matches!(tail.read(TOPIC, 1, 0..1, 9), TailRead::Answer(_)));
     }
 
     #[test]
