@@ -198,6 +198,47 @@ pub const CHANGES_KEPT_SECONDS: u64 = 60 * 60;
 pub const NODES_KEPT_SECONDS: u64 = 60 * 60;
 /// Milliseconds that closing the connections to Postgres may take.
 pub const CLOSE_WAIT_MILLIS_MAX: u64 = 1_200;
+/// Characters of the name of a Kafka topic, as brokers have it.
+pub const KAFKA_NAME_CHARS_MAX: usize = 249;
+/// Characters of the prefix of our Kafka topics' names.
+pub const KAFKA_PREFIX_CHARS_MAX: usize = 100;
+/// Bytes of a Kafka record, and of a batch on its way to a broker: a publish request's single message, and what a
+/// record adds to it.
+pub const KAFKA_RECORD_BYTES_MAX: usize = 11 * 1024 * 1024;
+/// Bytes of publish requests on their way to Kafka; more wait.
+pub const KAFKA_APPEND_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Milliseconds for which a publish request waits for its turn on the way to Kafka.
+pub const KAFKA_APPEND_WAIT_MILLIS: u64 = 1_500;
+/// Milliseconds after which a record that no broker has confirmed is given up.
+pub const KAFKA_MESSAGE_TIMEOUT_MILLIS: u64 = 8_000;
+/// The longest such time that may be configured: with the wait for the turn, a publisher is answered within 10 s.
+pub const KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX: u64 = 8_500;
+/// Milliseconds within which Kafka has to answer at the start.
+pub const KAFKA_OPEN_MILLIS: u64 = 10_000;
+/// Milliseconds within which Kafka has to answer a question about a topic or a read.
+pub const KAFKA_ANSWER_MILLIS: u64 = 5_000;
+/// Questions about topics that are asked at the same time, each on a thread of its own.
+pub const KAFKA_QUESTIONS_MAX: usize = 8;
+/// Milliseconds for which a topic that no broker knows may be one that they have not heard of yet.
+pub const KAFKA_UNKNOWN_MILLIS: u64 = 300;
+/// Topics that one call to Kafka creates or deletes.
+pub const KAFKA_TOPICS_PER_CALL_MAX: usize = 200;
+/// Requests to create or delete a topic that wait for the next call.
+pub const KAFKA_TOPIC_REQUESTS_MAX: usize = 1_024;
+/// Consumers that read what is no longer in memory.
+pub const KAFKA_READERS_MAX: usize = 4;
+/// Milliseconds after which such a consumer that nobody uses stops reading ahead.
+pub const KAFKA_READER_IDLE_MILLIS: u64 = 1_000;
+/// Kibibytes that each of them reads ahead.
+pub const KAFKA_READ_AHEAD_KIB: usize = 8 * 1024;
+/// Kibibytes that the consumer at the head of all watched topics reads ahead.
+pub const KAFKA_FOLLOW_AHEAD_KIB: usize = 16 * 1024;
+/// Records that it hands over before others get a turn.
+pub const KAFKA_FOLLOW_RECORDS_PER_TURN: usize = 256;
+/// Milliseconds for which a new watcher waits until what is read at the head comes to the topic's end.
+pub const KAFKA_FOLLOW_WAIT_MILLIS: u64 = 200;
+/// Milliseconds between two looks at whether watched topics have more partitions or nobody watches them any more.
+pub const KAFKA_WATCH_REFRESH_MILLIS: u64 = 3_000;
 
 /// Bytes of large requests that the whole server holds at once; more are UNAVAILABLE.
 pub const REQUEST_BYTES_HELD_MAX: usize = 1024 * 1024 * 1024;

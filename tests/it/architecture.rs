@@ -236,9 +236,14 @@ fn backends_are_named_only_where_the_server_is_put_together() {
         let composes =
             file.starts_with("store/") || file == "server.rs" || file.starts_with("cli/");
         for path in crate_paths(&file, &code) {
-            let backend = ["store::postgres", "store::sqlite", "store::memory"]
-                .iter()
-                .any(|backend| is_within(&path, backend));
+            let backend = [
+                "store::kafka",
+                "store::postgres",
+                "store::sqlite",
+                "store::memory",
+            ]
+            .iter()
+            .any(|backend| is_within(&path, backend));
             assert!(composes || !backend, "src/{file} names {path}");
         }
     }

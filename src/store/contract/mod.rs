@@ -4,12 +4,13 @@ mod embedded_log;
 pub(in crate::store) mod log;
 pub(in crate::store) mod state;
 
-use tempfile::TempDir;
+use std::any::Any;
 
 use super::{
+    kafka::{KafkaLog, tests::TestTopics},
     memory::{MemoryLog, MemoryState},
     postgres::{PostgresState, tests::TestDatabase},
-    sqlite::{self, DirectoryLock, SqliteLog, SqliteState},
+    sqlite::{self, SqliteLog, SqliteState},
 };
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
@@ -21,8 +22,8 @@ pub(super) struct Backend<L, S> {
     pub(super) log: L,
     pub(super) state: S,
     pub(super) hand: ManualClock,
-    _directory: Option<(TempDir, DirectoryLock)>,
-    _database: Option<TestDatabase>,
+    /// What goes away with it.
+    _kept: Box<dyn Any + Send>,
 }
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_000_000);
@@ -33,8 +34,7 @@ pub(super) async fn memory() -> Backend<MemoryLog, MemoryState> {
         log: MemoryLog::new(clock, MEMORY_LOG_BYTES_MAX),
         state: MemoryState::new().expect("random bytes"),
         hand,
-        _directory: None,
-        _database: None,
+        _kept: Box::new(()),
     }
 }
 
@@ -46,8 +46,7 @@ pub(super) async fn sqlite() -> Backend<SqliteLog, SqliteState> {
         log,
         state,
         hand,
-        _directory: Some((directory, lock)),
-        _database: None,
+        _kept: Box::new((directory, lock)),
     }
 }
 
@@ -60,8 +59,19 @@ pub(super) async fn postgres() -> Backend<MemoryLog, PostgresState> {
         log: MemoryLog::new(clock, MEMORY_LOG_BYTES_MAX),
         state,
         hand,
-        _directory: None,
-        _database: Some(database),
+        _kept: Box::new(database),
+    }
+}
+
+/// The hand moves no clock that matters: brokers have their own.
+pub(super) async fn kafka() -> Backend<KafkaLog, MemoryState> {
+    let (_, hand) = Clock::manual(START);
+    let topics = TestTopics::new();
+    Backend {
+        log: topics.open().await,
+        state: MemoryState::new().expect("random bytes"),
+        hand,
+        _kept: Box::new(topics),
     }
 }
 

@@ -1,0 +1,106 @@
+//! One append: waits for its turn, finds each message's partition, hands everything over, waits for the reports.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::timeout,
+};
+
+use super::{
+    job::{self, Answer, Job, Lane},
+    known::KnownTopic,
+    log::KafkaLog,
+    record,
+};
+use crate::{
+    limits::{KAFKA_APPEND_BYTES_MAX, KAFKA_APPEND_WAIT_MILLIS},
+    store::{StoreError, log::AppendedRun},
+};
+
+/// What a record costs on its way beside its bytes.
+const RECORD_BYTES: usize = 256;
+const WAIT: Duration = Duration::from_millis(KAFKA_APPEND_WAIT_MILLIS);
+
+/// A request that is on its way.
+struct HandedOver {
+    /// The lane of each message, in request order.
+    lanes: Vec<usize>,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl KafkaLog {
+    pub(super) async fn append_to(
+        &self,
+        topic: &Arc<KnownTopic>,
+        messages: Vec<Bytes>,
+    ) -> Result<Vec<AppendedRun>, StoreError> {
+        let turn = self.turn(&messages).await?;
+        let handed_over = self.hand_over(topic, &messages, turn)?;
+        let answer = handed_over
+            .answer
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Uncertain("the producer has ended".to_owned())));
+        Ok(job::in_order(handed_over.lanes, &answer?))
+    }
+
+    /// How many kibibytes a request takes of what may be on its way, as soon as they are free.
+    async fn turn(&self, messages: &[Bytes]) -> Result<OwnedSemaphorePermit, StoreError> {
+        let bytes: usize = messages
+            .iter()
+            .map(|message| message.len() + RECORD_BYTES)
+            .sum();
+        let kib = (bytes / 1024 + 1).min(KAFKA_APPEND_BYTES_MAX / 1024) as u32;
+        // At once if there is room: a task that had to come back might find the log closed.
+        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_many_owned(kib) {
+            return Ok(turn);
+        }
+        let turn = timeout(WAIT, Arc::clone(&self.turns).acquire_many_owned(kib));
+        match turn.await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(StoreError::Unavailable(
+                "Kafka takes messages more slowly than they are published".to_owned(),
+            )),
+        }
+    }
+
+    /// Never waits in between, so that a request whose caller goes away is handed over wholly or not at all.
+    fn hand_over(
+        &self,
+        topic: &Arc<KnownTopic>,
+        messages: &[Bytes],
+        turn: OwnedSemaphorePermit,
+    ) -> Result<HandedOver, StoreError> {
+        let mut records = Vec::with_capacity(messages.len());
+        let mut lanes: Vec<Lane> = Vec::with_capacity(1);
+        let mut lane_of = Vec::with_capacity(messages.len());
+        // All messages of a request that have no key go to one partition.
+        let mut keyless = None;
+        for message in messages {
+            let parts = record::parts(message)?;
+            let partition = if parts.ordering_key.is_empty() {
+                *keyless.get_or_insert_with(|| topic.next_partition())
+            } else {
+                topic.partition_of(parts.ordering_key)
+            };
+            let lane = lanes.iter().position(|lane| lane.partition == partition);
+            let lane = lane.unwrap_or_else(|| {
+                lanes.push(Lane {
+                    partition,
+                    messages: Vec::with_capacity(messages.len()),
+                });
+                lanes.len() - 1
+            });
+            lanes[lane].messages.push(message.clone());
+            lane_of.push(lane);
+            records.push((partition, parts));
+        }
+        let (job, answer) = Job::new(Arc::clone(topic), lanes, turn);
+        self.producer.send(&job, &records);
+        Ok(HandedOver {
+            lanes: lane_of,
+            answer,
+        })
+    }
+}

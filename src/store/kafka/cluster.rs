@@ -1,0 +1,226 @@
+//! What the brokers say about topics, always asked anew: partitions, where they begin and end, offsets by time.
+//!
+//! A client of its own that never waits for records: one that does takes as long to answer as it waits. Its calls
+//! block, so each runs on a thread for such calls, a bounded number at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use rdkafka::{
+    Offset as Position, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{context::Listener, errors};
+use crate::{
+    clock::Timestamp,
+    limits::{KAFKA_ANSWER_MILLIS, KAFKA_QUESTIONS_MAX, KAFKA_UNKNOWN_MILLIS},
+    store::{
+        StoreError,
+        log::{Offset, Partition, PartitionBounds},
+    },
+};
+
+type Asker = BaseConsumer<Listener>;
+type Answer<T> = Result<T, KafkaError>;
+
+/// Asks brokers. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    client: Arc<Asker>,
+    questions: Arc<Semaphore>,
+}
+
+const ANSWER: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
+const UNKNOWN: Duration = Duration::from_millis(KAFKA_UNKNOWN_MILLIS);
+const RETRY: Duration = Duration::from_millis(30);
+
+impl Cluster {
+    pub(super) fn new(client: Asker) -> Self {
+        Self {
+            client: Arc::new(client),
+            questions: Arc::new(Semaphore::new(KAFKA_QUESTIONS_MAX)),
+        }
+    }
+
+    /// How many partitions a topic has.
+    pub(super) async fn partitions(&self, topic: &str) -> Result<u32, StoreError> {
+        let topic = topic.to_owned();
+        self.ask(move |client| partitions(client, &topic)).await
+    }
+
+    /// The topics that there are, with their partitions, in one answer.
+    pub(super) async fn all_partitions(&self) -> Result<Vec<(String, u32)>, StoreError> {
+        self.ask(|client| {
+            let metadata = client.fetch_metadata(None, ANSWER)?;
+            let topics = metadata.topics().iter();
+            Ok(topics
+                .map(|topic| (topic.name().to_owned(), topic.partitions().len() as u32))
+                .collect())
+        })
+        .await
+    }
+
+    /// Where each partition begins and, as far as it may be read, ends.
+    pub(super) async fn bounds(&self, topic: &str) -> Result<Vec<PartitionBounds>, StoreError> {
+        let topic = topic.to_owned();
+        self.ask(move |client| {
+            let partitions = 0..partitions(client, &topic)?;
+            let starts = offsets(client, &topic, partitions.clone(), Position::Beginning)?;
+            let ends = offsets(client, &topic, partitions.clone(), Position::End)?;
+            let bounds = partitions.zip(starts).zip(ends);
+            let bounds = bounds.map(|((partition, start), end)| {
+                let end = end.unwrap_or(0);
+                PartitionBounds {
+                    partition,
+                    start: start.unwrap_or(0).min(end),
+                    end,
+                }
+            });
+            Ok(bounds.collect())
+        })
+        .await
+    }
+
+    /// Where one partition begins and ends.
+    pub(super) async fn bounds_of(
+        &self,
+        topic: &str,
+        partition: Partition,
+    ) -> Result<PartitionBounds, StoreError> {
+        let bounds = self.bounds(topic).await?;
+        bounds
+            .get(partition as usize)
+            .copied()
+            .ok_or(StoreError::NoSuchLog)
+    }
+
+    /// The first offset with a record at or after `time`; where the partition ends if there is none.
+    pub(super) async fn offset_at(
+        &self,
+        topic: &str,
+        partition: Partition,
+        time: Timestamp,
+    ) -> Result<Offset, StoreError> {
+        let topic = topic.to_owned();
+        let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        self.ask(move |client| {
+            if partition >= partitions(client, &topic)? {
+                return Err(unknown());
+            }
+            let only = partition..partition + 1;
+            let end = offsets(client, &topic, only.clone(), Position::End)?;
+            let found = offsets(client, &topic, only, Position::Offset(millis))?;
+            let end = end.first().copied().flatten().unwrap_or(0);
+            Ok(found.first().copied().flatten().unwrap_or(end).min(end))
+        })
+        .await
+    }
+
+    /// Asks until there is an answer, a reason why there is none, or no patience left.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl Fn(&Asker) -> Answer<T> + Send + Sync + 'static,
+    ) -> Result<T, StoreError> {
+        let started = Instant::now();
+        let question = Arc::new(question);
+        loop {
+            let error = match self
+                .ask_once(started + ANSWER, Arc::clone(&question))
+                .await?
+            {
+                Ok(answer) => return Ok(answer),
+                Err(error) => errors::of_question(&error),
+            };
+            let patience = match error {
+                // The broker may not have heard of a topic that another one has just made.
+                StoreError::NoSuchLog => UNKNOWN,
+                StoreError::Unavailable(_) => ANSWER,
+                _ => Duration::ZERO,
+            };
+            if started.elapsed() + RETRY >= patience {
+                return Err(self.explained(error));
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn ask_once<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        question: Arc<impl Fn(&Asker) -> Answer<T> + Send + Sync + 'static>,
+    ) -> Result<Answer<T>, StoreError> {
+        let late = || StoreError::Unavailable("Kafka does not answer".to_owned());
+        let turn = timeout_at(deadline, Arc::clone(&self.questions).acquire_owned());
+        let turn = turn.await.map_err(|_| self.explained(late()))?;
+        let turn = turn.map_err(|_| late())?;
+        let client = Arc::clone(&self.client);
+        let answer = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let answer = question(&client);
+            // Hands over what the client has to say, which would pile up otherwise.
+            while client.poll(Duration::ZERO).is_some() {}
+            answer
+        });
+        answer
+            .await
+            .map_err(|_| StoreError::Unavailable("the server is stopping".to_owned()))
+    }
+
+    /// `error` with what the client last complained about, which says more.
+    fn explained(&self, error: StoreError) -> StoreError {
+        match (error, self.client.context().last()) {
+            (StoreError::Unavailable(text), Some(complaint)) => {
+                StoreError::Unavailable(format!("{text}: {}", complaint.text))
+            }
+            (error, _) => error,
+        }
+    }
+}
+
+fn partitions(client: &Asker, topic: &str) -> Answer<u32> {
+    let metadata = client.fetch_metadata(Some(topic), ANSWER)?;
+    client.context().forget();
+    let Some(found) = metadata.topics().first() else {
+        return Err(unknown());
+    };
+    match found.error() {
+        Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+        None if found.partitions().is_empty() => Err(unknown()),
+        None => Ok(found.partitions().len() as u32),
+    }
+}
+
+/// The offsets that brokers know by this position or time; `None` for a time after the last record.
+fn offsets(
+    client: &Asker,
+    topic: &str,
+    partitions: std::ops::Range<Partition>,
+    position: Position,
+) -> Answer<Vec<Option<Offset>>> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition_offset(topic, partition.cast_signed(), position)?;
+    }
+    let list = client.offsets_for_times(list, ANSWER)?;
+    let mut elements = list.elements();
+    elements.sort_unstable_by_key(rdkafka::topic_partition_list::TopicPartitionListElem::partition);
+    elements
+        .iter()
+        .map(|element| {
+            element.error()?;
+            Ok(match element.offset() {
+                Position::Offset(offset) => Offset::try_from(offset).ok(),
+                _ => None,
+            })
+        })
+        .collect()
+}
+
+fn unknown() -> KafkaError {
+    KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)
+}

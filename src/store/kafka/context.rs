@@ -1,0 +1,90 @@
+//! What our clients tell beside their answers: log lines, and what is wrong with brokers and logins.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::ConsumerContext,
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+/// The last thing that a client complained about.
+#[derive(Clone, Debug)]
+pub(super) struct Complaint {
+    pub(super) code: RDKafkaErrorCode,
+    pub(super) text: String,
+}
+
+impl Complaint {
+    /// Whether trying again is of no use: the login or the certificate was refused.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(
+            self.code,
+            RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::SSL
+                | RDKafkaErrorCode::UnsupportedSASLMechanism
+        )
+    }
+}
+
+/// Listens to a client. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Listener {
+    client: &'static str,
+    last: Arc<Mutex<Option<Complaint>>>,
+}
+
+impl Listener {
+    /// For the client that is called so in log lines.
+    pub(super) fn new(client: &'static str) -> Self {
+        Self {
+            client,
+            last: Arc::default(),
+        }
+    }
+
+    /// What it complained about last.
+    pub(super) fn last(&self) -> Option<Complaint> {
+        self.last.lock().clone()
+    }
+
+    /// Forgets it, because something has worked since.
+    pub(super) fn forget(&self) {
+        *self.last.lock() = None;
+    }
+}
+
+impl ClientContext for Listener {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        let client = self.client;
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", client, fac, "{log_message}");
+            }
+            // A broker that is away is in here once per attempt; who is kept waiting by it hears of it.
+            _ => tracing::debug!(target: "librdkafka", client, fac, "{log_message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else {
+            return;
+        };
+        if code == RDKafkaErrorCode::PartitionEOF {
+            return;
+        }
+        tracing::debug!(target: "librdkafka", client = self.client, %code, "{reason}");
+        // That nobody can be reached says less than why.
+        if code != RDKafkaErrorCode::AllBrokersDown || self.last.lock().is_none() {
+            *self.last.lock() = Some(Complaint {
+                code,
+                text: reason.to_owned(),
+            });
+        }
+    }
+}
+
+impl ConsumerContext for Listener {}

@@ -1,0 +1,55 @@
+//! Asks whether watched topics have more partitions than they had, or are gone.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use super::{
+    cluster::Cluster,
+    follower::Command,
+    known::KnownTopic,
+    producer::{self, Producer},
+};
+use crate::store::StoreError;
+
+/// Watched topics up to which each is asked about alone.
+const ASKED_ALONE_MAX: usize = 16;
+
+/// Tells the follower what there is now of each topic, by name.
+pub(super) async fn look(
+    cluster: Cluster,
+    producer: Arc<Producer>,
+    topics: HashMap<String, Arc<KnownTopic>>,
+    commands: mpsc::Sender<Command>,
+) {
+    let counted = if topics.len() > ASKED_ALONE_MAX {
+        cluster.all_partitions().await
+    } else {
+        let mut counted = Vec::new();
+        for (name, topic) in &topics {
+            match cluster.partitions(name).await {
+                Ok(count) => counted.push((name.clone(), count)),
+                Err(StoreError::NoSuchLog) => {
+                    let gone = Command::Forget(topic.incarnation);
+                    commands.send(gone).await.ok();
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(counted)
+    };
+    let counted = match counted {
+        Ok(counted) => counted,
+        Err(error) => {
+            tracing::warn!(%error, "watched topics could not be asked about");
+            return;
+        }
+    };
+    for (name, count) in counted {
+        if let Some(topic) = topics.get(&name) {
+            producer::meet_partitions(&producer, topic, count).await;
+            let counted = Command::Grown(topic.incarnation, count);
+            commands.send(counted).await.ok();
+        }
+    }
+}

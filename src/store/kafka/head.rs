@@ -1,0 +1,80 @@
+//! The head of watched topics: what this node appends goes into the tail as soon as brokers report it, and the follower
+//! is told, so that it need not read all of that again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::gathering::Gathered;
+use crate::{
+    resource::id::TopicIncarnation,
+    store::{log::Partition, tail::Tail},
+};
+
+/// A partition of a topic.
+pub(super) type Place = (TopicIncarnation, Partition);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) tail: Arc<Tail>,
+    own: Mutex<HashMap<Place, Own>>,
+    /// Wakes the follower.
+    pub(super) news: Arc<Notify>,
+}
+
+/// What this node appended to a partition since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    pub(super) bytes: usize,
+    /// Something that somebody else appended lies before it and is not known yet.
+    pub(super) gap: bool,
+}
+
+impl Head {
+    pub(super) fn new(tail: Arc<Tail>) -> Self {
+        Self {
+            tail,
+            own: Mutex::default(),
+            news: Arc::default(),
+        }
+    }
+
+    /// Adds what this node appended, unless something lies before it that has to be read first.
+    pub(super) fn append_own(&self, gathered: Gathered) {
+        let Gathered {
+            topic,
+            partition,
+            batch,
+        } = gathered;
+        let bytes: usize = batch.messages.iter().map(Bytes::len).sum();
+        let gap = self.tail.append_at_end(topic.incarnation, partition, batch);
+        let mut own = self.own.lock();
+        let own = own.entry((topic.incarnation, partition)).or_default();
+        own.bytes += bytes;
+        if gap && !mem::replace(&mut own.gap, true) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Those of `places` in which something that somebody else appended is not known yet.
+    pub(super) fn gaps(&self, places: &HashSet<Place>) -> Vec<Place> {
+        if places.is_empty() {
+            return Vec::new();
+        }
+        let own = self.own.lock();
+        let gap = |place: &&Place| own.get(place).is_some_and(|own| own.gap);
+        places.iter().filter(gap).copied().collect()
+    }
+
+    /// What was appended since this was last called.
+    pub(super) fn take_own(&self) -> HashMap<Place, Own> {
+        mem::take(&mut *self.own.lock())
+    }
+}

@@ -1,0 +1,106 @@
+//! The topics that this node has to do with, and what it knows of each.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::partitioner;
+use crate::{
+    limits::CACHED_RESOURCES_MAX,
+    resource::id::TopicIncarnation,
+    store::log::{Partition, TopicLog},
+};
+
+/// A topic that was met.
+#[derive(Debug)]
+pub(super) struct KnownTopic {
+    pub(super) incarnation: TopicIncarnation,
+    /// What Kafka calls it.
+    pub(super) name: String,
+    key_partitions: u32,
+    partitions: AtomicU32,
+    turn: AtomicU32,
+    watched: AtomicBool,
+    /// Held while the records of one request are handed over, so that they are neighbours.
+    pub(super) sending: Mutex<()>,
+}
+
+impl KnownTopic {
+    fn new(topic: &TopicLog) -> Self {
+        Self {
+            incarnation: topic.incarnation,
+            name: topic.place.name.clone(),
+            key_partitions: topic.place.key_partitions,
+            partitions: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
+            sending: Mutex::new(()),
+        }
+    }
+
+    /// How many partitions the client that appends has met; at least one.
+    pub(super) fn partitions(&self) -> u32 {
+        self.partitions.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Whether the client that appends has met it at all.
+    pub(super) fn is_met(&self) -> bool {
+        self.partitions.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes note of how many partitions the client that appends has met. There are never fewer.
+    pub(super) fn meets_partitions(&self, count: u32) {
+        self.partitions.fetch_max(count, Ordering::Relaxed);
+    }
+
+    /// Where a message with this ordering key goes.
+    pub(super) fn partition_of(&self, ordering_key: &str) -> Partition {
+        partitioner::of_key(ordering_key.as_bytes(), self.key_partitions)
+    }
+
+    /// Where the messages of the next request without an ordering key go: each partition in its turn.
+    pub(super) fn next_partition(&self) -> Partition {
+        self.turn.fetch_add(1, Ordering::Relaxed) % self.partitions()
+    }
+
+    /// Whether somebody waits for what is appended.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_watched(&self, watched: bool) {
+        self.watched.store(watched, Ordering::Relaxed);
+    }
+}
+
+/// Topics by incarnation.
+#[derive(Debug, Default)]
+pub(super) struct KnownTopics(RwLock<HashMap<TopicIncarnation, Arc<KnownTopic>>>);
+
+impl KnownTopics {
+    pub(super) fn get(&self, topic: &TopicLog) -> Option<Arc<KnownTopic>> {
+        self.0.read().get(&topic.incarnation).cloned()
+    }
+
+    /// Takes note of a topic.
+    pub(super) fn learn(&self, topic: &TopicLog) -> Arc<KnownTopic> {
+        let mut topics = self.0.write();
+        if topics.len() >= CACHED_RESOURCES_MAX {
+            topics.retain(|_, known| known.is_watched());
+        }
+        let known = topics
+            .entry(topic.incarnation)
+            .or_insert_with(|| Arc::new(KnownTopic::new(topic)));
+        Arc::clone(known)
+    }
+
+    pub(super) fn forget(&self, topic: TopicIncarnation) {
+        self.0.write().remove(&topic);
+    }
+}

@@ -1,0 +1,336 @@
+//! The message log over Kafka: who is asked for what.
+
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_blocking,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    cluster::Cluster,
+    follower::Command,
+    known::{KnownTopic, KnownTopics},
+    names,
+    options::Options,
+    producer::{self, Producer},
+    reader::Wanted,
+    readers::Readers,
+    topics::{NewLog, Topics},
+};
+use crate::{
+    clock::Timestamp,
+    limits::KAFKA_FOLLOW_WAIT_MILLIS,
+    resource::{id::TopicIncarnation, name::TopicName},
+    store::{
+        MessageLog, StoreError,
+        log::{
+            AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch, TopicLog,
+        },
+        tail::{Tail, TailRead},
+    },
+};
+
+/// Messages of all topics, each in a Kafka topic of its own.
+pub struct KafkaLog {
+    pub(super) identity: String,
+    pub(super) options: Options,
+    /// How many copies topics have that are made without saying so.
+    pub(super) default_copies: Option<u16>,
+    pub(super) cluster: Cluster,
+    pub(super) topics: Topics,
+    pub(super) known: KnownTopics,
+    pub(super) producer: Arc<Producer>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) tail: Arc<Tail>,
+    pub(super) follower: mpsc::Sender<Command>,
+    pub(super) stopped: CancellationToken,
+    /// In kibibytes: what may be on its way to Kafka.
+    pub(super) turns: Arc<Semaphore>,
+}
+
+impl KafkaLog {
+    fn open_still(&self) -> Result<(), StoreError> {
+        if self.stopped.is_cancelled() {
+            Err(StoreError::Unavailable("the log is closed".to_owned()))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What this node knows of a topic. The client that appends has met it then.
+    pub(super) async fn known(&self, topic: &TopicLog) -> Result<Arc<KnownTopic>, StoreError> {
+        self.open_still()?;
+        if let Some(known) = self.known.get(topic) {
+            return Ok(known);
+        }
+        let partitions = self.cluster.partitions(&topic.place.name).await?;
+        let known = self.known.learn(topic);
+        // If it does not work now, the first publish waits for it.
+        producer::meet_partitions(&self.producer, &known, partitions).await;
+        Ok(known)
+    }
+
+    /// Takes note of how many partitions a topic turned out to have.
+    async fn has_partitions(&self, topic: &TopicLog, count: u32) {
+        let Some(known) = self.known.get(topic) else {
+            return;
+        };
+        if count > known.partitions() && known.is_watched() {
+            let grown = Command::Grown(topic.incarnation, count);
+            self.follower.send(grown).await.ok();
+        }
+        producer::meet_partitions(&self.producer, &known, count).await;
+    }
+}
+
+#[async_trait]
+impl MessageLog for KafkaLog {
+    fn identity(&self) -> String {
+        self.identity.clone()
+    }
+
+    fn keeps(&self) -> Duration {
+        self.options.retention
+    }
+
+    fn trims(&self) -> bool {
+        self.options.delete_acknowledged
+    }
+
+    async fn create(
+        &self,
+        topic: TopicIncarnation,
+        name: &TopicName,
+    ) -> Result<LogPlace, StoreError> {
+        self.open_still()?;
+        let shape = self.options.shape(name);
+        let copies = shape.replication_factor.or(self.default_copies);
+        let kafka_topic = names::kafka_topic(&self.options.prefix, name, topic);
+        let log = NewLog {
+            name: kafka_topic.clone(),
+            shape,
+            min_insync_replicas: copies.map(|copies| copies.saturating_sub(1).max(1)),
+        };
+        let partitions = self.topics.create(log).await?;
+        let place = LogPlace {
+            name: kafka_topic,
+            key_partitions: partitions,
+            attached: false,
+        };
+        let log = TopicLog {
+            incarnation: topic,
+            place: Arc::new(place.clone()),
+        };
+        self.known.learn(&log).meets_partitions(partitions);
+        Ok(place)
+    }
+
+    async fn attach(&self, name: &str) -> Result<Option<LogPlace>, StoreError> {
+        self.open_still()?;
+        match self.cluster.partitions(name).await {
+            Ok(key_partitions) => Ok(Some(LogPlace {
+                name: name.to_owned(),
+                key_partitions,
+                attached: true,
+            })),
+            Err(StoreError::NoSuchLog) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn keep(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError> {
+        self.open_still()?;
+        if topic.place.attached {
+            return Ok(());
+        }
+        self.topics.keep(&topic.place.name, at_least).await
+    }
+
+    async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError> {
+        self.open_still()?;
+        if !topic.place.attached {
+            self.topics.delete(&topic.place.name).await?;
+        }
+        self.known.forget(topic.incarnation);
+        let forget = Command::Forget(topic.incarnation);
+        self.follower.send(forget).await.ok();
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        topic: &TopicLog,
+        messages: Vec<Bytes>,
+    ) -> Result<Vec<AppendedRun>, StoreError> {
+        let known = self.known(topic).await?;
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.append_to(&known, messages).await {
+            // Brokers may disagree for a moment about a topic that is new.
+            Err(StoreError::NoSuchLog) => {
+                self.known.forget(topic.incarnation);
+                self.cluster.partitions(&topic.place.name).await?;
+                Err(StoreError::Uncertain(
+                    "Kafka's brokers do not all know the topic".to_owned(),
+                ))
+            }
+            result => result,
+        }
+    }
+
+    async fn read(
+        &self,
+        topic: &TopicLog,
+        partition: Partition,
+        range: Range<Offset>,
+        bytes_max: usize,
+    ) -> Result<ReadBatch, StoreError> {
+        self.open_still()?;
+        let buffered = self
+            .tail
+            .read(topic.incarnation, partition, range.clone(), bytes_max);
+        let end = match buffered {
+            TailRead::Answer(batch) => return Ok(batch),
+            TailRead::Older { end } => end,
+            TailRead::Unknown => {
+                let bounds = self.cluster.bounds_of(&topic.place.name, partition).await?;
+                bounds.end
+            }
+        };
+        if range.start >= end.min(range.end) {
+            return Ok(ReadBatch {
+                next: range.start,
+                records: Vec::new(),
+            });
+        }
+        self.readers
+            .read(Wanted {
+                topic: topic.place.name.clone(),
+                partition,
+                range,
+                bytes_max,
+                end,
+            })
+            .await
+    }
+
+    async fn bounds(&self, topic: &TopicLog) -> Result<Vec<PartitionBounds>, StoreError> {
+        self.open_still()?;
+        let bounds = self.cluster.bounds(&topic.place.name).await?;
+        self.has_partitions(topic, bounds.len() as u32).await;
+        Ok(bounds)
+    }
+
+    async fn watch(&self, topic: &TopicLog) -> Result<LogEnds, StoreError> {
+        let known = self.known(topic).await?;
+        // Fresh ones, even if the topic is watched already: whoever watches may have been told of an end that what
+        // is followed has not come to, and must never see it end before.
+        let bounds = self.cluster.bounds(&topic.place.name).await?;
+        let fresh: Vec<_> = bounds.iter().map(|bounds| bounds.end).collect();
+        producer::meet_partitions(&self.producer, &known, fresh.len() as u32).await;
+        let mut ends = self.tail.watch_or_learn(topic.incarnation, &fresh);
+        known.set_watched(true);
+        let follow = Command::Follow(known);
+        if self.follower.send(follow).await.is_err() {
+            self.open_still()?;
+        }
+        let caught_up = |ends: &Vec<Offset>| {
+            ends.len() >= fresh.len() && ends.iter().zip(&fresh).all(|(end, fresh)| end >= fresh)
+        };
+        let wait = Duration::from_millis(KAFKA_FOLLOW_WAIT_MILLIS);
+        match timeout(wait, ends.wait_for(caught_up)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(StoreError::NoSuchLog),
+            // Nothing but marks of transactions may be there, which are never read.
+            Err(_) => self.tail.raise(topic.incarnation, &fresh),
+        }
+        Ok(ends)
+    }
+
+    async fn offset_at(
+        &self,
+        topic: &TopicLog,
+        partition: Partition,
+        time: Timestamp,
+    ) -> Result<Offset, StoreError> {
+        self.open_still()?;
+        self.cluster
+            .offset_at(&topic.place.name, partition, time)
+            .await
+    }
+
+    async fn trim(
+        &self,
+        topic: &TopicLog,
+        partition: Partition,
+        done: &[Range<Offset>],
+    ) -> Result<bool, StoreError> {
+        self.open_still()?;
+        let (true, false, Some(first)) = (self.trims(), topic.place.attached, done.first()) else {
+            return Ok(false);
+        };
+        // Kafka deletes from the log's start only.
+        let bounds = self.cluster.bounds_of(&topic.place.name, partition).await?;
+        let until = first.end.min(bounds.end);
+        if first.start <= bounds.start && bounds.start < until {
+            self.topics
+                .delete_records(&topic.place.name, partition, until)
+                .await?;
+        }
+        Ok(false)
+    }
+
+    async fn skip_damage(
+        &self,
+        topic: &TopicLog,
+        partition: Partition,
+        from: Offset,
+    ) -> Result<Offset, StoreError> {
+        self.open_still()?;
+        let bounds = self.cluster.bounds_of(&topic.place.name, partition).await?;
+        if from >= bounds.end {
+            return Ok(from);
+        }
+        if from < bounds.start {
+            return Ok(bounds.start);
+        }
+        self.readers
+            .skip_damage(Wanted {
+                topic: topic.place.name.clone(),
+                partition,
+                range: from..bounds.end,
+                bytes_max: 0,
+                end: bounds.end,
+            })
+            .await
+    }
+
+    async fn close(&self) {
+        self.stopped.cancel();
+        let producer = Arc::clone(&self.producer);
+        if spawn_blocking(move || producer.close()).await.is_err() {
+            tracing::error!("the producer could not be closed");
+        }
+    }
+}
+
+impl Drop for KafkaLog {
+    fn drop(&mut self) {
+        self.stopped.cancel();
+    }
+}
+
+impl fmt::Debug for KafkaLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaLog")
+            .field("identity", &self.identity)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,39 @@
+//! Messages in Kafka: natural records that every Kafka tool reads, one Kafka topic per topic.
+//!
+//! - `names`, `record`, `partitioner`: how a topic, a message and a key look in Kafka; no client in them.
+//! - `producer`, `job`, `append`: appends, through one client.
+//! - `follower`, `head_consumer`, `growth`: read at the head of watched topics, through one client, into the tail that
+//!   all readers share. What this node appends itself gets there first (`head`) and need not be read again (`resting`).
+//! - `reader`, `readers`: reads what is no longer in the tail, through a few clients.
+//! - `cluster`, `topics`: asks about topics, and changes them.
+//!
+//! Calls of the clients that block never run on the runtime's own threads.
+
+mod append;
+mod cluster;
+mod context;
+mod errors;
+mod follower;
+mod gathering;
+mod growth;
+mod head;
+mod head_consumer;
+mod job;
+mod known;
+mod log;
+mod names;
+mod open;
+mod options;
+mod partitioner;
+mod producer;
+mod reader;
+mod readers;
+mod record;
+mod resting;
+#[cfg(test)]
+pub(in crate::store) mod tests;
+mod topics;
+
+pub use log::KafkaLog;
+pub use open::OpenError;
+pub use options::{Options, TopicOverride};

@@ -1,0 +1,265 @@
+//! Connects to Kafka, or says in one line why that is not possible.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier},
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+};
+use thiserror::Error;
+use tokio::{
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    cluster::Cluster, context::Listener, errors, follower::Follower, head::Head,
+    head_consumer::HeadConsumer, known::KnownTopics, log::KafkaLog, options::Options,
+    producer::Producer, readers::Readers, topics::Topics,
+};
+use crate::{
+    limits::{KAFKA_APPEND_BYTES_MAX, KAFKA_OPEN_MILLIS, KAFKA_READER_IDLE_MILLIS, TAIL_BYTES_MAX},
+    store::tail::Tail,
+};
+
+/// Why Kafka cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// The options contradict themselves or what we promise.
+    #[error("{0}")]
+    Options(String),
+    /// No broker answers.
+    #[error(
+        "no Kafka broker answers at {brokers}: {why}; is the address right, and is Kafka running?"
+    )]
+    Unreachable {
+        /// Where they were looked for.
+        brokers: String,
+        /// What the last attempt came to.
+        why: String,
+    },
+    /// The brokers do not take the login or the certificate.
+    #[error("Kafka at {brokers} refuses the login: {why}; check the security and SASL properties")]
+    Login {
+        /// Where they were looked for.
+        brokers: String,
+        /// What they say.
+        why: String,
+    },
+    /// The brokers are older than we can do with.
+    #[error(
+        "Kafka at {brokers} is version {version}, but 3.9 or newer is needed: upgrade the brokers"
+    )]
+    TooOld {
+        /// Where they are.
+        brokers: String,
+        /// What they are.
+        version: String,
+    },
+    /// Anything else.
+    #[error("Kafka cannot be used: {0}")]
+    Failed(String),
+}
+
+/// The oldest version that we are tested with.
+const VERSION_MIN: (u32, u32) = (3, 9);
+/// How long one attempt lasts; then what the client complained about is looked at.
+const ATTEMPT: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(KAFKA_OPEN_MILLIS);
+
+impl KafkaLog {
+    /// Connects. Must be called on a runtime, which the log's tasks then run on.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        Self::open_within(options, PATIENCE).await
+    }
+
+    /// Connects if that takes no longer.
+    pub(super) async fn open_within(
+        options: Options,
+        patience: Duration,
+    ) -> Result<Self, OpenError> {
+        options.check()?;
+        let deadline = Instant::now() + patience;
+        let asker = options.asker().create_with_context(Listener::new("asker"));
+        let asker: BaseConsumer<Listener> = asker.map_err(|error| failed(&error))?;
+        let brokers = options.brokers.clone();
+        let connected = spawn_blocking(move || connect(asker, &brokers, deadline));
+        let (asker, cluster_id) = connected.await.map_err(|_| OpenError::stopped())??;
+        let admin = options
+            .administrator()
+            .create_with_context(Listener::new("administrator"));
+        let admin: AdminClient<Listener> = admin.map_err(|error| failed(&error))?;
+        let broker = broker_settings(&admin, asker.broker).await;
+        check_version(&options, broker.as_ref())?;
+        let tail = Arc::new(Tail::new(TAIL_BYTES_MAX));
+        let head = Arc::new(Head::new(Arc::clone(&tail)));
+        let producer = Producer::new(options.producer(), Arc::clone(&head));
+        let producer = Arc::new(producer.map_err(|error| failed(&error))?);
+        let cluster = Cluster::new(asker.client);
+        let stopped = CancellationToken::new();
+        let consumer = HeadConsumer::new(options.follower(), Arc::clone(&head.news));
+        let follower = Follower::new(consumer, cluster.clone(), Arc::clone(&producer), head);
+        let follower = follower.start(stopped.clone());
+        let default_copies = broker.as_ref().and_then(|broker| {
+            let setting = broker.get("default.replication.factor")?;
+            setting.value.as_ref()?.parse().ok()
+        });
+        let readers = Arc::new(Readers::new(options.reader(), cluster.clone()));
+        tokio::spawn(tend(Arc::downgrade(&readers), stopped.clone()));
+        Ok(Self {
+            identity: format!("kafka:{cluster_id}:{}", options.prefix),
+            default_copies,
+            topics: Topics::start(admin, Arc::clone(&producer), options.retention),
+            known: KnownTopics::default(),
+            turns: Arc::new(Semaphore::new(KAFKA_APPEND_BYTES_MAX / 1024)),
+            options,
+            cluster,
+            producer,
+            readers,
+            tail,
+            follower,
+            stopped,
+        })
+    }
+}
+
+/// Lets readers rest that nobody uses.
+async fn tend(readers: Weak<Readers>, stopped: CancellationToken) {
+    let pause = Duration::from_millis(KAFKA_READER_IDLE_MILLIS);
+    while timeout(pause, stopped.cancelled()).await.is_err()
+        && let Some(readers) = readers.upgrade()
+    {
+        readers.rest().await;
+    }
+}
+
+impl OpenError {
+    fn stopped() -> Self {
+        Self::Failed("the server is stopping".to_owned())
+    }
+}
+
+struct Connected {
+    client: BaseConsumer<Listener>,
+    /// One of the brokers.
+    broker: Option<i32>,
+}
+
+/// Waits until a broker has answered. Blocks.
+fn connect(
+    client: BaseConsumer<Listener>,
+    brokers: &str,
+    deadline: Instant,
+) -> Result<(Connected, String), OpenError> {
+    loop {
+        if let Some(id) = client.client().fetch_cluster_id(ATTEMPT) {
+            // A topic that is not there: the answer names the brokers all the same.
+            let metadata = client.fetch_metadata(Some("packetboat"), PATIENCE);
+            let broker = metadata.ok().and_then(|metadata| {
+                metadata
+                    .brokers()
+                    .first()
+                    .map(rdkafka::metadata::MetadataBroker::id)
+            });
+            client.context().forget();
+            return Ok((Connected { client, broker }, id));
+        }
+        // What the client complains about is told while it is polled.
+        while client.poll(Duration::ZERO).is_some() {}
+        let complaint = client.context().last();
+        match complaint {
+            Some(complaint) if complaint.is_final() => {
+                return Err(OpenError::Login {
+                    brokers: brokers.to_owned(),
+                    why: complaint.text,
+                });
+            }
+            complaint if Instant::now() >= deadline => {
+                let why = complaint.map(|complaint| complaint.text);
+                return Err(OpenError::Unreachable {
+                    brokers: brokers.to_owned(),
+                    why: why.unwrap_or_else(|| "nobody answers".to_owned()),
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How a broker is configured, if we may know.
+async fn broker_settings(
+    admin: &AdminClient<Listener>,
+    broker: Option<i32>,
+) -> Option<ConfigResource> {
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+    let broker = ResourceSpecifier::Broker(broker?);
+    let described = admin.describe_configs([&broker], &options).await;
+    match described.map(|mut described| described.pop()) {
+        Ok(Some(Ok(settings))) => Some(settings),
+        Ok(Some(Err(code))) => {
+            tracing::warn!(%code, "Kafka does not tell its version and defaults");
+            None
+        }
+        Ok(None) => None,
+        Err(error) => {
+            let error = errors::text(&error);
+            tracing::warn!(%error, "Kafka does not tell its version and defaults");
+            None
+        }
+    }
+}
+
+/// Brokers before 4.0 have a setting that names their own version unless somebody changed it; later ones have none.
+fn check_version(options: &Options, broker: Option<&ConfigResource>) -> Result<(), OpenError> {
+    let setting = broker.and_then(|broker| broker.get("inter.broker.protocol.version"));
+    let Some(setting) = setting else {
+        return Ok(());
+    };
+    let version = setting.value.as_deref().unwrap_or_default();
+    match parse_version(version) {
+        Some(parsed) if parsed < VERSION_MIN && setting.is_default => Err(OpenError::TooOld {
+            brokers: options.brokers.clone(),
+            version: version.to_owned(),
+        }),
+        Some(parsed) if parsed < VERSION_MIN => {
+            tracing::warn!(
+                version,
+                "the brokers are told to speak like an older version; 3.9 or newer is needed"
+            );
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn parse_version(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split(['.', '-']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn failed(error: &KafkaError) -> OpenError {
+    match error {
+        KafkaError::ClientConfig(..) => OpenError::Options(errors::text(error)),
+        error => OpenError::Failed(errors::text(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        for (text, version) in [("3.9-IV0", (3, 9)), ("3.10", (3, 10)), ("2.8-IV1", (2, 8))] {
+            assert_eq!(parse_version(text), Some(version));
+        }
+        assert!(parse_version("3.10") > Some(VERSION_MIN));
+        assert_eq!(parse_version(""), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! One consumer that reads a part of one partition at a time, and goes on where it stopped if that is what is asked.
+//!
+//! Its calls block.
+
+use std::{ops::Range, time::Duration};
+
+use rdkafka::{
+    ClientConfig, Offset as Position, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tokio::time::Instant;
+
+use super::{context::Listener, errors, record};
+use crate::store::{
+    StoreError,
+    log::{LogRecord, Offset, Partition, ReadBatch},
+    reading::Reading,
+};
+
+/// What is to be read.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) topic: String,
+    pub(super) partition: Partition,
+    pub(super) range: Range<Offset>,
+    pub(super) bytes_max: usize,
+    /// The partition ends here or later, so that a read which comes so far has all there was.
+    pub(super) end: Offset,
+}
+
+/// What reading found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// This, and perhaps more behind it.
+    Some(ReadBatch),
+    /// Not one record before the partition's end as the broker sees it, or no such offset.
+    Nothing,
+    /// Something that does not match its checksum.
+    Damage,
+}
+
+/// A consumer and where it stands.
+pub(super) struct Reader {
+    client: BaseConsumer<Listener>,
+    at: Option<Place>,
+    pub(super) used_at: Instant,
+}
+
+#[derive(Debug)]
+struct Place {
+    topic: String,
+    partition: Partition,
+    /// The next read goes on here without asking the broker to begin anew.
+    next: Offset,
+    /// A record that the last read had no room for.
+    held: Option<LogRecord>,
+}
+
+/// Longest single wait for a record; then the deadline is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+impl Reader {
+    pub(super) fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
+        Ok(Self {
+            client: config.create_with_context(Listener::new("reader"))?,
+            at: None,
+            used_at: Instant::now(),
+        })
+    }
+
+    /// Whether it stands where the read begins.
+    pub(super) fn stands_at(&self, wanted: &Wanted) -> bool {
+        self.at.as_ref().is_some_and(|place| {
+            (place.topic.as_str(), place.partition, place.next)
+                == (wanted.topic.as_str(), wanted.partition, wanted.range.start)
+        })
+    }
+
+    /// Whether it reads ahead of what was asked for.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.at.is_some()
+    }
+
+    /// Reads records until the range, the bytes or the partition ends.
+    ///
+    /// What is not there on a `fresh` start was not there when the read was asked for: a consumer that goes on may
+    /// come to an end that was one a while ago.
+    pub(super) fn read(
+        &mut self,
+        wanted: &Wanted,
+        fresh: bool,
+        deadline: Instant,
+    ) -> Result<Found, StoreError> {
+        self.used_at = Instant::now();
+        let held = match self.at.take() {
+            Some(place) if !fresh && place.next == wanted.range.start => place.held,
+            _ => {
+                self.begin(wanted)
+                    .map_err(|error| errors::of_question(&error))?;
+                None
+            }
+        };
+        let target = wanted.range.end.min(wanted.end);
+        let mut reading = Reading::new(wanted.range.clone(), wanted.bytes_max);
+        let mut next = wanted.range.start;
+        let mut waiting = held;
+        let mut held = None;
+        while next < target {
+            let record = match waiting.take() {
+                Some(record) => record,
+                None => match self.poll(deadline)? {
+                    Polled::Record(record) => record,
+                    Polled::End => return Ok(self.give_up(reading, next, Found::Nothing)),
+                    Polled::Damage => return Ok(self.give_up(reading, next, Found::Damage)),
+                },
+            };
+            if record.offset < next {
+                continue;
+            }
+            if !reading.take(record.offset, record.publish_time, &record.message) {
+                held = Some(record);
+                break;
+            }
+            next = record.offset + 1;
+        }
+        let batch = reading.finish(next);
+        self.used_at = Instant::now();
+        if held.is_none() && next >= wanted.end {
+            // The head of the log is read by somebody else; waiting there costs the broker a request after the other.
+            self.stop();
+        } else {
+            self.at = Some(Place {
+                topic: wanted.topic.clone(),
+                partition: wanted.partition,
+                next: batch.next,
+                held,
+            });
+        }
+        Ok(Found::Some(batch))
+    }
+
+    /// The first offset at or after the range's start from which reading goes on behind damage; that itself where there
+    /// is none.
+    pub(super) fn skip_damage(
+        &mut self,
+        wanted: &Wanted,
+        deadline: Instant,
+    ) -> Result<Offset, StoreError> {
+        self.at = None;
+        self.begin(wanted)
+            .map_err(|error| errors::of_question(&error))?;
+        let from = wanted.range.start;
+        let mut damage = false;
+        let behind = loop {
+            // The client goes on behind damage by itself.
+            match self.poll(deadline)? {
+                Polled::Damage => damage = true,
+                Polled::Record(record) => break record.offset,
+                Polled::End => break wanted.end,
+            }
+        };
+        self.stop();
+        Ok(if damage { behind.max(from) } else { from })
+    }
+
+    /// Waits for what comes next.
+    fn poll(&mut self, deadline: Instant) -> Result<Polled, StoreError> {
+        loop {
+            let error = match self.client.poll(POLL) {
+                Some(Ok(record)) => return Ok(Polled::Record(record::decode(&record))),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Polled::End),
+                Some(Err(error)) => error.rdkafka_error_code(),
+                None => None,
+            };
+            match error {
+                Some(RDKafkaErrorCode::BadMessage) => return Ok(Polled::Damage),
+                Some(code) if errors::is_out_of_range(code) => return Ok(Polled::End),
+                Some(code) if errors::is_unknown(code) => {
+                    self.stop();
+                    return Err(StoreError::NoSuchLog);
+                }
+                // The client tries again by itself; if it does not get anywhere, the deadline ends it.
+                _ if Instant::now() < deadline => {}
+                _ => {
+                    self.stop();
+                    return Err(late(&self.client));
+                }
+            }
+        }
+    }
+
+    /// Stops reading ahead.
+    pub(super) fn stop(&mut self) {
+        self.at = None;
+        if let Err(error) = self.client.unassign() {
+            tracing::warn!(error = %errors::text(&error), "a reader goes on although nobody waits");
+        }
+    }
+
+    /// What was read before nothing more came, or why it did not.
+    fn give_up(&mut self, reading: Reading, next: Offset, why: Found) -> Found {
+        self.stop();
+        if reading.is_empty() {
+            why
+        } else {
+            Found::Some(reading.finish(next))
+        }
+    }
+
+    fn begin(&mut self, wanted: &Wanted) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(
+            &wanted.topic,
+            wanted.partition.cast_signed(),
+            Position::Offset(wanted.range.start.cast_signed()),
+        )?;
+        self.client.assign(&list)
+    }
+}
+
+enum Polled {
+    Record(LogRecord),
+    /// Nothing is behind what came before, or there is no such offset.
+    End,
+    /// The next records do not match their checksum.
+    Damage,
+}
+
+fn late(client: &BaseConsumer<Listener>) -> StoreError {
+    let why = client.context().last();
+    let why = why.map_or_else(String::new, |complaint| format!(": {}", complaint.text));
+    StoreError::Unavailable(format!("Kafka does not send records{why}"))
+}

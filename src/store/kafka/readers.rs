@@ -1,0 +1,205 @@
+//! Reads of what is no longer in memory, through a few consumers, however many subscriptions lag.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    cluster::Cluster,
+    errors,
+    reader::{Found, Reader, Wanted},
+};
+use crate::{
+    limits::{KAFKA_ANSWER_MILLIS, KAFKA_READER_IDLE_MILLIS, KAFKA_READERS_MAX},
+    store::{
+        StoreError,
+        log::{Offset, PartitionBounds, ReadBatch},
+    },
+};
+
+/// The consumers. Each is made when it is first needed.
+pub(super) struct Readers {
+    config: ClientConfig,
+    cluster: Cluster,
+    turns: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Reader>>>,
+}
+
+const PATIENCE: Duration = Duration::from_millis(2 * KAFKA_ANSWER_MILLIS);
+
+impl Readers {
+    pub(super) fn new(config: ClientConfig, cluster: Cluster) -> Self {
+        Self {
+            config,
+            cluster,
+            turns: Arc::new(Semaphore::new(KAFKA_READERS_MAX)),
+            idle: Arc::default(),
+        }
+    }
+
+    /// Reads what lies in the range.
+    pub(super) async fn read(&self, wanted: Wanted) -> Result<ReadBatch, StoreError> {
+        let deadline = Instant::now() + PATIENCE;
+        match self.look(wanted.clone(), false, deadline).await? {
+            Found::Some(batch) => return Ok(batch),
+            Found::Damage => return Err(damaged(&wanted)),
+            Found::Nothing => {}
+        }
+        // Before an offset is taken for one without a record, the leader says where the log begins and ends, and has
+        // nothing there once more: one that has just become the leader shows less for a moment.
+        let bounds = self
+            .cluster
+            .bounds_of(&wanted.topic, wanted.partition)
+            .await?;
+        let target = wanted.range.end.min(wanted.end).min(bounds.end);
+        if let Some(batch) = outside(&wanted, bounds) {
+            return Ok(batch);
+        }
+        match self.look(wanted.clone(), true, deadline).await? {
+            Found::Some(batch) => Ok(batch),
+            Found::Damage => Err(damaged(&wanted)),
+            Found::Nothing => Ok(ReadBatch {
+                next: target,
+                records: Vec::new(),
+            }),
+        }
+    }
+
+    /// See [`Reader::skip_damage`].
+    pub(super) async fn skip_damage(&self, wanted: Wanted) -> Result<Offset, StoreError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut reader = self.reader(&wanted, deadline).await?;
+        let skipped = spawn_blocking(move || reader.get()?.skip_damage(&wanted, deadline));
+        skipped.await.map_err(|_| stopping())?
+    }
+
+    /// Has readers that nobody used for a while stop reading ahead.
+    pub(super) async fn rest(&self) {
+        let idle = Arc::clone(&self.idle);
+        let now = Instant::now();
+        let pause = Duration::from_millis(KAFKA_READER_IDLE_MILLIS);
+        let resting: Vec<Reader> = idle
+            .lock()
+            .extract_if(.., |reader| {
+                reader.is_ahead() && now.duration_since(reader.used_at) > pause
+            })
+            .collect();
+        if resting.is_empty() {
+            return;
+        }
+        let rested = spawn_blocking(move || {
+            for mut reader in resting {
+                reader.stop();
+                idle.lock().push(reader);
+            }
+        });
+        rested.await.ok();
+    }
+
+    async fn look(
+        &self,
+        wanted: Wanted,
+        fresh: bool,
+        deadline: Instant,
+    ) -> Result<Found, StoreError> {
+        let mut reader = self.reader(&wanted, deadline).await?;
+        let found = spawn_blocking(move || reader.get()?.read(&wanted, fresh, deadline));
+        found.await.map_err(|_| stopping())?
+    }
+
+    /// The reader that stands there already, or else the one that was used least recently.
+    async fn reader(&self, wanted: &Wanted, deadline: Instant) -> Result<Lent, StoreError> {
+        let turn = timeout_at(deadline, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn
+            .map_err(|_| StoreError::Unavailable("too many reads wait for Kafka".to_owned()))?
+            .map_err(|_| stopping())?;
+        let mut idle = self.idle.lock();
+        let at = idle
+            .iter()
+            .position(|reader| reader.stands_at(wanted))
+            .or_else(|| {
+                let oldest = (0..idle.len()).min_by_key(|at| idle[*at].used_at)?;
+                // As long as there may be more, one that is not reading ahead for somebody else.
+                (idle.len() > self.turns.available_permits() || !idle[oldest].is_ahead())
+                    .then_some(oldest)
+            });
+        Ok(Lent {
+            config: self.config.clone(),
+            reader: at.map(|at| idle.swap_remove(at)),
+            home: Arc::clone(&self.idle),
+            _turn: turn,
+        })
+    }
+}
+
+/// Ending consumers takes its time.
+impl Drop for Readers {
+    fn drop(&mut self) {
+        let readers = std::mem::take(&mut *self.idle.lock());
+        if !readers.is_empty() {
+            thread::spawn(move || drop(readers));
+        }
+    }
+}
+
+/// A reader that comes back by itself.
+struct Lent {
+    config: ClientConfig,
+    reader: Option<Reader>,
+    home: Arc<Mutex<Vec<Reader>>>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Lent {
+    /// The reader, made now if there was none.
+    fn get(&mut self) -> Result<&mut Reader, StoreError> {
+        match &mut self.reader {
+            Some(reader) => Ok(reader),
+            none => {
+                let made = Reader::new(&self.config);
+                Ok(none.insert(made.map_err(|error| errors::of_question(&error))?))
+            }
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.home.lock().push(reader);
+        }
+    }
+}
+
+/// The answer of a read that begins outside of the log.
+fn outside(wanted: &Wanted, bounds: PartitionBounds) -> Option<ReadBatch> {
+    let from = wanted.range.start;
+    let next = if from >= bounds.end {
+        from
+    } else if from < bounds.start {
+        bounds.start.min(wanted.range.end)
+    } else {
+        return None;
+    };
+    Some(ReadBatch {
+        next,
+        records: Vec::new(),
+    })
+}
+
+fn damaged(wanted: &Wanted) -> StoreError {
+    StoreError::Damaged(format!(
+        "a batch of the Kafka topic {}, partition {}, at or after offset {} does not match its checksum",
+        wanted.topic, wanted.partition, wanted.range.start
+    ))
+}
+
+fn stopping() -> StoreError {
+    StoreError::Unavailable("the server is stopping".to_owned())
+}

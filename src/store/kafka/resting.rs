@@ -1,0 +1,162 @@
+//! Which watched partitions need not be read, because this node alone appends to them, and much.
+//!
+//! What somebody else appends meanwhile shows as a gap before this node's next append, which comes soon; and reading
+//! begins again as soon as this node appends nothing for a moment.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::head::{Own, Place};
+use crate::resource::id::TopicIncarnation;
+
+/// Bytes that this node appends to a partition from one look to the next when that is much.
+const BUSY_BYTES: usize = 32 * 1024;
+/// Busy looks in a row after which a partition is no longer read.
+const BUSY_LOOKS: u32 = 8;
+/// How long a partition is read at least after somebody else appended to it; twice as long each time.
+const SHARED_MIN: Duration = Duration::from_secs(2);
+/// See [`SHARED_MIN`].
+const SHARED_MAX: Duration = Duration::from_mins(1);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Resting {
+    places: HashSet<Place>,
+    /// Busy looks in a row.
+    busy: HashMap<Place, u32>,
+    /// Where others append too.
+    shared: HashMap<Place, Shared>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shared {
+    until: Instant,
+    how_long: Duration,
+}
+
+impl Resting {
+    pub(super) fn contains(&self, place: Place) -> bool {
+        self.places.contains(&place)
+    }
+
+    pub(super) fn places(&self) -> &HashSet<Place> {
+        &self.places
+    }
+
+    /// Takes in what this node appended since the last look. Returns what need not be read from now on, of what may
+    /// rest, and what is to be read again.
+    pub(super) fn look(
+        &mut self,
+        now: Instant,
+        own: &HashMap<Place, Own>,
+        may_rest: impl Fn(Place) -> bool,
+    ) -> (Vec<Place>, Vec<Place>) {
+        self.shared
+            .retain(|_, shared| shared.until + SHARED_MAX > now);
+        let quiet = |place: &Place| own.get(place).is_none_or(|own| own.bytes == 0 || own.gap);
+        let again: Vec<_> = self.places.extract_if(quiet).collect();
+        for place in &again {
+            if own.get(place).is_some_and(|own| own.gap) {
+                self.share(*place, now);
+            }
+        }
+        let mut rest = Vec::new();
+        let mut busy = HashMap::new();
+        for (&place, own) in own {
+            let shared = self
+                .shared
+                .get(&place)
+                .is_some_and(|shared| shared.until > now);
+            if own.bytes < BUSY_BYTES || shared || self.contains(place) || !may_rest(place) {
+                continue;
+            }
+            let looks = self.busy.get(&place).copied().unwrap_or(0) + 1;
+            if looks < BUSY_LOOKS {
+                busy.insert(place, looks);
+            } else {
+                self.places.insert(place);
+                rest.push(place);
+            }
+        }
+        self.busy = busy;
+        (rest, again)
+    }
+
+    /// Has a partition read again to which somebody else has appended.
+    pub(super) fn wake(&mut self, place: Place, now: Instant) {
+        self.places.remove(&place);
+        self.share(place, now);
+    }
+
+    fn share(&mut self, place: Place, now: Instant) {
+        let before = self
+            .shared
+            .get(&place)
+            .map_or(Duration::ZERO, |shared| shared.how_long);
+        let how_long = (before * 2).clamp(SHARED_MIN, SHARED_MAX);
+        let until = now + how_long;
+        self.shared.insert(place, Shared { until, how_long });
+    }
+
+    /// Forgets a topic, all of whose partitions are read or none.
+    pub(super) fn forget(&mut self, topic: TopicIncarnation) {
+        self.places.retain(|(of, _)| *of != topic);
+        self.busy.retain(|(of, _), _| *of != topic);
+        self.shared.retain(|(of, _), _| *of != topic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place = (TopicIncarnation(1), 0);
+    const LOOK: Duration = Duration::from_millis(25);
+
+    struct Looks(Resting, Instant);
+
+    impl Looks {
+        fn look(&mut self, bytes: usize, gap: bool) -> (usize, usize) {
+            self.1 += LOOK;
+            let own = HashMap::from([(PLACE, Own { bytes, gap })]);
+            let (rest, again) = self.0.look(self.1, &own, |_| true);
+            (rest.len(), again.len())
+        }
+
+        fn until_it_rests(&mut self) -> u32 {
+            (1..10_000)
+                .find(|_| self.look(BUSY_BYTES, false) == (1, 0))
+                .expect("rests")
+        }
+    }
+
+    #[test]
+    fn a_busy_partition_rests_until_it_is_quiet() {
+        let mut looks = Looks(Resting::default(), Instant::now());
+        assert_eq!(looks.look(BUSY_BYTES - 1, false), (0, 0));
+        assert_eq!(looks.until_it_rests(), BUSY_LOOKS);
+        assert_eq!(looks.look(1, false), (0, 0));
+        assert!(looks.0.contains(PLACE));
+        assert_eq!(looks.look(0, false), (0, 1));
+        assert_eq!(looks.until_it_rests(), BUSY_LOOKS);
+    }
+
+    #[test]
+    fn a_shared_partition_is_read_longer_each_time() {
+        let mut looks = Looks(Resting::default(), Instant::now());
+        let mut last = 0;
+        for _ in 0..3 {
+            looks.until_it_rests();
+            assert_eq!(looks.look(BUSY_BYTES, true), (0, 1));
+            let pause = looks.until_it_rests();
+            assert!(pause > last + BUSY_LOOKS, "{pause} looks after {last}");
+            last = pause;
+            let now = looks.1;
+            looks.0.wake(PLACE, now);
+        }
+    }
+}

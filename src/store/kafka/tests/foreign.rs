@@ -1,0 +1,307 @@
+//! Topics and records that are not ours.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use prost::Message as _;
+use rdkafka::{
+    ClientConfig, Offset as Position, TopicPartitionList,
+    admin::{AdminOptions, NewTopic, TopicReplication},
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+
+use super::{
+    super::{KafkaLog, partitioner},
+    TestTopics,
+    support::{administrator, brokers},
+};
+use crate::{
+    proto::google::pubsub::v1::PubsubMessage,
+    resource::id::TopicIncarnation,
+    store::{
+        MessageLog as _, StoreError,
+        contract::log::message,
+        log::{LogRecord, Offset, ReadBatch, TopicLog},
+    },
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Makes a topic as somebody else would, and puts a Pub/Sub name on it.
+async fn attached(
+    topics: &TestTopics,
+    log: &KafkaLog,
+    partitions: i32,
+    set: &[(&str, &str)],
+) -> TopicLog {
+    let name = topics.name("theirs");
+    let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+    for (key, value) in set {
+        topic = topic.set(key, value);
+    }
+    let made = administrator()
+        .create_topics([&topic], &AdminOptions::new())
+        .await;
+    made.expect("answered").remove(0).expect("made");
+    TopicLog {
+        incarnation: TopicIncarnation(3),
+        place: Arc::new(
+            log.attach(&name)
+                .await
+                .expect("answered")
+                .expect("is there"),
+        ),
+    }
+}
+
+fn producer(set: &[(&str, &str)]) -> BaseProducer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers());
+    for (key, value) in set {
+        config.set(*key, *value);
+    }
+    config.create().expect("a producer")
+}
+
+type Record<'a> = BaseRecord<'a, [u8], [u8]>;
+
+fn send(producer: &BaseProducer, record: Record<'_>) {
+    producer
+        .send(record)
+        .map_err(|(error, _)| error)
+        .expect("sent");
+}
+
+fn to<'a>(topic: &'a TopicLog, value: &'a [u8]) -> Record<'a> {
+    BaseRecord::to(&topic.place.name)
+        .partition(0)
+        .payload(value)
+}
+
+async fn read(log: &KafkaLog, topic: &TopicLog, range: Range<Offset>) -> ReadBatch {
+    log.read(topic, 0, range, 1 << 20).await.expect("read")
+}
+
+fn decoded(record: &LogRecord) -> PubsubMessage {
+    PubsubMessage::decode(record.message.clone()).expect("a message")
+}
+
+fn data(batch: &ReadBatch) -> Vec<String> {
+    let text = |record| String::from_utf8(decoded(record).data.into()).expect("text");
+    batch.records.iter().map(text).collect()
+}
+
+#[tokio::test]
+async fn what_others_write_is_delivered_as_well_as_can_be_said() {
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let topic = attached(&topics, &log, 1, &[]).await;
+    let theirs = producer(&[]);
+    let headers = OwnedHeaders::new()
+        .insert(Header {
+            key: "twice",
+            value: Some(&b"first"[..]),
+        })
+        .insert(Header {
+            key: "twice",
+            value: Some(&b"last"[..]),
+        })
+        .insert(Header {
+            key: "null",
+            value: None::<&[u8]>,
+        })
+        .insert(Header {
+            key: "binary",
+            value: Some(&[0xff_u8, 0][..]),
+        });
+    send(&theirs, to(&topic, b"plain").key(b"key").headers(headers));
+    send(
+        &theirs,
+        to(&topic, b"binary").key(&[0xff, 0]).timestamp(1_234_567),
+    );
+    send(&theirs, to(&topic, b"").key(b""));
+    let tombstone: Record<'_> = BaseRecord::to(&topic.place.name).partition(0).key(b"gone");
+    send(&theirs, tombstone);
+    theirs.flush(PATIENCE).expect("flushed");
+    let batch = read(&log, &topic, 0..9).await;
+    assert_eq!(batch.next, 4);
+    let read: Vec<_> = batch.records.iter().map(decoded).collect();
+    let attribute = |at: usize, name: &str| read[at].attributes.get(name).map(String::as_str);
+    assert_eq!(
+        (&read[0].data[..], read[0].ordering_key.as_str()),
+        (&b"plain"[..], "key")
+    );
+    assert_eq!(attribute(0, "twice"), Some("last"));
+    assert_eq!(attribute(0, "null"), Some(""));
+    assert_eq!(attribute(0, "binary.base64"), Some("/wA="));
+    assert_eq!(read[1].ordering_key, "/wA=");
+    assert_eq!(attribute(1, "kafka-key-encoding"), Some("base64"));
+    assert_eq!(batch.records[1].publish_time.as_millis(), 1_234_567);
+    assert_eq!(
+        read[2],
+        PubsubMessage::default(),
+        "an empty value and an empty key"
+    );
+    assert_eq!(attribute(3, "kafka-tombstone"), Some("true"));
+}
+
+#[tokio::test]
+async fn aborted_transactions_and_marks_are_passed_and_open_ones_waited_for() {
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let topic = attached(&topics, &log, 1, &[]).await;
+    let id = topics.name("transactions");
+    let theirs = producer(&[("transactional.id", &id)]);
+    theirs.init_transactions(PATIENCE).expect("initialized");
+    let write = |value: &[u8]| {
+        theirs.begin_transaction().expect("begun");
+        send(&theirs, to(&topic, value));
+        theirs.flush(PATIENCE).expect("flushed");
+    };
+    write(b"aborted");
+    theirs.abort_transaction(PATIENCE).expect("aborted");
+    write(b"committed");
+    theirs.commit_transaction(PATIENCE).expect("committed");
+    // aborted, mark, committed, mark
+    let bounds = log.bounds(&topic).await.expect("bounds");
+    assert_eq!((bounds[0].start, bounds[0].end), (0, 4));
+    let batch = read(&log, &topic, 0..9).await;
+    assert_eq!(
+        (data(&batch), batch.next),
+        (vec!["committed".to_owned()], 3)
+    );
+    let batch = read(&log, &topic, 3..9).await;
+    assert_eq!((data(&batch), batch.next), (vec![], 4), "a mark at the end");
+    assert_eq!(read(&log, &topic, 0..1).await.next, 1);
+
+    let mut ends = log.watch(&topic).await.expect("watch");
+    assert_eq!(*ends.borrow_and_update(), [4]);
+    write(b"open");
+    let ours = log
+        .append(&topic, vec![message(b"ours")])
+        .await
+        .expect("append");
+    assert_eq!(ours[0].first, 5);
+    assert_eq!(log.bounds(&topic).await.expect("bounds")[0].end, 4);
+    theirs.commit_transaction(PATIENCE).expect("committed");
+    ends.wait_for(|ends| ends[0] >= 6).await.expect("watched");
+    let batch = read(&log, &topic, 4..9).await;
+    assert_eq!(
+        (data(&batch), batch.next),
+        (vec!["open".to_owned(), "ours".to_owned()], 6)
+    );
+}
+
+#[tokio::test]
+async fn what_was_deleted_below_the_start_is_passed() {
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let topic = attached(&topics, &log, 1, &[]).await;
+    log.append(&topic, vec![message(b"a"), message(b"b"), message(b"c")])
+        .await
+        .expect("append");
+    let ends = log.watch(&topic).await.expect("watch");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic.place.name, 0, Position::Offset(2))
+        .expect("added");
+    let deleted = administrator()
+        .delete_records(&list, &AdminOptions::new())
+        .await;
+    deleted.expect("deleted");
+    assert_eq!(log.bounds(&topic).await.expect("bounds")[0].start, 2);
+    let batch = read(&log, &topic, 0..9).await;
+    assert_eq!((data(&batch), batch.next), (vec![], 2));
+    let batch = read(&log, &topic, 2..9).await;
+    assert_eq!((data(&batch), batch.next), (vec!["c".to_owned()], 3));
+    assert_eq!(log.skip_damage(&topic, 0, 0).await.expect("skipped"), 2);
+    drop(ends);
+}
+
+#[tokio::test]
+async fn an_attached_topic_is_never_changed_or_deleted() {
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let missing = log
+        .attach(&topics.name("missing"))
+        .await
+        .expect_err("refused");
+    assert!(matches!(missing, StoreError::Refused(_)), "{missing}");
+    let topic = attached(&topics, &log, 3, &[]).await;
+    assert_eq!(topic.place.key_partitions, 3);
+    log.keep(&topic, Duration::from_secs(99))
+        .await
+        .expect("nothing to do");
+    log.delete(&topic).await.expect("nothing to do");
+    assert_eq!(log.bounds(&topic).await.expect("still there").len(), 3);
+}
+
+#[tokio::test]
+async fn what_the_broker_will_never_take_is_refused() {
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let topic = attached(&topics, &log, 1, &[("max.message.bytes", "1000")]).await;
+    let random: Vec<u8> = (0..2_000_u32)
+        .flat_map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes())
+        .collect();
+    let error = log
+        .append(&topic, vec![message(&random)])
+        .await
+        .expect_err("too large");
+    assert!(matches!(error, StoreError::Refused(_)), "{error}");
+    log.append(&topic, vec![message(b"small")])
+        .await
+        .expect("small enough");
+}
+
+#[tokio::test]
+async fn a_compacted_topic_takes_no_message_without_a_key() {
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let topic = attached(&topics, &log, 1, &[("cleanup.policy", "compact")]).await;
+    let error = log
+        .append(&topic, vec![message(b"a")])
+        .await
+        .expect_err("no key");
+    assert!(matches!(error, StoreError::Refused(_)), "{error}");
+}
+
+#[tokio::test]
+async fn keys_go_where_other_producers_put_them() {
+    const PARTITIONS: u32 = 7;
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let topic = attached(&topics, &log, PARTITIONS.cast_signed(), &[]).await;
+    let theirs = producer(&[("partitioner", "murmur2_random")]);
+    let keys: Vec<String> = (0..100)
+        .map(|at| "k".repeat(at % 13 + 1) + &at.to_string())
+        .collect();
+    for key in &keys {
+        let record: Record<'_> = BaseRecord::to(&topic.place.name).key(key.as_bytes());
+        send(&theirs, record.payload(key.as_bytes()));
+    }
+    theirs.flush(PATIENCE).expect("flushed");
+    let mut seen = 0;
+    for partition in 0..PARTITIONS {
+        let mut next = 0;
+        loop {
+            let batch = log
+                .read(&topic, partition, next..999, 1 << 20)
+                .await
+                .expect("read");
+            for record in &batch.records {
+                let key = decoded(record).ordering_key;
+                assert_eq!(
+                    partitioner::of_key(key.as_bytes(), PARTITIONS),
+                    partition,
+                    "{key}"
+                );
+                seen += 1;
+            }
+            if batch.next == next {
+                break;
+            }
+            next = batch.next;
+        }
+    }
+    assert_eq!(seen, keys.len());
+}

@@ -1,0 +1,7 @@
+//! What only the Kafka backend does. Every test has topics of its own, with a prefix that nobody else has.
+
+mod foreign;
+mod nodes;
+mod support;
+
+pub(in crate::store) use support::TestTopics;

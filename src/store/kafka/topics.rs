@@ -1,0 +1,311 @@
+//! Makes, changes and deletes Kafka topics. Requests that arrive together share a call.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use rdkafka::{
+    Offset as Position, TopicPartitionList,
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, ConfigSource, NewTopic, ResourceSpecifier,
+        TopicReplication, TopicResult,
+    },
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+
+use super::{context::Listener, errors, options::TopicShape, producer::Producer};
+use crate::{
+    limits::{
+        KAFKA_ANSWER_MILLIS, KAFKA_RECORD_BYTES_MAX, KAFKA_TOPIC_REQUESTS_MAX,
+        KAFKA_TOPICS_PER_CALL_MAX,
+    },
+    store::{
+        StoreError,
+        log::{Offset, Partition},
+    },
+};
+
+/// Asks for changes of topics.
+pub(super) struct Topics {
+    admin: Arc<AdminClient<Listener>>,
+    creations: mpsc::Sender<Request<NewLog, u32>>,
+    deletions: mpsc::Sender<Request<String, ()>>,
+    retention: Duration,
+}
+
+/// A topic to make.
+#[derive(Debug)]
+pub(super) struct NewLog {
+    pub(super) name: String,
+    pub(super) shape: TopicShape,
+    /// Copies that have to have a record before it counts as appended; the brokers' default if it is not known how
+    /// many copies there will be.
+    pub(super) min_insync_replicas: Option<u16>,
+}
+
+struct Request<W, A> {
+    what: W,
+    answer: oneshot::Sender<Result<A, StoreError>>,
+}
+
+const CALL: Duration = Duration::from_millis(2 * KAFKA_ANSWER_MILLIS);
+const PATIENCE: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
+const RETRY: Duration = Duration::from_millis(20);
+/// Topics up to which each is asked about alone.
+const MET_ALONE_MAX: usize = 4;
+/// Well above a record, and small enough that old messages do not stay much longer than they have to.
+const SEGMENT_BYTES: usize = 256 * 1024 * 1024;
+
+impl Topics {
+    pub(super) fn start(
+        admin: AdminClient<Listener>,
+        producer: Arc<Producer>,
+        retention: Duration,
+    ) -> Self {
+        let admin = Arc::new(admin);
+        let (creations, asked) = mpsc::channel(KAFKA_TOPIC_REQUESTS_MAX);
+        tokio::spawn(create_all(Arc::clone(&admin), producer, retention, asked));
+        let (deletions, asked) = mpsc::channel(KAFKA_TOPIC_REQUESTS_MAX);
+        tokio::spawn(delete_all(Arc::clone(&admin), asked));
+        Self {
+            admin,
+            creations,
+            deletions,
+            retention,
+        }
+    }
+
+    /// Makes a topic, unless it is there. Answers with its partitions when each has a leader.
+    pub(super) async fn create(&self, log: NewLog) -> Result<u32, StoreError> {
+        ask(&self.creations, log).await
+    }
+
+    /// Deletes a topic, if it is there.
+    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        ask(&self.deletions, name.to_owned()).await
+    }
+
+    /// Has a topic keep records for so long at least. The caller sees to it that nobody else changes the topic
+    /// meanwhile: there is no way to change one setting without sending all others again.
+    pub(super) async fn keep(&self, name: &str, at_least: Duration) -> Result<(), StoreError> {
+        let options = AdminOptions::new().request_timeout(Some(CALL));
+        let topic = ResourceSpecifier::Topic(name);
+        let described = self.admin.describe_configs([&topic], &options).await;
+        let described = described
+            .map_err(|error| errors::of_question(&error))?
+            .pop();
+        let described = described
+            .ok_or(StoreError::NoSuchLog)?
+            .map_err(errors::of_change)?;
+        let set: Vec<(&str, &str)> = described
+            .entries
+            .iter()
+            .filter(|entry| entry.source == ConfigSource::DynamicTopic)
+            .filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?)))
+            .collect();
+        let retention = retention_ms(self.retention.max(at_least));
+        if set.contains(&("retention.ms", &retention)) {
+            return Ok(());
+        }
+        let mut change = AlterConfig::new(topic).set("retention.ms", &retention);
+        for (name, value) in set.into_iter().filter(|(name, _)| *name != "retention.ms") {
+            change = change.set(name, value);
+        }
+        let changed = self.admin.alter_configs([&change], &options).await;
+        match changed.map_err(|error| errors::of_question(&error))?.pop() {
+            Some(Ok(_)) => Ok(()),
+            Some(Err((_, code))) => Err(errors::of_change(code)),
+            None => Err(StoreError::NoSuchLog),
+        }
+    }
+
+    /// Deletes the records of a partition below `until`.
+    pub(super) async fn delete_records(
+        &self,
+        name: &str,
+        partition: Partition,
+        until: Offset,
+    ) -> Result<(), StoreError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        let position = Position::Offset(until.cast_signed());
+        let options = AdminOptions::new().request_timeout(Some(CALL));
+        let deleted = match list.add_partition_offset(name, partition.cast_signed(), position) {
+            Ok(()) => self.admin.delete_records(&list, &options).await,
+            Err(error) => Err(error),
+        };
+        let deleted = deleted.map_err(|error| errors::of_question(&error))?;
+        let failed = deleted
+            .elements()
+            .iter()
+            .find_map(|element| element.error().err());
+        failed.map_or(Ok(()), |error| Err(errors::of_question(&error)))
+    }
+}
+
+async fn ask<W, A>(requests: &mpsc::Sender<Request<W, A>>, what: W) -> Result<A, StoreError> {
+    let stopping = || StoreError::Unavailable("the log is closed".to_owned());
+    let (answer, answered) = oneshot::channel();
+    let request = Request { what, answer };
+    requests.send(request).await.map_err(|_| stopping())?;
+    answered.await.map_err(|_| stopping())?
+}
+
+/// The next request and those that wait behind it.
+async fn next<R>(requests: &mut mpsc::Receiver<R>) -> Option<Vec<R>> {
+    let mut taken = vec![requests.recv().await?];
+    while taken.len() < KAFKA_TOPICS_PER_CALL_MAX
+        && let Ok(request) = requests.try_recv()
+    {
+        taken.push(request);
+    }
+    Some(taken)
+}
+
+async fn create_all(
+    admin: Arc<AdminClient<Listener>>,
+    producer: Arc<Producer>,
+    retention: Duration,
+    mut requests: mpsc::Receiver<Request<NewLog, u32>>,
+) {
+    while let Some(taken) = next(&mut requests).await {
+        let logs: Vec<_> = taken.iter().map(|request| &request.what).collect();
+        let mut results = create(&admin, &logs, retention).await;
+        let made = logs.iter().map(|log| log.name.as_str());
+        let made = made.filter(|name| matches!(results.get(*name), Some(Ok(()))));
+        let led = led(&producer, made.map(str::to_owned).collect()).await;
+        for Request { what, answer } in taken {
+            let result = match results.remove(&what.name) {
+                Some(Ok(())) => led.get(&what.name).copied().ok_or_else(|| {
+                    let text = "Kafka has made the topic, but not all partitions have a leader";
+                    StoreError::Uncertain(text.to_owned())
+                }),
+                Some(Err(error)) => Err(error),
+                None => Err(StoreError::Uncertain(
+                    "Kafka does not say what became of the topic".to_owned(),
+                )),
+            };
+            // Whoever asked may be gone.
+            answer.send(result).ok();
+        }
+    }
+}
+
+type Results = HashMap<String, Result<(), StoreError>>;
+
+async fn create(admin: &AdminClient<Listener>, logs: &[&NewLog], retention: Duration) -> Results {
+    let retention = retention_ms(retention);
+    let record_bytes = KAFKA_RECORD_BYTES_MAX.to_string();
+    let segment_bytes = SEGMENT_BYTES.to_string();
+    let copies: Vec<_> = logs
+        .iter()
+        .map(|log| log.min_insync_replicas.map(|copies| copies.to_string()))
+        .collect();
+    let topics: Vec<_> = logs
+        .iter()
+        .zip(&copies)
+        .map(|(log, copies)| {
+            let factor = log.shape.replication_factor.map_or(-1, i32::from);
+            let partitions = log.shape.partitions.cast_signed();
+            let topic = NewTopic::new(&log.name, partitions, TopicReplication::Fixed(factor))
+                // One clock for publish times, whichever node published.
+                .set("message.timestamp.type", "LogAppendTime")
+                .set("cleanup.policy", "delete")
+                .set("retention.ms", &retention)
+                .set("retention.bytes", "-1")
+                .set("max.message.bytes", &record_bytes)
+                .set("segment.bytes", &segment_bytes)
+                .set("compression.type", &log.shape.compression);
+            match copies {
+                Some(copies) => topic.set("min.insync.replicas", copies),
+                None => topic,
+            }
+        })
+        .collect();
+    let options = call_options();
+    let created = admin.create_topics(&topics, &options).await;
+    let names = logs.iter().map(|log| log.name.as_str());
+    results(names, created, RDKafkaErrorCode::TopicAlreadyExists)
+}
+
+async fn delete_all(
+    admin: Arc<AdminClient<Listener>>,
+    mut requests: mpsc::Receiver<Request<String, ()>>,
+) {
+    while let Some(taken) = next(&mut requests).await {
+        let names: Vec<_> = taken.iter().map(|request| request.what.as_str()).collect();
+        let deleted = admin.delete_topics(&names, &call_options()).await;
+        let absent = RDKafkaErrorCode::UnknownTopicOrPartition;
+        let mut results = results(names.iter().copied(), deleted, absent);
+        for Request { what, answer } in taken {
+            let result = results.remove(&what).unwrap_or_else(|| {
+                let text = "Kafka does not say what became of the topic";
+                Err(StoreError::Uncertain(text.to_owned()))
+            });
+            answer.send(result).ok();
+        }
+    }
+}
+
+fn call_options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(CALL))
+        .operation_timeout(Some(PATIENCE))
+}
+
+/// What became of each topic. One that `is_done` says of is as it should be.
+fn results<'a>(
+    names: impl Iterator<Item = &'a str>,
+    answer: Result<Vec<TopicResult>, KafkaError>,
+    is_done: RDKafkaErrorCode,
+) -> Results {
+    match answer {
+        Ok(each) => each
+            .into_iter()
+            .map(|result| match result {
+                Ok(name) => (name, Ok(())),
+                Err((name, code)) if code == is_done => (name, Ok(())),
+                Err((name, code)) => (name, Err(errors::of_change(code))),
+            })
+            .collect(),
+        Err(error) => names
+            .map(|name| (name.to_owned(), Err(errors::of_question(&error))))
+            .collect(),
+    }
+}
+
+/// Waits until the client that appends knows where the partitions of these topics are, so that the first publish is as
+/// quick as every other one.
+async fn led(producer: &Arc<Producer>, mut missing: Vec<String>) -> HashMap<String, u32> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut led = HashMap::new();
+    while !missing.is_empty() && Instant::now() < deadline {
+        let producer = Arc::clone(producer);
+        let asked = missing.clone();
+        let met = spawn_blocking(move || {
+            if asked.len() > MET_ALONE_MAX {
+                return producer.meet(None, PATIENCE);
+            }
+            let mut met = HashMap::new();
+            for name in &asked {
+                met.extend(producer.meet(Some(name), PATIENCE)?);
+            }
+            Ok(met)
+        });
+        if let Ok(Ok(met)) = met.await {
+            let now = missing.extract_if(.., |name| met.contains_key(name));
+            led.extend(now.filter_map(|name| met.get(&name).map(|count| (name.clone(), *count))));
+        }
+        if !missing.is_empty() {
+            sleep(RETRY).await;
+        }
+    }
+    led
+}
+
+/// Kafka's setting for this; without end where it is longer than Kafka can say.
+fn retention_ms(keep: Duration) -> String {
+    i64::try_from(keep.as_millis()).unwrap_or(-1).to_string()
+}
