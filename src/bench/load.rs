@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::ValueEnum;
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
     BenchError, CallError, Plan, Progress, Report,
-    connection::ANSWER_WAIT_MAX,
+    connection::{ANSWER_WAIT_MAX, Connection},
     measure::{self, MemoryWatch, Sample},
     pacer::publish_at_rate,
     publisher::{PUBLISH, publish_on},
@@ -31,6 +31,8 @@ pub enum Load {
     Pull,
     /// Publish single messages at --rate: how long answers and arrivals take
     Latency,
+    /// Latency, and then again while --new-topics are made, --in-flight at a time
+    Topics,
     /// Publish --messages that nobody reads, then receive them all
     Backlog,
     /// Make --topics with a subscription each, then do nothing
@@ -69,6 +71,7 @@ pub async fn run(
             both(&run, load).await.map_err(BenchError::from)
         }
         Load::Latency => latency(&run).await,
+        Load::Topics => topics(&run).await,
         Load::Backlog => backlog(&run).await.map_err(BenchError::from),
         Load::Idle => idle(&run, created).await.map_err(BenchError::from),
     };
@@ -88,13 +91,16 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     match load {
         Load::FanOut => plan.streams = 1,
-        Load::Latency => {
+        Load::Latency | Load::Topics => {
             (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
         }
         Load::Idle => (plan.subscriptions, plan.silent, plan.streams) = (1, 0, 0),
         Load::Publish | Load::EndToEnd | Load::Pull | Load::Backlog => {
             (plan.subscriptions, plan.silent) = (1, 0);
         }
+    }
+    if load != Load::Topics {
+        plan.new_topics = 0;
     }
     plan
 }
@@ -157,22 +163,61 @@ async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
     Ok(vec![report])
 }
 
+/// What is published one by one at the plan's rate.
+type Pacing = JoinHandle<Result<Result<(), CallError>, BenchError>>;
+
 async fn latency(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     let mut readers = start_readers(run, Load::Latency);
     let pacing = tokio::spawn(publish_at_rate(Arc::clone(run)));
-    let (start, end) = run.measure(&mut readers).await?;
+    let measured = run.measure(&mut readers).await?;
+    let mut reports = [paced_report(run, "latency", measured)];
+    end_paced(run, pacing, &mut readers, &mut reports).await?;
+    Ok(reports.into())
+}
+
+async fn topics(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
+    let mut readers = start_readers(run, Load::Topics);
+    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run)));
+    let measured = run.measure(&mut readers).await?;
+    let before = paced_report(run, "topics-before", measured);
+    run.counters.forget_latencies();
+    // On a connection of their own, so that no publish waits behind them in the generator.
+    let connection = [Connection::open(&run.plan.addr).await?];
+    let creating = run.new_names.create(&connection, run.plan.in_flight);
+    let measured = run.measure_during(readers.work_during(creating)).await?;
+    let mut during = paced_report(run, "topics-during", measured);
+    during.new_topics = Some(run.plan.new_topics);
+    let mut reports = [before, during];
+    end_paced(run, pacing, &mut readers, &mut reports).await?;
+    Ok(reports.into())
+}
+
+fn paced_report(run: &Run, load: &'static str, measured: (Sample, Sample)) -> Report {
+    let mut report = run.report(load);
+    report.rate = Some(run.plan.rate);
+    report.streams = run.plan.topics;
+    let measured = measured.0.until(measured.1);
+    measured.fill(measured.published, &mut report);
+    report
+}
+
+/// Ends what is published one by one, and judges `reports` by what of the whole run arrived.
+async fn end_paced(
+    run: &Run,
+    pacing: Pacing,
+    readers: &mut Tasks,
+    reports: &mut [Report],
+) -> Result<(), BenchError> {
     run.stop.cancel();
     let paced = timeout(ANSWER_WAIT_MAX, pacing).await;
     let paced = paced.map_err(|_| CallError::NoAnswer { method: PUBLISH })?;
     paced.expect("the pacer's task does not panic")??;
-    run.arrivals(&mut readers).await?;
-    let mut report = run.report("latency");
-    report.rate = Some(run.plan.rate);
-    report.streams = run.plan.topics;
-    let measured = start.until(end);
-    measured.fill(measured.published, &mut report);
-    run.judge(&mut report);
-    Ok(vec![report])
+    run.arrivals(readers).await?;
+    for report in reports {
+        report.published = run.counters.progress().published;
+        run.judge(report);
+    }
+    Ok(())
 }
 
 async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {

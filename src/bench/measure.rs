@@ -71,6 +71,12 @@ impl Counters {
         }
     }
 
+    /// Forgets how long everything took so far.
+    pub(super) fn forget_latencies(&self) {
+        self.publish_micros.lock().reset();
+        self.receive_micros.lock().reset();
+    }
+
     pub(super) fn publish_quantiles(&self) -> Option<report::Quantiles> {
         report::Quantiles::of(&self.publish_micros.lock())
     }

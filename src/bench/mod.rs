@@ -62,6 +62,8 @@ pub struct Plan {
     pub rate: u64,
     /// Messages, for loads of a given number.
     pub messages: u64,
+    /// Topics that are made while a load runs, as many at a time as publish requests are in flight otherwise.
+    pub new_topics: usize,
     /// The server's process, if its CPU and memory are to be measured.
     pub pid: Option<u32>,
     /// Whether topics and subscriptions are left behind.

@@ -20,6 +20,8 @@ pub struct Report {
     pub silent: usize,
     /// Streams, or clients that pull, over all subscriptions.
     pub streams: usize,
+    /// Topics that were made meanwhile.
+    pub new_topics: Option<usize>,
     /// Messages per second that were asked for.
     pub rate: Option<u64>,
     /// Length of the measurement.

@@ -28,6 +28,8 @@ const ACK_DEADLINE_SECONDS: i32 = 600;
 pub(super) struct Names {
     project: String,
     run: u32,
+    /// Number of the first topic.
+    first: usize,
     topics: usize,
     subscriptions: usize,
 }
@@ -37,8 +39,19 @@ impl Names {
         Self {
             project: plan.project.clone(),
             run,
+            first: 0,
             topics: plan.topics,
             subscriptions: plan.subscriptions,
+        }
+    }
+
+    /// Names of `topics` further topics without subscriptions.
+    pub(super) fn further(&self, topics: usize) -> Self {
+        Self {
+            first: self.first + self.topics,
+            topics,
+            subscriptions: 0,
+            ..self.clone()
         }
     }
 
@@ -85,7 +98,8 @@ impl Names {
     where
         F: Future<Output = Result<(), CallError>> + Send + 'static,
     {
-        let next = Arc::new(AtomicUsize::new(0));
+        let next = Arc::new(AtomicUsize::new(self.first));
+        let end = self.first + self.topics;
         // After a failure the others end with it.
         let mut workers = JoinSet::new();
         let each = connections.iter().cycle();
@@ -94,7 +108,7 @@ impl Names {
             workers.spawn(async move {
                 loop {
                     let topic = next.fetch_add(1, Relaxed);
-                    if topic >= names.topics {
+                    if topic >= end {
                         return Ok(());
                     }
                     action(connection.clone(), names.clone(), topic).await?;

@@ -41,6 +41,8 @@ pub(super) struct Run {
     /// Tells messages of this run from others.
     pub(super) id: u32,
     pub(super) names: Names,
+    /// Of the topics that are made while the run measures.
+    pub(super) new_names: Names,
     /// For requests.
     pub(super) connections: Vec<Connection>,
     /// For streams and clients that pull.
@@ -104,6 +106,7 @@ impl Run {
         Ok(Arc::new(Self {
             plan: plan.clone(),
             id,
+            new_names: names.further(plan.new_topics),
             names,
             connections,
             reader_connections,
@@ -142,9 +145,18 @@ impl Run {
     /// Measures for as long as the plan says, after a warm-up, while `tasks` work.
     pub(super) async fn measure(&self, tasks: &mut Tasks) -> Result<(Sample, Sample), CallError> {
         tasks.work_for(WARM_UP).await?;
+        self.measure_during(tasks.work_for(self.plan.measured))
+            .await
+    }
+
+    /// Measures until `work` is done.
+    pub(super) async fn measure_during(
+        &self,
+        work: impl Future<Output = Result<(), CallError>>,
+    ) -> Result<(Sample, Sample), CallError> {
         self.counters.measuring.store(true, Relaxed);
         let start = Sample::take(&self.counters, &self.plan);
-        tasks.work_for(self.plan.measured).await?;
+        work.await?;
         let end = Sample::take(&self.counters, &self.plan);
         self.counters.measuring.store(false, Relaxed);
         Ok((start, end))
@@ -174,9 +186,10 @@ impl Run {
         if self.plan.keep {
             return Ok(());
         }
-        self.names
-            .delete(&self.connections, self.plan.in_flight)
-            .await
+        for names in [&self.names, &self.new_names] {
+            names.delete(&self.connections, self.plan.in_flight).await?;
+        }
+        Ok(())
     }
 
     /// A report of what the plan was and what arrived.
@@ -234,6 +247,18 @@ impl Tasks {
 
     /// Waits, or fails with the first task that does.
     pub(super) async fn work_for(&mut self, time: Duration) -> Result<(), CallError> {
+        let waited = async {
+            sleep(time).await;
+            Ok(())
+        };
+        self.work_during(waited).await
+    }
+
+    /// Waits until `other` is done, or fails with it or with the first task that does.
+    pub(super) async fn work_during(
+        &mut self,
+        other: impl Future<Output = Result<(), CallError>>,
+    ) -> Result<(), CallError> {
         let failure = async {
             while let Some(ended) = self.0.join_next().await {
                 ended.expect("a task of the generator does not panic")?;
@@ -241,7 +266,7 @@ impl Tasks {
             std::future::pending().await
         };
         tokio::select! {
-            () = sleep(time) => Ok(()),
+            done = other => done,
             failed = failure => failed,
         }
     }

@@ -89,6 +89,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value = "1000000", value_parser = value_parser!(u64).range(1..=1_000_000_000))]
     messages: u64,
 
+    /// How many topics the load topics makes
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    new_topics: u32,
+
     /// Leave topics and subscriptions behind
     #[arg(long)]
     keep: bool,
@@ -165,6 +169,7 @@ fn plan(arguments: &Arguments) -> Plan {
         topics: arguments.topics as usize,
         rate: arguments.rate.into(),
         messages: arguments.messages,
+        new_topics: arguments.new_topics as usize,
         pid: arguments.pid,
         keep: arguments.keep,
     }

@@ -32,6 +32,7 @@ fn plan(server: &Pubsub) -> Plan {
         topics: 2,
         rate: 500,
         messages: 1000,
+        new_topics: 50,
         pid: Some(std::process::id()),
         keep: false,
     }
@@ -62,10 +63,13 @@ async fn every_load_finds_each_message_once_and_cleans_up() {
         Load::FanOut,
         Load::Pull,
         Load::Latency,
+        Load::Topics,
         Load::Backlog,
     ] {
         for report in measure(load, &plan).await {
             let name = report.load;
+            let new_topics = (name == "topics-during").then_some(50);
+            assert_eq!(report.new_topics, new_topics, "{name}");
             assert!(report.published > 0, "{report:?}");
             assert!(report.messages_per_second > 0.0, "{report:?}");
             assert!(report.server_rss_peak_mb > Some(1.0), "{report:?}");
