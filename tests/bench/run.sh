@@ -4,19 +4,21 @@
 #   tests/bench/run.sh [--rounds 5] [--seconds 3] [--profile dist] [--out FILE] [--messages 1000000]
 #                      [--only LOAD,...] [--targets TARGET,...] [--peer NAME=HOST:PORT[=PID]]... [--idle]
 #
-#   --only      publish, latency, end-to-end, fan-out, pull, backlog, floors; without it, all
-#   --targets   echo, ephemeral, durable; without it, all. Peers are measured in any case
+#   --only      publish, latency, topics, end-to-end, fan-out, pull, backlog, floors; without it, all
+#   --targets   echo, ephemeral, durable, kafka; without it, all. Peers are measured in any case. kafka is the server
+#               over Kafka and Postgres and, after it, as rdkafka, bare clients of the same Kafka
 #   --peer      another server that speaks the API and runs already; with its process id, its CPU and memory count too
 #   --messages  how many the backlog has
 #   --idle      instead of the rounds: 10,000 topics that idle, and 10,000 that share one rate
 #
 # Each target is started alone for each load; rounds are interleaved, so that a slow minute of the machine hits all.
-# Leave the machine alone meanwhile. The durable server's data and the floors' files are in $TMPDIR (default: /tmp),
-# which has to be on the disk to be measured. Needs Rust, a C compiler and Python 3.
+# Leave the machine alone meanwhile. The durable server's data, the floors' files and the data of Kafka and Postgres are
+# in $TMPDIR (default: /tmp), which has to be on the disk to be measured. Needs Rust, a C compiler and Python 3; for
+# kafka also Java and PostgreSQL, which tests/services installs where it can.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-rounds=5 seconds=3 profile=dist messages=1000000 out='' idle='' only='' targets=echo,ephemeral,durable
+rounds=5 seconds=3 profile=dist messages=1000000 out='' idle='' only='' targets=echo,ephemeral,durable,kafka
 peers=()
 
 die() { echo "$1" >&2; exit 2; }
@@ -39,27 +41,31 @@ while [ $# -gt 0 ]; do
     --peer)
       [[ $2 =~ ^[A-Za-z0-9._-]+=[^=]+:[0-9]+(=[0-9]+)?$ ]] ||
         die "--peer $2: write NAME=HOST:PORT or NAME=HOST:PORT=PID"
-      [[ " echo ephemeral durable floors " != *" ${2%%=*} "* ]] || die "--peer $2: this name is taken"
+      [[ " echo ephemeral durable kafka rdkafka floors " != *" ${2%%=*} "* ]] || die "--peer $2: this name is taken"
       peers+=("$2") ;;
     *) die "unknown argument $1; tests/bench/run.sh --help lists them" ;;
   esac
   shift 2
 done
 for load in ${only//,/ }; do
-  [[ " publish latency end-to-end fan-out pull backlog floors " == *" $load "* ]] || die "--only $load: no such load"
+  [[ " publish latency topics end-to-end fan-out pull backlog floors " == *" $load "* ]] ||
+    die "--only $load: no such load"
 done
 for target in ${targets//,/ }; do
-  [[ " echo ephemeral durable " == *" $target "* ]] || die "--targets $target: no such target"
+  [[ " echo ephemeral durable kafka " == *" $target "* ]] || die "--targets $target: no such target"
 done
 out=${out:-$(mktemp "${TMPDIR:-/tmp}/packetboat-bench.XXXXXX.jsonl")}
 : >"$out"
 work=$(mktemp -d "${TMPDIR:-/tmp}/packetboat-bench.XXXXXX")
-server=''
+services=$root/tests/services
+server='' starts=0
 cleanup() {
   if [ -n "$server" ]; then
     kill -KILL "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
   fi
+  [ ! -e "$work/kafka" ] || "$services/kafka.sh" stop "$work/kafka" || true
+  [ ! -e "$work/postgres" ] || "$services/postgres.sh" stop "$work/postgres" || true
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -69,22 +75,36 @@ trap 'exit 143' TERM
 build() {
   # In two commands: dependencies of tests must not add features to the server that is measured.
   cargo build --profile "$profile" --locked --bin packetboat
-  cargo build --profile "$profile" --locked --example bench-echo --example bench-floors
+  cargo build --profile "$profile" --locked --example bench-echo --example bench-floors \
+    --example bench-kafka
   local folder=$profile
   [ "$profile" != dev ] || folder=debug
   bin=$(cargo metadata --no-deps --format-version 1 --locked |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/$folder
 }
 
+# Kafka and Postgres, for the whole run: one broker, and a database that is as durable as production has it.
+start_services() {
+  local exports
+  chmod a+x "$work" # Postgres does not run as root
+  exports=$(KAFKA_BROKERS=1 KAFKA_SECURE=0 KAFKA_SETTINGS='' PACKETBOAT_TEST_OWNER=$$ \
+    "$services/kafka.sh" start "$work/kafka")
+  eval "$exports"
+  exports=$(POSTGRES_SETTINGS='-c fsync=on -c full_page_writes=on -c synchronous_commit=on' \
+    PACKETBOAT_TEST_OWNER=$$ "$services/postgres.sh" start "$work/postgres")
+  eval "$exports"
+  brokers=$PACKETBOAT_TEST_KAFKA postgres=${PACKETBOAT_TEST_POSTGRES%/*}
+}
+
 # Starts a server and waits until it says where it is: sets server, pid and address.
 start() {
-  local line
+  local line name
   rm -f "$work/ready"
   mkfifo "$work/ready"
   # Not this shell's environment: settings of the server have no place in a measurement.
-  env -u PACKETBOAT_LISTEN -u PACKETBOAT_EPHEMERAL -u PACKETBOAT_DATA_DIR -u PACKETBOAT_LOG_LEVEL \
-    -u PACKETBOAT_LOG_FORMAT -u PACKETBOAT_INSECURE \
-    "$@" >"$work/ready" 2>"$work/log" &
+  local unset=()
+  for name in $(compgen -e PACKETBOAT_); do unset+=(-u "$name"); done
+  env ${unset[@]+"${unset[@]}"} "$@" >"$work/ready" 2>"$work/log" &
   server=$! pid=$!
   exec {ready}<"$work/ready"
   address=''
@@ -100,6 +120,13 @@ start_target() {
     echo-alone) start "$bin/examples/bench-echo" 127.0.0.1:0 --sink-waits ;;
     ephemeral) start "$bin/packetboat" serve --ephemeral --listen 127.0.0.1:0 ;;
     durable) start "$bin/packetboat" serve --data-dir "$work/data" --listen 127.0.0.1:0 ;;
+    kafka)
+      # Topics and a database of its own, as if nothing had been there before.
+      starts=$((starts + 1))
+      printf '[kafka]\nprefix = "bench-%d"\n' "$starts" >"$work/config.toml"
+      psql -X -q -d "$postgres/postgres" -c "CREATE DATABASE bench_$starts"
+      start "$bin/packetboat" serve --log "kafka://$brokers" --store "$postgres/bench_$starts" --node-name bench \
+        --config "$work/config.toml" --listen 127.0.0.1:0 ;;
   esac
 }
 
@@ -121,16 +148,24 @@ record() { sed "s/^{/{\"target\":\"$1\",\"round\":$2,\"measure\":\"$3\",/" >>"$o
 
 wanted() { [ -z "$only" ] || [[ ,$only, == *,$1,* ]]; }
 
+# run_bench TARGET ROUND NAME COMMAND [ARGUMENT]...: keeps the lines that a command prints of a load.
+run_bench() {
+  local target=$1 round=$2 name=$3
+  shift 3
+  if ! "$@" >"$work/lines"; then
+    # A run that lost messages says so itself.
+    [ -s "$work/lines" ] || echo '{"void":true,"failed":true}' >"$work/lines"
+  fi
+  record "$target" "$round" "$name" <"$work/lines"
+}
+
 # bench TARGET ROUND NAME LOAD [ARGUMENT]...: one load on the server at $address, whose process is $pid if known.
 bench() {
   local target=$1 round=$2 name=$3
   shift 3
   printf '   %s: %s\n' "$target" "$*" >&2
-  if ! "$bin/packetboat" bench "$@" --addr "$address" ${pid:+--pid "$pid"} --seconds "$seconds" >"$work/lines"; then
-    # A run that lost messages says so itself.
-    [ -s "$work/lines" ] || echo '{"void":true,"failed":true}' >"$work/lines"
-  fi
-  record "$target" "$round" "$name" <"$work/lines"
+  run_bench "$target" "$round" "$name" \
+    "$bin/packetboat" bench "$@" --addr "$address" ${pid:+--pid "$pid"} --seconds "$seconds"
 }
 
 # The same on a server of its own, so that no load inherits the memory and files of the one before. Peers are taken
@@ -138,7 +173,7 @@ bench() {
 measure() {
   wanted "$4" || return 0
   case $1 in
-    echo | ephemeral | durable)
+    echo | ephemeral | durable | kafka)
       # This load has a stream open while it publishes, and the sink would take the machine from the echo.
       if [ "$1 $4" = 'echo latency' ]; then start_target echo-alone; else start_target "$1"; fi
       bench "$@"
@@ -155,6 +190,7 @@ loads() {
   measure "$@" publish-100 publish --batch 100
   measure "$@" latency latency --batch 1 --rate 1000
   if [ "$1" != echo ]; then
+    measure "$@" topics topics --rate 1000 --new-topics 1000 --in-flight 100
     measure "$@" end-to-end-1 end-to-end --streams 1
     measure "$@" end-to-end-8 end-to-end --streams 8
     measure "$@" fan-out fan-out
@@ -164,11 +200,22 @@ loads() {
   measure "$@" backlog backlog --messages "$messages"
 }
 
+# What a bare client of Kafka can be compared in.
+bare_loads() {
+  local name
+  for name in publish-1 publish-100 latency topics; do
+    wanted "${name%-*}" || continue
+    printf '   rdkafka: %s\n' "$name" >&2
+    run_bench rdkafka "$1" "$name" "$bin/examples/bench-kafka" "$name" --brokers "$brokers" --seconds "$seconds"
+  done
+}
+
 run_round() {
   local round=$1 target peer
   for target in ${targets//,/ }; do
     step "round $round of $rounds: $target"
     loads "$target" "$round"
+    if [ "$target" = kafka ]; then bare_loads "$round"; fi
   done
   for peer in ${peers[@]+"${peers[@]}"}; do
     step "round $round of $rounds: $peer"
@@ -210,6 +257,10 @@ build
 if [ -n "$idle" ]; then
   run_idle
 else
+  if [[ ,$targets, == *,kafka,* ]]; then
+    step 'Kafka and Postgres'
+    start_services
+  fi
   for round in $(seq "$rounds"); do
     run_round "$round"
   done

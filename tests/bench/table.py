@@ -15,6 +15,8 @@ MEASURES = {
     "publish-10": None,
     "publish-100": 100,
     "latency": None,
+    "topics-before": None,
+    "topics-during": None,
     "end-to-end-1": 100,
     "end-to-end-8": 100,
     "fan-out": None,
@@ -26,9 +28,14 @@ MEASURES = {
     "shared-rate-10": None,
     "shared-rate-10000": None,
 }
-OURS = ("ephemeral", "durable")
+# Loads of two lines, each of which is a measure.
+PARTS = {
+    "backlog": ("backlog-publish", "backlog-drain"),
+    "topics": ("topics-before", "topics-during"),
+}
+OURS = ("ephemeral", "durable", "kafka")
 HEADINGS = (
-    "load", "target", "K msg/s", "(min..max)", "of echo", "of SQLite", "of fdatasync", "server µs", "gen. µs",
+    "load", "target", "K msg/s", "(min..max)", "of echo", "of SQLite", "of fdatasync", "of L", "server µs", "gen. µs",
     "publish ms p50 / p99", "receive ms p50 / p99", "peak MB", "notes",
 )  # fmt: skip
 
@@ -45,10 +52,11 @@ class Figures:
                 self.floors[line["floor"], line["batch"], line["commit"], line["rate"]].append(line)
                 continue
             measure = line["measure"]
-            if measure == "backlog" and not line.get("failed"):
-                measure = line["load"]
-            # A failed backlog has neither of its two lines.
-            for measure in ("backlog-publish", "backlog-drain") if measure == "backlog" else (measure,):
+            parts = PARTS.get(measure, (measure,))
+            # Of two lines, a failed load has neither.
+            if len(parts) > 1 and not line.get("failed"):
+                parts = (line["load"],)
+            for measure in parts:
                 key = measure, line["target"]
                 if line.get("void"):
                     self.void[key] += 1
@@ -60,7 +68,7 @@ class Figures:
         return list(dict.fromkeys(target for _, target in [*self.runs, *self.void]))
 
     def peers(self):
-        return [target for target in self.targets() if target not in ("echo", *OURS)]
+        return [target for target in self.targets() if target not in ("echo", "rdkafka", *OURS)]
 
     def all(self, measure, target, *path):
         """The figure at `path` in each run that has it."""
@@ -73,6 +81,11 @@ class Figures:
 
     def rate(self, measure, target):
         return self.median(measure, target, "messages_per_second")
+
+    def bound(self, measure):
+        """L: what a server would reach that costs an echo and a bare Kafka client, one after the other."""
+        echo, bare = self.rate(measure, "echo"), self.rate(measure, "rdkafka")
+        return 1 / (1 / bare + 1 / echo) if echo and bare else None
 
     def floor(self, name, batch, commit, rate, *path):
         values = [dig(line, path) for line in self.floors[name, batch, commit, rate]]
@@ -98,6 +111,10 @@ def number(value, digits=1):
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
+def thousands(value):
+    return f"{value / 1e3:,.1f} K"
+
+
 def percent(value):
     return "–" if value is None else f"{value * 100:.0f} %"
 
@@ -117,6 +134,9 @@ def notes(figures, measure, target):
         # Several streams share a subscription without order.
         if count and (name == "duplicates" or measure == "end-to-end-1"):
             found.append(f"{count:,} {name}")
+    if measure == "topics-during":
+        created, seconds = (figures.median(measure, target, name) for name in ("new_topics", "seconds"))
+        found.append(f"{created:,.0f} topics in {seconds:.1f} s")
     if measure in ("idle", "shared-rate-10", "shared-rate-10000"):
         cpu = figures.median(measure, target, "server_cpu_percent")
         found.append(f"CPU {number(cpu, 2)} %")
@@ -130,7 +150,7 @@ def rows(figures):
             key = measure, target
             if not figures.runs[key]:
                 if figures.void[key]:
-                    yield measure, target, "void", *[""] * 9, notes(figures, measure, target)
+                    yield measure, target, "void", *[""] * 10, notes(figures, measure, target)
                 continue
             rate = figures.rate(measure, target)
             rates = figures.all(measure, target, "messages_per_second")
@@ -138,15 +158,18 @@ def rows(figures):
                 ratio(rate, figures.best_floor(name, batch)) if target == "durable" and batch else None
                 for name in ("sqlite", "fdatasync")
             )
-            paced = measure == "latency" or measure.startswith("shared-rate")
+            paced = measure == "latency" or measure.startswith(("topics-", "shared-rate"))
+            of_bound = ratio(rate, figures.bound(measure)) if target == "kafka" and not paced else None
+            of_echo = None if paced or measure == "idle" or target == "rdkafka" else ratio(rate, echo)
             yield (
                 measure,
                 target,
                 number(rate / 1e3),
                 f"({min(rates) / 1e3:,.1f}..{max(rates) / 1e3:,.1f})",
-                "–" if paced or measure == "idle" else percent(ratio(rate, echo)),
+                percent(of_echo),
                 percent(sqlite),
                 percent(fdatasync),
+                percent(of_bound),
                 number(figures.median(measure, target, "server_cpu_micros_per_message"), 2),
                 number(figures.median(measure, target, "generator_cpu_micros_per_message"), 2),
                 pair(figures, measure, target, "publish_ms"),
@@ -220,6 +243,22 @@ def goals(figures):
         append = figures.floor(floor, 1, commit, 1000, "latency_micros", "p50")
         base = call["p50"] + append / 1e3 if call["p50"] is not None and append is not None else None
         yield f"durable publish to receive, p50, of echo's call + {words}", ratio(durable, base), times, None, 1.5
+
+    for measure, words, least in (
+        ("publish-100", "publish, batch 100", 0.70),
+        ("publish-1", "publish by 64 callers", 0.60),
+    ):
+        bare, echo, bound = rate(measure, "rdkafka"), rate(measure, "echo"), figures.bound(measure)
+        if bound is not None:
+            words += f", of L = {thousands(bound)} (B = {thousands(bare)}, E = {thousands(echo)})"
+        yield share(f"kafka {words}", rate(measure, "kafka"), bound, least)
+    over_publish = rate("end-to-end-8", "kafka"), rate("publish-100", "kafka")
+    yield share("kafka end-to-end over 8 streams, of its publish", *over_publish, 0.50)
+    ours, bare = (median("latency", target, "receive_ms", "p50") for target in ("kafka", "rdkafka"))
+    more = ours - bare if ours is not None and bare is not None else None
+    yield "kafka publish to receive, p50 above a bare producer and consumer", more, milliseconds, None, 1.5
+    before, during = (median(f"topics-{part}", "kafka", "publish_ms", "p99") for part in ("before", "during"))
+    yield "kafka publish, p99 while 1,000 topics are made, of before", ratio(during, before), times, None, 2.0
 
     cpu = "server_cpu_micros_per_message"
     for words, measure, most in (("publish, batch 100", "publish-100", 1.5), ("delivery", "backlog-drain", 2.0)):
