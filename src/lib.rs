@@ -13,6 +13,7 @@ pub mod proto;
 pub mod resource;
 pub mod server;
 pub mod service;
+pub mod storage;
 pub mod store;
 pub mod telemetry;
 pub mod wire;

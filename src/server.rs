@@ -1,6 +1,6 @@
 //! A whole server in this process: opens the stores, serves, and stops in an order in which nothing is lost.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -8,26 +8,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::{
     clock::Clock,
     limits,
-    service::Service,
-    store::{
-        MessageLog, StateStore, StoreError,
-        memory::{MemoryLog, MemoryState},
-        sqlite::{self, DirectoryLock, OpenError},
-    },
+    service::{Lease, Service},
+    storage::{self, OpenError, Opened, Storage},
+    store::{StoreError, sqlite::DirectoryLock},
     wire::{
         grpc::{self, health::Health},
         listener::{BindError, Bound, Listening},
     },
 };
-
-/// Where messages and subscriptions are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Storage {
-    /// In memory: gone when the server stops.
-    Memory,
-    /// In files of this directory, which is made if it does not exist.
-    Directory(PathBuf),
-}
 
 /// What a server needs to know.
 #[derive(Clone, Debug)]
@@ -46,7 +34,7 @@ pub enum StartError {
     /// An address is taken or not ours.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The data directory cannot be used.
+    /// A store cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The stores opened, but do not answer.
@@ -67,33 +55,17 @@ pub struct Server {
     lock: Option<DirectoryLock>,
 }
 
-type Stores = (
-    Arc<dyn StateStore>,
-    Arc<dyn MessageLog>,
-    Option<DirectoryLock>,
-);
-
-async fn open(storage: &Storage, clock: &Clock) -> Result<Stores, OpenError> {
-    match storage {
-        Storage::Memory => {
-            let log = MemoryLog::new(clock.clone(), limits::MEMORY_LOG_BYTES_MAX);
-            Ok((Arc::new(MemoryState::new()?), Arc::new(log), None))
-        }
-        Storage::Directory(path) => {
-            let (log, state, lock) = sqlite::open(path, clock.clone()).await?;
-            Ok((Arc::new(state), Arc::new(log), Some(lock)))
-        }
-    }
-}
-
 /// Starts a server. When this returns, clients can connect.
 pub async fn start(options: Options) -> Result<Server, StartError> {
     // Addresses first: a start that cannot succeed does not touch the data.
     let bound = Bound::take(&options.listen)?;
     let addresses = bound.addresses();
-    let (state, log, lock) = open(&options.storage, &options.clock).await?;
-    if let (Some(lock), Some(address)) = (&lock, addresses.first()) {
-        lock.set_address(&address.to_string())?;
+    let address = addresses.first().map(ToString::to_string);
+    let address = address.unwrap_or_default();
+    let Opened { state, log, lock } =
+        storage::open(&options.storage, &address, &options.clock).await?;
+    if let Some(lock) = &lock {
+        lock.set_address(&address).map_err(OpenError::from)?;
     }
     let service = Arc::new(Service::start(state, log, options.clock).await?);
     match serve(bound, &service).await {
@@ -118,14 +90,29 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
 async fn serve(bound: Bound, service: &Arc<Service>) -> Result<(Health, Listening), StartError> {
     let (health, health_rpcs) = Health::new().await;
     let listening = bound.serve(grpc::routes(service, health_rpcs)?, service.lease())?;
-    health.serving().await;
+    tokio::spawn(follow_lease(service.lease(), health.clone()));
     Ok((health, listening))
+}
+
+/// Has health checks say whether this node may answer, until it never can again.
+async fn follow_lease(lease: Lease, health: Health) {
+    loop {
+        lease.held().await;
+        health.serving().await;
+        lease.lost().await;
+        health.not_serving().await;
+    }
 }
 
 impl Server {
     /// Where clients connect, with real ports, in the order of [`Options::listen`].
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Returns why this server can never answer again, once that is so. Nothing but stopping is left to do then.
+    pub async fn ended(&self) -> String {
+        self.service.lease().ended().await
     }
 
     /// Stops: no new connections, streams end with UNAVAILABLE, requests are answered, everything that was answered

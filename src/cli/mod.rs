@@ -3,6 +3,7 @@
 pub mod bench;
 mod listen;
 pub mod serve;
+mod storage;
 pub mod topics;
 
 use std::{

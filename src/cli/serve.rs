@@ -9,15 +9,17 @@ use std::{
     time::Duration,
 };
 
-use anyhow::anyhow;
+use anyhow::{anyhow, ensure};
 use clap::{Args, builder::BoolishValueParser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{listen, print};
+use super::{listen, print, storage::StorageArguments};
 use crate::{
     clock::Clock,
+    config::File,
     limits,
-    server::{self, Options, Storage},
+    server::{self, Options},
+    storage::Storage,
     telemetry::logs::{self, LogFilter, LogFormat},
 };
 
@@ -41,15 +43,17 @@ pub struct Arguments {
     )]
     listen: Vec<SocketAddr>,
 
-    /// Directory that keeps messages and subscriptions; made if it does not exist
+    #[command(flatten)]
+    storage: StorageArguments,
+
+    /// A file of settings; flags and the environment come before it
     #[arg(
         long,
-        value_name = "DIR",
-        env = "PACKETBOAT_DATA_DIR",
-        hide_env_values = true,
-        default_value = "./packetboat-data"
+        value_name = "FILE",
+        env = "PACKETBOAT_CONFIG",
+        hide_env_values = true
     )]
-    data_dir: PathBuf,
+    config: Option<PathBuf>,
 
     /// Keep everything in memory: no data directory is used, and all is gone when the server stops
     #[arg(
@@ -94,20 +98,32 @@ pub struct Arguments {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         mut listen,
-        data_dir,
+        storage,
+        config,
         ephemeral,
         log_level,
         log_format,
         insecure,
     } = arguments;
+    let file = match config {
+        Some(path) => File::read(&path)?,
+        None => File::default(),
+    };
+    if listen.is_empty() {
+        listen.clone_from(&file.listen);
+    }
     if listen.is_empty() {
         listen = listen::defaults();
     }
     listen::check(&listen, insecure)?;
     let storage = if ephemeral {
+        ensure!(
+            !storage.names_a_place(),
+            "--ephemeral keeps everything in memory: leave it out, or leave --log and --store out"
+        );
         Storage::Memory
     } else {
-        Storage::Directory(data_dir)
+        storage.storage(&file)?
     };
     logs::init(log_level, log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -136,13 +152,22 @@ async fn serve(options: Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     print(&greeting(server.addresses(), &storage));
-    signals.next().await;
-    tracing::info!("stopping");
+    let ended = tokio::select! {
+        () = signals.next() => None,
+        reason = server.ended() => Some(reason),
+    };
+    match &ended {
+        None => tracing::info!("stopping"),
+        Some(reason) => tracing::error!("stopping: {reason}"),
+    }
     let longest = limits::SHUTDOWN_MILLIS_MAX + limits::CLOSE_MILLIS_MAX;
     tokio::select! {
         () = server.stop() => {
             tracing::info!("stopped");
-            Ok(ExitCode::SUCCESS)
+            match ended {
+                None => Ok(ExitCode::SUCCESS),
+                Some(reason) => anyhow::bail!("stopped: {reason}"),
+            }
         }
         () = signals.next() => anyhow::bail!("stopped at once by a second signal"),
         () = tokio::time::sleep(Duration::from_millis(longest)) => {
@@ -191,7 +216,25 @@ fn greeting(addresses: &[SocketAddr], storage: &Storage) -> String {
 fn describe(storage: &Storage) -> String {
     match storage {
         Storage::Memory => "in memory, gone when the server stops".to_owned(),
-        Storage::Directory(path) => format!("in {}", absolute(path).display()),
+        Storage::Durable(durable) => {
+            let directory = format!("in {}", absolute(&durable.directory).display());
+            match (&durable.kafka, &durable.postgres) {
+                (None, None) => directory,
+                (kafka, postgres) => {
+                    let messages = kafka
+                        .as_ref()
+                        .map(|kafka| format!("in Kafka at {}", kafka.brokers));
+                    let state = postgres
+                        .as_ref()
+                        .map(|postgres| format!("in {}", postgres.url));
+                    format!(
+                        "messages {}, the rest {}",
+                        messages.as_ref().unwrap_or(&directory),
+                        state.as_ref().unwrap_or(&directory)
+                    )
+                }
+            }
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use std::{
 
 use packetboat::{
     clock::Clock,
-    server::{Options, Storage, start},
+    server::{Options, start},
+    storage::Storage,
 };
 use stats_alloc::INSTRUMENTED_SYSTEM;
 use tokio::sync::oneshot;
@@ -24,7 +25,7 @@ pub(crate) const ARGUMENT: &str = "counted-server";
 
 /// What the child does.
 pub(crate) fn run(directory: Option<OsString>) {
-    let storage = directory.map_or(Storage::Memory, |path| Storage::Directory(path.into()));
+    let storage = directory.map_or(Storage::Memory, |path| Storage::directory(path));
     // One thread: who wakes whom is then the same in every run.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

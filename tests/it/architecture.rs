@@ -234,7 +234,7 @@ fn engine_resource_and_filter_are_pure() {
 fn backends_are_named_only_where_the_server_is_put_together() {
     for (file, code) in sources() {
         let composes =
-            file.starts_with("store/") || file == "server.rs" || file.starts_with("cli/");
+            file.starts_with("store/") || file == "storage.rs" || file.starts_with("cli/");
         for path in crate_paths(&file, &code) {
             let backend = [
                 "store::kafka",

@@ -6,6 +6,7 @@ use crate::support::{
     Client, Pubsub,
     backlog::pull_request,
     ok,
+    place::Place,
     process::Process,
     values::{Received, ack_ids, message, numbered, publish_request, texts},
     within,
@@ -172,19 +173,24 @@ async fn use_until_killed(client: &Client, topic: &str, subscription: &str, know
 
 #[tokio::test]
 async fn case_24_sigkill_loses_no_answered_publish_and_undoes_no_answered_ack() {
+    kill_under_load(&Place::embedded()).await;
+}
+
+#[tokio::test]
+async fn case_24_on_kafka_and_postgres() {
+    kill_under_load(&Place::kafka_and_postgres().await).await;
+}
+
+async fn kill_under_load(place: &Place) {
     let kills = if std::env::var_os("PACKETBOAT_LONG").is_some() {
         20
     } else {
         3
     };
-    let directory = tempfile::tempdir().expect("a directory");
-    let data = directory.path().join("data");
-    let data = data.to_str().expect("a path of text");
-    let arguments = ["--listen", "127.0.0.1:0", "--data-dir", data];
     let mut known = Known::default();
     let (mut topic, mut subscription) = (String::new(), String::new());
     for kill in 0..kills {
-        let server = Process::serve(&arguments).await;
+        let server = Process::serve_at(place, "only").await;
         let client = Client::new(server.channel().await);
         if kill == 0 {
             topic = client.topic("orders").await;
@@ -203,7 +209,7 @@ async fn case_24_sigkill_loses_no_answered_publish_and_undoes_no_answered_ack() 
         server.ended().await;
     }
 
-    let server = Process::serve(&arguments).await;
+    let server = Process::serve_at(place, "only").await;
     let client = Client::new(server.channel().await);
     let mut missing: HashSet<_> = known.published.difference(&known.maybe_acked).collect();
     while !missing.is_empty() {

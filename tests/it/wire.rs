@@ -6,7 +6,8 @@ use http_body_util::BodyExt;
 use packetboat::{
     clock::Clock,
     limits,
-    server::{self, Options, Server, Storage},
+    server::{self, Options, Server},
+    storage::Storage,
 };
 use prost::Message;
 use tokio::{

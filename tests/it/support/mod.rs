@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod backlog;
+pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod stream;
@@ -14,7 +15,8 @@ use packetboat::{
     proto::google::pubsub::v1::{
         publisher_client::PublisherClient, subscriber_client::SubscriberClient,
     },
-    server::{self, Options, Server, Storage},
+    server::{self, Options, Server},
+    storage::Storage,
 };
 use tonic::{
     Code, Response, Status,
@@ -50,7 +52,7 @@ impl Pubsub {
 
     /// In `directory`, on a manual clock that begins `after` the usual start.
     pub(crate) async fn in_directory(directory: &Path, after: Duration) -> Self {
-        Self::manual(Storage::Directory(directory.to_owned()), after).await
+        Self::manual(Storage::directory(directory), after).await
     }
 
     async fn manual(storage: Storage, after: Duration) -> Self {

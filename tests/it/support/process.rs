@@ -13,6 +13,8 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
+use super::place::Place;
+
 /// Longer than anything here takes on a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -80,6 +82,13 @@ impl Process {
         let mut command = command(&[&["serve"], arguments].concat());
         command.envs(environment.iter().copied());
         Self::ready(command).await
+    }
+
+    /// Runs `packetboat serve` on a place's data, as a node of this name.
+    pub(crate) async fn serve_at(place: &Place, node: &str) -> Self {
+        let arguments = place.arguments_of(node);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Self::serve(&arguments).await
     }
 
     /// Runs `packetboat serve` with room for `files` open files and connections.

@@ -1,0 +1,178 @@
+//! Puts a log and a state store together, of whatever kinds they are.
+
+use std::{path::PathBuf, sync::Arc};
+
+use thiserror::Error;
+
+use crate::{
+    clock::Clock,
+    limits,
+    store::{
+        MessageLog, StateStore,
+        kafka::{self, KafkaLog},
+        memory::{MemoryLog, MemoryState},
+        postgres::{self, PostgresState},
+        sqlite::{self, DirectoryLock},
+    },
+};
+
+/// Where messages and subscriptions are kept.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// In memory: gone when the server stops.
+    Memory,
+    /// On disks.
+    Durable(Durable),
+}
+
+/// What is kept where.
+#[derive(Clone, Debug)]
+pub struct Durable {
+    /// Has what is kept nowhere else; made if it does not exist, and not used if nothing is in it.
+    pub directory: PathBuf,
+    /// Kafka, if it has the messages.
+    pub kafka: Option<kafka::Options>,
+    /// Postgres, if it has resources and positions.
+    pub postgres: Option<PostgresPlace>,
+}
+
+/// A Postgres database, and who this process is in it.
+#[derive(Clone, Debug)]
+pub struct PostgresPlace {
+    /// Without a password.
+    pub url: String,
+    /// Whose first line is the password.
+    pub password_file: Option<PathBuf>,
+    /// Names this process among those that share the database. `None`: the machine's name and the server's port.
+    pub node_name: Option<String>,
+}
+
+impl Storage {
+    /// Everything in files of one directory.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self::Durable(Durable {
+            directory: path.into(),
+            kafka: None,
+            postgres: None,
+        })
+    }
+}
+
+/// Why a store cannot be used. Each text is one line and says what to do.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The data directory.
+    #[error(transparent)]
+    Directory(#[from] sqlite::OpenError),
+    /// Kafka.
+    #[error(transparent)]
+    Kafka(#[from] kafka::OpenError),
+    /// Postgres.
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
+    /// How Postgres is to be reached.
+    #[error(transparent)]
+    PostgresOptions(#[from] postgres::OptionsError),
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// Both stores, open.
+pub(crate) struct Opened {
+    pub(crate) state: Arc<dyn StateStore>,
+    pub(crate) log: Arc<dyn MessageLog>,
+    /// Held until the stores are closed.
+    pub(crate) lock: Option<DirectoryLock>,
+}
+
+/// Opens both. `address` is where this server is reached.
+pub(crate) async fn open(
+    storage: &Storage,
+    address: &str,
+    clock: &Clock,
+) -> Result<Opened, OpenError> {
+    let durable = match storage {
+        Storage::Memory => {
+            let log = MemoryLog::new(clock.clone(), limits::MEMORY_LOG_BYTES_MAX);
+            return Ok(Opened {
+                state: Arc::new(MemoryState::new()?),
+                log: Arc::new(log),
+                lock: None,
+            });
+        }
+        Storage::Durable(durable) => durable,
+    };
+    let directory = &durable.directory;
+    match (&durable.kafka, &durable.postgres) {
+        (None, None) => {
+            let (log, state, lock) = sqlite::open(directory, clock.clone()).await?;
+            Ok(Opened {
+                state: Arc::new(state),
+                log: Arc::new(log),
+                lock: Some(lock),
+            })
+        }
+        (Some(kafka), None) => {
+            let log = KafkaLog::open(kafka.clone()).await?;
+            let (state, lock) = sqlite::open_state(directory, &log.identity()).await?;
+            Ok(Opened {
+                state: Arc::new(state),
+                log: Arc::new(log),
+                lock: Some(lock),
+            })
+        }
+        (None, Some(postgres)) => {
+            let (log, lock) = sqlite::open_log(directory, clock.clone()).await?;
+            let state = open_postgres(postgres, address, &log.identity(), clock).await?;
+            Ok(Opened {
+                state: Arc::new(state),
+                log: Arc::new(log),
+                lock: Some(lock),
+            })
+        }
+        (Some(kafka), Some(postgres)) => {
+            let log = KafkaLog::open(kafka.clone()).await?;
+            let state = open_postgres(postgres, address, &log.identity(), clock).await?;
+            Ok(Opened {
+                state: Arc::new(state),
+                log: Arc::new(log),
+                lock: None,
+            })
+        }
+    }
+}
+
+async fn open_postgres(
+    place: &PostgresPlace,
+    address: &str,
+    log: &str,
+    clock: &Clock,
+) -> Result<PostgresState, OpenError> {
+    let options = place.options(address)?;
+    Ok(PostgresState::open(options, log, clock.clone()).await?)
+}
+
+impl PostgresPlace {
+    /// For a process that is reached at `address`.
+    pub(crate) fn options(
+        &self,
+        address: &str,
+    ) -> Result<postgres::Options, postgres::OptionsError> {
+        let name = self.node_name.clone();
+        let name = name.unwrap_or_else(|| default_node_name(address));
+        let options = postgres::Options::new(&self.url, name, address.to_owned())?;
+        match &self.password_file {
+            Some(file) => options.password_file(file),
+            None => Ok(options),
+        }
+    }
+}
+
+/// The machine's name and the server's port: what starts again in the same place has the same name.
+fn default_node_name(address: &str) -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let machine = machine.unwrap_or_else(|_| "localhost".to_owned());
+    let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+    format!("{}:{port}", machine.trim())
+}
