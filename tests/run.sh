@@ -116,14 +116,18 @@ failed=0
 step 'cargo test'
 cargo test --profile gate --locked --no-fail-fast || failed=1
 
-step 'Python client'
-(cd "$clients/python" && PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest -v --tb=short --durations=0 --durations-min=10 \
-  -n 6 --dist worksteal --junitxml "$scratch/python.xml") || failed=1
+# The official clients on each kind of storage.
+for pair in embedded kafka+postgres; do
+  export PACKETBOAT_TEST_PAIR=$pair
+  step "Python client, $pair"
+  (cd "$clients/python" && PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest -v --tb=short --durations=0 --durations-min=10 \
+    -n 6 --dist worksteal --junitxml "$scratch/python-$pair.xml") || failed=1
 
-step 'Go client and grpcurl'
-(cd "$clients/go" && go vet ./... && go test -json -count=1 -parallel 12 -timeout 60m ./...) |
-  python3 "$clients/tally.py" go "$scratch/go.txt" || failed=1
+  step "Go client and grpcurl, $pair"
+  (cd "$clients/go" && go vet ./... && go test -json -count=1 -parallel 12 -timeout 60m ./...) |
+    python3 "$clients/tally.py" go "$scratch/go-$pair.txt" || failed=1
+done
 
 step 'done'
-python3 "$clients/tally.py" sum "$scratch/python.xml" "$scratch/go.txt" || failed=1
+python3 "$clients/tally.py" sum "$scratch"/python-*.xml "$scratch"/go-*.txt || failed=1
 exit $failed

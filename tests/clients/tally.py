@@ -1,7 +1,8 @@
 """Reads what the client suites report.
 
 tally.py go COUNTS             prints `go test -json` from stdin as it comes, and writes "passed failed" to COUNTS
-tally.py sum JUNIT_XML COUNTS  prints `clients: N passed, N failed` over both suites; a suite without a report failed
+tally.py sum REPORT...         prints `clients: N passed, N failed` over all reports, JUNIT_XML or COUNTS; one that is
+                               missing or empty failed
 """
 
 import collections
@@ -39,24 +40,33 @@ def go(counts_path: str) -> int:
     return 1 if failed else 0
 
 
-def total(junit_path: str, counts_path: str) -> int:
+def total(reports: list[str]) -> int:
     passed, failed = 0, 0
+    for report in reports:
+        good, bad = (junit if report.endswith(".xml") else counted)(report)
+        passed, failed = passed + good, failed + bad
+    print(f"clients: {passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+def junit(path: str) -> tuple[int, int]:
     try:
-        suites = list(ElementTree.parse(junit_path).getroot().iter("testsuite"))
-        tests = sum(int(suite.get("tests")) for suite in suites)
-        bad = sum(int(suite.get(kind)) for suite in suites for kind in ("errors", "failures", "skipped"))
-        passed, failed = tests - bad, bad or int(tests == 0)
+        suites = list(ElementTree.parse(path).getroot().iter("testsuite"))
     except (OSError, ElementTree.ParseError):
-        failed = 1
+        return 0, 1
+    tests = sum(int(suite.get("tests")) for suite in suites)
+    bad = sum(int(suite.get(kind)) for suite in suites for kind in ("errors", "failures", "skipped"))
+    return tests - bad, bad or int(tests == 0)
+
+
+def counted(path: str) -> tuple[int, int]:
     try:
-        with open(counts_path, encoding="utf-8") as counts:
-            go_passed, go_failed = map(int, counts.read().split())
+        with open(path, encoding="utf-8") as counts:
+            passed, failed = map(int, counts.read().split())
+            return passed, failed
     except (OSError, ValueError):
-        go_passed, go_failed = 0, 1
-    failed += go_failed
-    print(f"clients: {passed + go_passed} passed, {failed} failed")
-    return 1 if failed else 0
+        return 0, 1
 
 
 if __name__ == "__main__":
-    sys.exit(go(sys.argv[2]) if sys.argv[1] == "go" else total(sys.argv[2], sys.argv[3]))
+    sys.exit(go(sys.argv[2]) if sys.argv[1] == "go" else total(sys.argv[2:]))

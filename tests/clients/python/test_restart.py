@@ -7,7 +7,7 @@ from google.api_core import exceptions
 
 from conftest import LONG, WAIT_LIMIT_SECONDS, wait_until
 
-KILLS = 20 if LONG else 1
+KILLS = 20 if LONG else 3
 # How much must have been answered since the last start before the next kill.
 PUBLISHED_BETWEEN_KILLS = 300
 ACKED_BETWEEN_KILLS = 100
