@@ -198,6 +198,7 @@ pub const CHANGES_KEPT_SECONDS: u64 = 60 * 60;
 pub const NODES_KEPT_SECONDS: u64 = 60 * 60;
 /// Milliseconds that closing the connections to Postgres may take.
 pub const CLOSE_WAIT_MILLIS_MAX: u64 = 1_200;
+
 /// Characters of the name of a Kafka topic, as brokers have it.
 pub const KAFKA_NAME_CHARS_MAX: usize = 249;
 /// Characters of the prefix of our Kafka topics' names.
@@ -208,11 +209,11 @@ pub const KAFKA_RECORD_BYTES_MAX: usize = 11 * 1024 * 1024;
 /// Bytes of publish requests on their way to Kafka; more wait.
 pub const KAFKA_APPEND_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Milliseconds for which a publish request waits for its turn on the way to Kafka.
-pub const KAFKA_APPEND_WAIT_MILLIS: u64 = 1_500;
-/// Milliseconds after which a record that no broker has confirmed is given up.
-pub const KAFKA_MESSAGE_TIMEOUT_MILLIS: u64 = 8_000;
+pub const KAFKA_APPEND_WAIT_MILLIS: u64 = 1_000;
+/// Milliseconds after which a record that no broker has confirmed is given up; Kafka's client looks once a second.
+pub const KAFKA_MESSAGE_TIMEOUT_MILLIS: u64 = 7_500;
 /// The longest such time that may be configured: with the wait for the turn, a publisher is answered within 10 s.
-pub const KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX: u64 = 8_500;
+pub const KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX: u64 = 8_000;
 /// Milliseconds within which Kafka has to answer at the start.
 pub const KAFKA_OPEN_MILLIS: u64 = 10_000;
 /// Milliseconds within which Kafka has to answer a question about a topic or a read.

@@ -125,7 +125,7 @@ fn kafka_options(brokers: String, file: &File) -> anyhow::Result<kafka::Options>
         .map(|(name, value)| (name.clone(), PropertyValue::to_text(value)))
         .collect();
     let overrides = settings.topics.iter().map(|topic| TopicOverride {
-        topics: topic.pattern.clone(),
+        pattern: topic.pattern.clone(),
         partitions: topic.partitions,
         replication_factor: topic.replication_factor,
         compression: topic.compression.clone(),

@@ -75,6 +75,8 @@ pub(super) fn of_record(code: Code) -> StoreError {
             StoreError::Refused(format!("Kafka refuses the message: {code}"))
         }
         Code::QueueFull | Code::PurgeQueue => StoreError::Unavailable(format!("Kafka: {code}")),
+        // What waits for a partition that is gone is given up so.
+        Code::BrokerDestroy => StoreError::NoSuchLog,
         code if is_unknown(code) => StoreError::NoSuchLog,
         code if is_forbidden(code) => {
             StoreError::Refused(format!("Kafka does not allow publishing: {code}"))

@@ -8,7 +8,7 @@ use std::{
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier},
     consumer::{BaseConsumer, Consumer as _},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 use thiserror::Error;
 use tokio::{
@@ -19,9 +19,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cluster::Cluster, context::Listener, errors, follower::Follower, head::Head,
-    head_consumer::HeadConsumer, known::KnownTopics, log::KafkaLog, options::Options,
-    producer::Producer, readers::Readers, topics::Topics,
+    cluster::Cluster,
+    context::{Complaint, Listener},
+    errors,
+    follower::Follower,
+    head::Head,
+    head_consumer::HeadConsumer,
+    known::KnownTopics,
+    log::KafkaLog,
+    options::Options,
+    producer::Producer,
+    readers::Readers,
+    topics::Topics,
 };
 use crate::{
     limits::{KAFKA_APPEND_BYTES_MAX, KAFKA_OPEN_MILLIS, KAFKA_READER_IDLE_MILLIS, TAIL_BYTES_MAX},
@@ -181,14 +190,21 @@ fn connect(
                 });
             }
             complaint if Instant::now() >= deadline => {
-                let why = complaint.map(|complaint| complaint.text);
                 return Err(OpenError::Unreachable {
                     brokers: brokers.to_owned(),
-                    why: why.unwrap_or_else(|| "nobody answers".to_owned()),
+                    why: unreachable(complaint),
                 });
             }
             _ => {}
         }
+    }
+}
+
+fn unreachable(complaint: Option<Complaint>) -> String {
+    match complaint {
+        Some(complaint) if complaint.code != RDKafkaErrorCode::AllBrokersDown => complaint.text,
+        // What they do with a client that they do not understand.
+        _ => "they close every connection, as if another security.protocol were needed".to_owned(),
     }
 }
 

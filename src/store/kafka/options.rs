@@ -45,7 +45,7 @@ pub struct Options {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicOverride {
     /// A full name in which each `*` stands for any characters.
-    pub topics: String,
+    pub pattern: String,
     /// See [`Options::partitions`].
     pub partitions: Option<u32>,
     /// See [`Options::replication_factor`].
@@ -163,7 +163,7 @@ impl Options {
         let own = self
             .overrides
             .iter()
-            .find(|one| fits(&one.topics, topic.as_str()));
+            .find(|one| fits(&one.pattern, topic.as_str()));
         let compression = own.and_then(|one| one.compression.as_deref());
         TopicShape {
             partitions: own
@@ -430,13 +430,13 @@ mod tests {
         let mut options = Options::new("localhost:9092");
         options.overrides = vec![
             TopicOverride {
-                topics: "projects/*/topics/big-*".to_owned(),
+                pattern: "projects/*/topics/big-*".to_owned(),
                 partitions: Some(12),
                 compression: Some("none".to_owned()),
                 ..TopicOverride::default()
             },
             TopicOverride {
-                topics: "projects/p/*".to_owned(),
+                pattern: "projects/p/*".to_owned(),
                 replication_factor: Some(3),
                 ..TopicOverride::default()
             },

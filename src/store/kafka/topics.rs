@@ -51,6 +51,7 @@ struct Request<W, A> {
     answer: oneshot::Sender<Result<A, StoreError>>,
 }
 
+const RETENTION: &str = "retention.ms";
 const CALL: Duration = Duration::from_millis(2 * KAFKA_ANSWER_MILLIS);
 const PATIENCE: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
 const RETRY: Duration = Duration::from_millis(20);
@@ -91,35 +92,57 @@ impl Topics {
     /// Has a topic keep records for so long at least. The caller sees to it that nobody else changes the topic
     /// meanwhile: there is no way to change one setting without sending all others again.
     pub(super) async fn keep(&self, name: &str, at_least: Duration) -> Result<(), StoreError> {
+        let retention = retention_ms(self.retention.max(at_least));
+        let set = self.settings(name).await?;
+        if set
+            .iter()
+            .any(|(name, value)| name == RETENTION && *value == retention)
+        {
+            return Ok(());
+        }
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(name));
+        change = change.set(RETENTION, &retention);
+        for (name, value) in set.iter().filter(|(name, _)| name != RETENTION) {
+            change = change.set(name, value);
+        }
         let options = AdminOptions::new().request_timeout(Some(CALL));
+        let changed = self.admin.alter_configs([&change], &options).await;
+        match changed.map_err(|error| errors::of_question(&error))?.pop() {
+            Some(Ok(_)) => {}
+            Some(Err((_, code))) => return Err(errors::of_change(code)),
+            None => return Err(StoreError::NoSuchLog),
+        }
+        // Brokers hear of it a moment later. Whoever asks next must not take what was before for what is.
+        let deadline = Instant::now() + PATIENCE;
+        while !self
+            .settings(name)
+            .await?
+            .contains(&(RETENTION.to_owned(), retention.clone()))
+        {
+            if Instant::now() > deadline {
+                return Err(StoreError::Uncertain(
+                    "Kafka has taken how long to keep messages, but does not show it".to_owned(),
+                ));
+            }
+            sleep(RETRY).await;
+        }
+        Ok(())
+    }
+
+    /// The settings that were made for a topic itself.
+    async fn settings(&self, name: &str) -> Result<Vec<(String, String)>, StoreError> {
         let topic = ResourceSpecifier::Topic(name);
+        let options = AdminOptions::new().request_timeout(Some(CALL));
         let described = self.admin.describe_configs([&topic], &options).await;
         let described = described
             .map_err(|error| errors::of_question(&error))?
             .pop();
-        let described = described
-            .ok_or(StoreError::NoSuchLog)?
-            .map_err(errors::of_change)?;
-        let set: Vec<(&str, &str)> = described
-            .entries
-            .iter()
+        let described = described.ok_or(StoreError::NoSuchLog)?;
+        let entries = described.map_err(errors::of_change)?.entries.into_iter();
+        Ok(entries
             .filter(|entry| entry.source == ConfigSource::DynamicTopic)
-            .filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?)))
-            .collect();
-        let retention = retention_ms(self.retention.max(at_least));
-        if set.contains(&("retention.ms", &retention)) {
-            return Ok(());
-        }
-        let mut change = AlterConfig::new(topic).set("retention.ms", &retention);
-        for (name, value) in set.into_iter().filter(|(name, _)| *name != "retention.ms") {
-            change = change.set(name, value);
-        }
-        let changed = self.admin.alter_configs([&change], &options).await;
-        match changed.map_err(|error| errors::of_question(&error))?.pop() {
-            Some(Ok(_)) => Ok(()),
-            Some(Err((_, code))) => Err(errors::of_change(code)),
-            None => Err(StoreError::NoSuchLog),
-        }
+            .filter_map(|entry| Some((entry.name, entry.value?)))
+            .collect())
     }
 
     /// Deletes the records of a partition below `until`.
@@ -213,7 +236,7 @@ async fn create(admin: &AdminClient<Listener>, logs: &[&NewLog], retention: Dura
                 // One clock for publish times, whichever node published.
                 .set("message.timestamp.type", "LogAppendTime")
                 .set("cleanup.policy", "delete")
-                .set("retention.ms", &retention)
+                .set(RETENTION, &retention)
                 .set("retention.bytes", "-1")
                 .set("max.message.bytes", &record_bytes)
                 .set("segment.bytes", &segment_bytes)

@@ -45,12 +45,7 @@ async fn attached(
     made.expect("answered").remove(0).expect("made");
     TopicLog {
         incarnation: TopicIncarnation(3),
-        place: Arc::new(
-            log.attach(&name)
-                .await
-                .expect("answered")
-                .expect("is there"),
-        ),
+        place: Arc::new(log.attach(&name).await.expect("asked").expect("there")),
     }
 }
 
@@ -80,6 +75,13 @@ fn to<'a>(topic: &'a TopicLog, value: &'a [u8]) -> Record<'a> {
 
 async fn read(log: &KafkaLog, topic: &TopicLog, range: Range<Offset>) -> ReadBatch {
     log.read(topic, 0, range, 1 << 20).await.expect("read")
+}
+
+/// Waits for the mark of a transaction, which is written after its producer was answered.
+async fn ends_at(log: &KafkaLog, topic: &TopicLog, end: Offset) {
+    while log.bounds(topic).await.expect("bounds")[0].end < end {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn decoded(record: &LogRecord) -> PubsubMessage {
@@ -163,8 +165,7 @@ async fn aborted_transactions_and_marks_are_passed_and_open_ones_waited_for() {
     write(b"committed");
     theirs.commit_transaction(PATIENCE).expect("committed");
     // aborted, mark, committed, mark
-    let bounds = log.bounds(&topic).await.expect("bounds");
-    assert_eq!((bounds[0].start, bounds[0].end), (0, 4));
+    ends_at(&log, &topic, 4).await;
     let batch = read(&log, &topic, 0..9).await;
     assert_eq!(
         (data(&batch), batch.next),
@@ -221,11 +222,8 @@ async fn what_was_deleted_below_the_start_is_passed() {
 async fn an_attached_topic_is_never_changed_or_deleted() {
     let topics = TestTopics::new();
     let log = topics.open().await;
-    let missing = log
-        .attach(&topics.name("missing"))
-        .await
-        .expect_err("refused");
-    assert!(matches!(missing, StoreError::Refused(_)), "{missing}");
+    let missing = log.attach(&topics.name("missing")).await;
+    assert_eq!(missing.expect("asked"), None);
     let topic = attached(&topics, &log, 3, &[]).await;
     assert_eq!(topic.place.key_partitions, 3);
     log.keep(&topic, Duration::from_secs(99))
@@ -304,4 +302,37 @@ async fn keys_go_where_other_producers_put_them() {
         }
     }
     assert_eq!(seen, keys.len());
+}
+
+#[tokio::test]
+async fn an_end_below_what_was_seen_is_shown_to_watchers_and_readers() {
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let topic = attached(&topics, &log, 1, &[]).await;
+    let five = ["a", "b", "c", "d", "e"].map(|text| message(text.as_bytes()));
+    log.append(&topic, five.to_vec()).await.expect("append");
+    let mut ends = log.watch(&topic).await.expect("watch");
+    assert_eq!(*ends.borrow_and_update(), [5]);
+    // As if a broker had lost everything.
+    let admin = administrator();
+    let name = topic.place.name.as_str();
+    admin
+        .delete_topics(&[name], &AdminOptions::new())
+        .await
+        .expect("deleted");
+    let lost = loop {
+        // The name is free again a moment after.
+        let again = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+        let made = admin.create_topics([&again], &AdminOptions::new()).await;
+        if made.expect("answered").remove(0).is_ok() {
+            break ends.wait_for(|ends| ends[0] < 5).await.map(|ends| ends[0]);
+        }
+    };
+    match lost {
+        Ok(end) => assert_eq!(end, 0),
+        // Seen while it was gone.
+        Err(_) => assert_eq!(log.watch(&topic).await.expect("watch").borrow()[0], 0),
+    }
+    let batch = read(&log, &topic, 3..9).await;
+    assert_eq!((data(&batch), batch.next), (vec![], 3));
 }

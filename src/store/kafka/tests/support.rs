@@ -20,7 +20,8 @@ pub(in crate::store) struct TestTopics {
 /// Where the broker is.
 pub(super) fn brokers() -> String {
     env::var("PACKETBOAT_TEST_KAFKA").expect(
-        "PACKETBOAT_TEST_KAFKA names no broker: start one with tests/services/kafka.sh and give its host:port",
+        "PACKETBOAT_TEST_KAFKA names no broker: start one (tests/services/kafka.sh start DIR) and set \
+         PACKETBOAT_TEST_KAFKA=HOST:PORT",
     )
 }
 
