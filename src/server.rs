@@ -9,8 +9,8 @@ use crate::{
     clock::Clock,
     limits,
     service::{Lease, Service},
-    storage::{self, OpenError, Opened, Storage},
-    store::{StoreError, sqlite::DirectoryLock},
+    storage::{self, DirectoryLock, OpenError, Opened, Storage},
+    store::StoreError,
     wire::{
         grpc::{self, health::Health},
         listener::{BindError, Bound, Listening},

@@ -4,6 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use thiserror::Error;
 
+pub(crate) use crate::store::sqlite::DirectoryLock;
+
 use crate::{
     clock::Clock,
     limits,
@@ -12,7 +14,7 @@ use crate::{
         kafka::{self, KafkaLog},
         memory::{MemoryLog, MemoryState},
         postgres::{self, PostgresState},
-        sqlite::{self, DirectoryLock},
+        sqlite,
     },
 };
 
@@ -22,7 +24,7 @@ pub enum Storage {
     /// In memory: gone when the server stops.
     Memory,
     /// On disks.
-    Durable(Durable),
+    Durable(Box<Durable>),
 }
 
 /// What is kept where.
@@ -50,11 +52,11 @@ pub struct PostgresPlace {
 impl Storage {
     /// Everything in files of one directory.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Self::Durable(Durable {
+        Self::Durable(Box::new(Durable {
             directory: path.into(),
             kafka: None,
             postgres: None,
-        })
+        }))
     }
 }
 

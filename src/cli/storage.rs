@@ -68,7 +68,7 @@ impl StorageArguments {
 
     /// What they and the file say together.
     pub(super) fn storage(self, file: &File) -> anyhow::Result<Storage> {
-        Ok(Storage::Durable(self.durable(file)?))
+        Ok(Storage::Durable(Box::new(self.durable(file)?)))
     }
 
     /// The same, of what is kept on disks.

@@ -72,7 +72,10 @@ async fn act(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let done = match arguments.action {
         Action::Attach { topic, kafka_topic } => {
             let request = AttachTopicRequest { topic, kafka_topic };
-            let attached = client.attach_topic(request).await.map_err(refused)?;
+            let attached = client
+                .attach_topic(request)
+                .await
+                .map_err(|status| refused(&status))?;
             let attached = attached.into_inner();
             format!(
                 "{} stands for the Kafka topic {} ({} partitions)\n",
@@ -83,7 +86,10 @@ async fn act(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let request = DetachTopicRequest {
                 topic: topic.clone(),
             };
-            client.detach_topic(request).await.map_err(refused)?;
+            client
+                .detach_topic(request)
+                .await
+                .map_err(|status| refused(&status))?;
             format!("{topic} is detached; its Kafka topic stays as it is\n")
         }
     };
@@ -103,7 +109,7 @@ async fn connect(addr: &str) -> anyhow::Result<AdminClient<Channel>> {
     }
 }
 
-fn refused(status: Status) -> anyhow::Error {
+fn refused(status: &Status) -> anyhow::Error {
     match status.code() {
         Code::Unimplemented => anyhow!("the server is not a Packetboat that can do this"),
         code => anyhow!("{code:?}: {}", status.message()),

@@ -35,6 +35,8 @@ use crate::{
 /// Everything that a request may do.
 pub struct Service {
     pub(crate) state: Arc<dyn StateStore>,
+    /// The same without a cache, for what is shown or changed: another node may have changed it just now.
+    stored: Arc<dyn StateStore>,
     pub(crate) log: Arc<dyn MessageLog>,
     pub(crate) delivery: Hub,
     pub(crate) clock: Clock,
@@ -50,10 +52,12 @@ impl Service {
     ) -> Result<Self, StoreError> {
         retention::recover(state.as_ref(), log.as_ref()).await?;
         let ack_key = AckKey::new(state.ack_key());
-        let state: Arc<dyn StateStore> = Arc::new(CachedState::new(state));
+        let stored = state;
+        let state: Arc<dyn StateStore> = Arc::new(CachedState::new(Arc::clone(&stored)));
         let delivery = Hub::start(Arc::clone(&state), Arc::clone(&log), clock.clone());
         Ok(Self {
             state,
+            stored,
             log,
             delivery,
             clock,

@@ -75,7 +75,7 @@ impl Service {
 
     /// The subscription of that name.
     pub async fn subscription(&self, name: &SubscriptionName) -> Result<Subscription, FindError> {
-        match self.state.subscription(name).await? {
+        match self.stored.subscription(name).await? {
             Some(record) => Ok(record.subscription),
             None => Err(not_found(name)),
         }
@@ -178,7 +178,8 @@ impl Service {
             resource: name.id().to_owned(),
         };
         for _ in 0..UPDATE_ATTEMPTS_MAX {
-            let read = self.state.subscription(name).await?.ok_or_else(not_found)?;
+            let read = self.stored.subscription(name).await?;
+            let read = read.ok_or_else(not_found)?;
             let subscription = change(&read.subscription)?;
             match self.state.update_subscription(&read, &subscription).await {
                 Ok(written) => return Ok(written),

@@ -53,7 +53,7 @@ impl Service {
             resource: name.id().to_owned(),
         };
         for _ in 0..UPDATE_ATTEMPTS_MAX {
-            let read = self.state.topic(name).await?.ok_or_else(not_found)?;
+            let read = self.stored.topic(name).await?.ok_or_else(not_found)?;
             let topic = read.topic.with(changes);
             match self.state.update_topic(&read, &topic).await {
                 Ok(written) => return Ok(written.topic),
@@ -108,7 +108,7 @@ impl Service {
     }
 
     pub(super) async fn topic_record(&self, name: &TopicName) -> Result<TopicRecord, FindError> {
-        let record = self.state.topic(name).await?;
+        let record = self.stored.topic(name).await?;
         record.ok_or_else(|| not_found(name))
     }
 

@@ -25,7 +25,7 @@ pub(crate) const ARGUMENT: &str = "counted-server";
 
 /// What the child does.
 pub(crate) fn run(directory: Option<OsString>) {
-    let storage = directory.map_or(Storage::Memory, |path| Storage::directory(path));
+    let storage = directory.map_or(Storage::Memory, Storage::directory);
     // One thread: who wakes whom is then the same in every run.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

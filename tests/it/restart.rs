@@ -3,12 +3,12 @@
 use std::{collections::HashSet, path::Path, time::Duration};
 
 use crate::support::{
-    Client, Pubsub,
-    backlog::pull_request,
+    Client, Pubsub, few_or_many,
+    known::Known,
     ok,
     place::Place,
     process::Process,
-    values::{Received, ack_ids, message, numbered, publish_request, texts},
+    values::{ack_ids, numbered, texts},
     within,
 };
 
@@ -129,46 +129,11 @@ async fn case_10_a_deleted_topics_backlog_outlives_a_restart() {
     client.assert_nothing(&subscription, "all is acked").await;
 }
 
-/// What a client knows of a server that is killed again and again.
-#[derive(Default)]
-struct Known {
-    published: HashSet<String>,
-    /// An ack was answered.
-    acked: HashSet<String>,
-    /// An ack was sent; whether it counts, nobody knows.
-    maybe_acked: HashSet<String>,
-}
-
 /// Publishes, pulls and acknowledges until the server is gone.
-async fn use_until_killed(client: &Client, topic: &str, subscription: &str, known: &mut Known) {
-    loop {
-        let request = publish_request(topic, &vec![message("x".repeat(1000)); 20]);
-        match client.publisher().publish(request).await {
-            Ok(answer) => known.published.extend(answer.into_inner().message_ids),
-            Err(_) => return,
-        }
-        let request = pull_request(subscription, 10, true);
-        let Ok(answer) = client.subscriber().pull(request).await else {
-            return;
-        };
-        let received = answer.into_inner().received_messages.into_iter();
-        let received: Vec<_> = received.map(Received::from).collect();
-        if received.is_empty() {
-            continue;
-        }
-        let ids = || received.iter().map(|one| one.message.message_id.clone());
-        for id in ids() {
-            assert!(
-                !known.acked.contains(&id),
-                "{id} came after its ack was answered"
-            );
-        }
-        known.maybe_acked.extend(ids());
-        if client.ack(subscription, ack_ids(&received)).await.is_err() {
-            return;
-        }
-        known.acked.extend(ids());
-    }
+async fn use_until_killed(client: &Client, topic: &str, subscription: &str, known: &Known) {
+    while known.publish(client, topic, 20).await.is_ok()
+        && known.pull_and_ack(client, subscription, 10).await.is_ok()
+    {}
 }
 
 #[tokio::test]
@@ -182,45 +147,29 @@ async fn case_24_on_kafka_and_postgres() {
 }
 
 async fn kill_under_load(place: &Place) {
-    let kills = if std::env::var_os("PACKETBOAT_LONG").is_some() {
-        20
-    } else {
-        3
-    };
-    let mut known = Known::default();
+    let known = Known::default();
     let (mut topic, mut subscription) = (String::new(), String::new());
-    for kill in 0..kills {
+    for kill in 0..few_or_many(3, 20) {
         let server = Process::serve_at(place, "only").await;
         let client = Client::new(server.channel().await);
         if kill == 0 {
             topic = client.topic("orders").await;
             subscription = client.subscription("orders-worker", &topic).await;
         }
-        let before = known.published.len();
+        let before = known.published();
         let killed = async {
             // Some way into the work, each time a little further.
-            let way = Duration::from_millis(150 + 37 * kill);
+            let way = Duration::from_millis(150 + 37 * kill as u64);
             tokio::time::sleep(way).await;
             server.signal("KILL").await;
         };
-        let used = use_until_killed(&client, &topic, &subscription, &mut known);
+        let used = use_until_killed(&client, &topic, &subscription, &known);
         within("the kill", async { tokio::join!(used, killed) }).await;
-        assert!(known.published.len() > before, "nothing was published");
+        assert!(known.published() > before, "nothing was published");
         server.ended().await;
     }
 
     let server = Process::serve_at(place, "only").await;
     let client = Client::new(server.channel().await);
-    let mut missing: HashSet<_> = known.published.difference(&known.maybe_acked).collect();
-    while !missing.is_empty() {
-        // What is leased to the killed server's client comes back within its 10 s.
-        for received in client.receive_some(&subscription, 1000).await {
-            let id = received.message.message_id;
-            assert!(
-                !known.acked.contains(&id),
-                "{id} came after its ack was answered"
-            );
-            missing.remove(&id);
-        }
-    }
+    known.receive_the_rest(&client, &subscription).await;
 }

@@ -96,7 +96,8 @@ pub(super) fn is_unknown(code: Code) -> bool {
     )
 }
 
-fn is_forbidden(code: Code) -> bool {
+/// Whether the brokers do not let us.
+pub(super) fn is_forbidden(code: Code) -> bool {
     matches!(
         code,
         Code::TopicAuthorizationFailed

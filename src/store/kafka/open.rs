@@ -6,7 +6,9 @@ use std::{
 };
 
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier},
+    admin::{
+        AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -61,6 +63,20 @@ pub enum OpenError {
         /// What they say.
         why: String,
     },
+    /// The brokers know us, but do not let us do what is needed.
+    #[error(
+        "Kafka at {brokers} does not let this user make topics ({why}): a permission is missing; allow it CREATE, \
+         DELETE, READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS on topics that begin with {prefix}, and \
+         IDEMPOTENT_WRITE on the cluster"
+    )]
+    Permission {
+        /// Where they are.
+        brokers: String,
+        /// What they say.
+        why: String,
+        /// What the names of our topics begin with.
+        prefix: String,
+    },
     /// The brokers are older than we can do with.
     #[error(
         "Kafka at {brokers} is version {version}, but 3.9 or newer is needed: upgrade the brokers"
@@ -106,6 +122,7 @@ impl KafkaLog {
         let admin: AdminClient<Listener> = admin.map_err(|error| failed(&error))?;
         let broker = broker_settings(&admin, asker.broker).await;
         check_version(&options, broker.as_ref())?;
+        check_permission(&options, &admin).await?;
         let tail = Arc::new(Tail::new(TAIL_BYTES_MAX));
         let head = Arc::new(Head::new(Arc::clone(&tail)));
         let producer = Producer::new(options.producer(), Arc::clone(&head));
@@ -135,6 +152,30 @@ impl KafkaLog {
             follower,
             stopped,
         })
+    }
+}
+
+/// Asks whether we might make a topic, without making one.
+async fn check_permission(
+    options: &Options,
+    admin: &AdminClient<Listener>,
+) -> Result<(), OpenError> {
+    let name = format!("{}.permission", options.prefix);
+    let topic = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
+    let asked = AdminOptions::new()
+        .request_timeout(Some(PATIENCE))
+        .validate_only(true);
+    // What else may be wrong with such a topic is no matter of ours.
+    let Ok(results) = admin.create_topics([&topic], &asked).await else {
+        return Ok(());
+    };
+    match results.into_iter().next() {
+        Some(Err((_, code))) if errors::is_forbidden(code) => Err(OpenError::Permission {
+            brokers: options.brokers.clone(),
+            why: code.to_string(),
+            prefix: options.prefix.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,8 @@ use packetboat::proto::google::pubsub::v1::{
     AcknowledgeRequest, ModifyAckDeadlineRequest, PubsubMessage, PullRequest,
 };
 
+use tonic::Status;
+
 use super::{
     Client,
     admin::Answer,
@@ -51,6 +53,14 @@ impl Client {
             .into_iter()
             .map(Received::from)
             .collect()
+    }
+
+    /// The same, which may be refused; at most 1,000 messages.
+    pub(crate) async fn try_pull_now(&self, subscription: &str) -> Result<Vec<Received>, Status> {
+        let request = pull_request(subscription, 1000, true);
+        let response = self.subscriber().pull(request).await?.into_inner();
+        let received = response.received_messages.into_iter();
+        Ok(received.map(Received::from).collect())
     }
 
     /// Pulls, waiting, until `count` messages have come.

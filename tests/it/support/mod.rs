@@ -2,9 +2,12 @@
 
 pub(crate) mod admin;
 pub(crate) mod backlog;
+pub(crate) mod known;
+pub(crate) mod nodes;
 pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod services;
 pub(crate) mod stream;
 pub(crate) mod values;
 
@@ -184,6 +187,15 @@ pub(crate) fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Fut
     async move {
         let result = tokio::time::timeout(PATIENCE, future).await;
         result.unwrap_or_else(|_| panic!("{caller}: not within {PATIENCE:?}: {what}"))
+    }
+}
+
+/// How often a test repeats what shows a race only now and then: `few` times, or `many` with PACKETBOAT_LONG.
+pub(crate) fn few_or_many(few: usize, many: usize) -> usize {
+    if std::env::var_os("PACKETBOAT_LONG").is_some() {
+        many
+    } else {
+        few
     }
 }
 

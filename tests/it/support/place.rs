@@ -46,11 +46,19 @@ impl Place {
 
     /// Kafka and Postgres, with more lines for the file's section `[kafka]`.
     pub(crate) async fn with_settings(kafka: &str) -> Self {
+        let (brokers, server) = (
+            service("PACKETBOAT_TEST_KAFKA"),
+            service("PACKETBOAT_TEST_POSTGRES"),
+        );
+        Self::on(brokers, &server, kafka).await
+    }
+
+    /// On this Kafka, and in a new database of this Postgres, whose URL names another database of it.
+    pub(crate) async fn on(brokers: String, server: &str, kafka: &str) -> Self {
         let place = Self::embedded();
         let name = place.path().file_name().expect("a name").to_string_lossy();
         let name = format!("it_{}", name.trim_start_matches('.').to_lowercase());
-        let server = service("PACKETBOAT_TEST_POSTGRES");
-        let mut connection = PgConnection::connect(&server).await.expect("Postgres");
+        let mut connection = PgConnection::connect(server).await.expect("Postgres");
         let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
         connection.execute(create).await.expect("a database");
         let (base, _) = server.rsplit_once('/').expect("a database in the URL");
@@ -58,7 +66,7 @@ impl Place {
         fs::write(place.path().join("packetboat.toml"), text).expect("a file");
         Self {
             services: Some(Services {
-                kafka: service("PACKETBOAT_TEST_KAFKA"),
+                kafka: brokers,
                 postgres: format!("{base}/{name}"),
                 prefix: name,
             }),

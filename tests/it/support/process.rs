@@ -9,6 +9,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
+    task::JoinHandle,
     time::timeout,
 };
 use tonic::transport::{Channel, Endpoint};
@@ -26,6 +27,8 @@ pub(crate) struct Process {
     /// Where it listens.
     pub(crate) addresses: Vec<SocketAddr>,
     _stdout: Lines<BufReader<ChildStdout>>,
+    /// What it logs, read all the time: a server whose log nobody reads stands still when the pipe is full.
+    log: JoinHandle<String>,
 }
 
 fn command(arguments: &[&str]) -> Command {
@@ -64,7 +67,12 @@ pub(crate) async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -
 
 /// Asserts that `packetboat` with `arguments` fails with one line of text, and returns that.
 pub(crate) async fn refusal(arguments: &[&str]) -> String {
-    let output = run(arguments).await;
+    refusal_with(arguments, &[]).await
+}
+
+/// The same with environment variables.
+pub(crate) async fn refusal_with(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = run_with(arguments, environment).await;
     let text = String::from_utf8(output.stderr).expect("errors are UTF-8");
     assert!(!output.status.success(), "{arguments:?} did not fail");
     assert_eq!(text.lines().count(), 1, "one line, not: {text}");
@@ -109,6 +117,13 @@ impl Process {
     async fn ready(mut command: Command) -> Self {
         let mut child = command.spawn().expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut stderr = child.stderr.take().expect("piped");
+        let log = tokio::spawn(async move {
+            let mut log = String::new();
+            let read = stderr.read_to_string(&mut log).await;
+            read.expect("a log is text");
+            log
+        });
         let mut greeting = String::new();
         while !greeting.contains("export ") {
             let line = timeout(PATIENCE, stdout.next_line())
@@ -116,9 +131,7 @@ impl Process {
                 .expect("the server becomes ready")
                 .expect("its output can be read");
             let Some(line) = line else {
-                let mut error = String::new();
-                let mut stderr = child.stderr.take().expect("piped");
-                stderr.read_to_string(&mut error).await.expect("readable");
+                let error = log.await.expect("its log can be read");
                 panic!("{command:?} ended: {error}");
             };
             greeting.push_str(&line);
@@ -136,6 +149,7 @@ impl Process {
             greeting,
             addresses,
             _stdout: stdout,
+            log,
         }
     }
 
@@ -162,12 +176,8 @@ impl Process {
 
     /// How it ended, and everything it logged.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
-        let mut log = String::new();
-        let mut stderr = self.child.stderr.take().expect("piped");
-        timeout(PATIENCE, stderr.read_to_string(&mut log))
-            .await
-            .expect("the server ends")
-            .expect("its log can be read");
+        let log = timeout(PATIENCE, self.log).await;
+        let log = log.expect("the server ends").expect("its log can be read");
         let status = timeout(PATIENCE, self.child.wait()).await;
         (
             status

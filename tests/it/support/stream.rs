@@ -105,6 +105,14 @@ impl PullStream {
             .expect("the stream has not ended")
     }
 
+    /// The messages of the next response, or the status that ends the stream.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Received>, Status> {
+        let frame = self.responses.message().await?;
+        let frame = frame.ok_or_else(|| Status::ok(""))?;
+        let received = frame.received_messages.into_iter();
+        Ok(received.map(Received::from).collect())
+    }
+
     /// Receives until `count` messages have come, and no more than that in their frames.
     pub(crate) async fn receive(&mut self, count: usize) -> Vec<Received> {
         while self.waiting.len() < count {
@@ -160,6 +168,22 @@ impl PullStream {
             loop {
                 match self.responses.message().await {
                     Ok(Some(_)) => {}
+                    Ok(None) => return Status::ok(""),
+                    Err(status) => return status,
+                }
+            }
+        })
+        .await
+    }
+
+    /// The status that ends the stream, before which no message may come.
+    pub(crate) async fn end_without_message(&mut self) -> Status {
+        within("the stream's end", async {
+            loop {
+                match self.responses.message().await {
+                    Ok(Some(frame)) => {
+                        assert!(frame.received_messages.is_empty(), "{frame:?}");
+                    }
                     Ok(None) => return Status::ok(""),
                     Err(status) => return status,
                 }
