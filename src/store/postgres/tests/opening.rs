@@ -120,11 +120,15 @@ async fn a_user_that_is_not_let_in_is_named() {
 async fn a_permission_that_is_missing_is_named() {
     let database = TestDatabase::new().await;
     let user = format!("{}_user", database.name);
-    database.run(&format!("CREATE ROLE {user} LOGIN")).await;
+    let role = format!("CREATE ROLE {user} LOGIN PASSWORD 'theirs'");
+    database.run(&role).await;
+    let mut password = tempfile::NamedTempFile::new().expect("a file");
+    password.write_all(b"theirs\n").expect("written");
     let url = database.url();
     let (_, place) = url.split_once('@').expect("a user");
     let url = format!("postgres://{user}@{place}");
-    let text = refusal(database.try_open(options(&url, "node")).await);
+    let theirs = || options(&url, "node").password_file(password.path());
+    let text = refusal(database.try_open(theirs().expect("options")).await);
     assert!(
         text.contains("permission denied for schema public"),
         "{text}"
@@ -132,7 +136,7 @@ async fn a_permission_that_is_missing_is_named() {
     assert!(text.contains("GRANT"), "{text}");
     // Of tables that somebody else made.
     database.open("node").await.close().await;
-    let text = refusal(database.try_open(options(&url, "node")).await);
+    let text = refusal(database.try_open(theirs().expect("options")).await);
     assert!(
         text.contains("permission denied for table packetboat"),
         "{text}"
