@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::support::{
-    Client, few_or_many,
+    Client, eventually, few_or_many,
     known::Known,
     nodes::{Nodes, assert_owned_by},
     place::Place,
@@ -339,11 +339,13 @@ async fn after_the_database_was_killed_nothing_is_undone_and_all_goes_on_by_itse
         };
         outage(&load, &postgres, needs_it, bare_connection(&database)).await;
         // The first server that the database answers must not take everything.
-        let pulled = nodes
-            .on_b
-            .try_pull_now("projects/tests/subscriptions/pulled")
-            .await;
-        assert_owned_by(pulled, "node-a");
+        let pulled = eventually("the other server reaches the database too", || async {
+            let name = "projects/tests/subscriptions/pulled";
+            let pulled = nodes.on_b.try_pull_now(name).await;
+            let is_cut_off = |status: &Status| status.message().contains("the state store");
+            (!pulled.as_ref().is_err_and(is_cut_off)).then_some(pulled)
+        });
+        assert_owned_by(pulled.await, "node-a");
     }
     let [pulled, streamed] = load.stop().await;
     pulled
