@@ -121,6 +121,11 @@ impl Cluster {
         .await
     }
 
+    /// Takes in what the client has to say, which would pile up otherwise.
+    pub(super) fn listen(&self) {
+        self.client.poll(Duration::ZERO);
+    }
+
     /// Asks until there is an answer, a reason why there is none, or no patience left.
     async fn ask<T: Send + 'static>(
         &self,
@@ -162,7 +167,7 @@ impl Cluster {
         let answer = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let answer = question(&client);
-            // Hands over what the client has to say, which would pile up otherwise.
+            // So that a failure can be explained.
             while client.poll(Duration::ZERO).is_some() {}
             answer
         });

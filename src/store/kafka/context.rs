@@ -76,10 +76,15 @@ impl ClientContext for Listener {
         if code == RDKafkaErrorCode::PartitionEOF {
             return;
         }
-        tracing::debug!(target: "librdkafka", client = self.client, %code, "{reason}");
+        let mut last = self.last.lock();
+        if last.is_none() {
+            tracing::warn!(client = self.client, %code, "Kafka: {reason}");
+        } else {
+            tracing::debug!(target: "librdkafka", client = self.client, %code, "{reason}");
+        }
         // That nobody can be reached says less than why.
-        if code != RDKafkaErrorCode::AllBrokersDown || self.last.lock().is_none() {
-            *self.last.lock() = Some(Complaint {
+        if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
+            *last = Some(Complaint {
                 code,
                 text: reason.to_owned(),
             });

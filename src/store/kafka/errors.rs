@@ -106,6 +106,14 @@ pub(super) fn is_forbidden(code: Code) -> bool {
     )
 }
 
+/// Whether a batch of records cannot be read, now or ever.
+pub(super) fn is_damage(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BadMessage | Code::BadCompression | Code::NotImplemented | Code::MessageSizeTooLarge
+    )
+}
+
 /// Whether the log does not have the offset at which a read was to go on.
 pub(super) fn is_out_of_range(code: Code) -> bool {
     matches!(

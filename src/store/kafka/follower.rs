@@ -5,11 +5,7 @@
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
-use rdkafka::{
-    Message as _,
-    error::{KafkaError, RDKafkaErrorCode},
-    message::BorrowedMessage,
-};
+use rdkafka::{Message as _, error::KafkaError, message::BorrowedMessage};
 use tokio::{
     sync::mpsc,
     task::yield_now,
@@ -18,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cluster::Cluster,
+    check::{self, Checked},
     errors,
     gathering::{Gathered, Gathering},
     growth,
@@ -26,6 +22,7 @@ use super::{
     head_consumer::{HeadConsumer, Start},
     known::KnownTopic,
     producer::Producer,
+    readers::Readers,
     record,
     resting::Resting,
 };
@@ -34,7 +31,7 @@ use crate::{
     resource::id::TopicIncarnation,
     store::{
         StoreError,
-        log::{Offset, Partition, PartitionBounds},
+        log::{Offset, Partition},
     },
 };
 
@@ -47,8 +44,10 @@ pub(super) enum Command {
     Grown(TopicIncarnation, u32),
     /// The topic was deleted.
     Forget(TopicIncarnation),
-    /// Where a followed topic really begins and ends, because reading it failed.
-    Checked(TopicIncarnation, Result<Vec<PartitionBounds>, StoreError>),
+    /// Where a followed topic can be read, because somewhere reading failed.
+    Checked(TopicIncarnation, Result<Vec<Checked>, StoreError>),
+    /// All followed topics were checked.
+    AllChecked,
 }
 
 /// Commands that wait for the follower.
@@ -59,7 +58,7 @@ const LOOK: Duration = Duration::from_millis(25);
 /// The task's state.
 pub(super) struct Follower {
     consumer: HeadConsumer,
-    cluster: Cluster,
+    readers: Arc<Readers>,
     producer: Arc<Producer>,
     head: Arc<Head>,
     topics: HashMap<TopicIncarnation, Followed>,
@@ -90,13 +89,13 @@ struct Source {
 impl Follower {
     pub(super) fn new(
         consumer: HeadConsumer,
-        cluster: Cluster,
+        readers: Arc<Readers>,
         producer: Arc<Producer>,
         head: Arc<Head>,
     ) -> Self {
         Self {
             consumer,
-            cluster,
+            readers,
             producer,
             head,
             topics: HashMap::new(),
@@ -156,7 +155,8 @@ impl Follower {
                 Command::Follow(topic) => self.follow(&topic, &mut begin),
                 Command::Grown(topic, count) => self.grow(topic, count, &mut begin),
                 Command::Forget(topic) => self.forget(topic, &mut begin).await,
-                Command::Checked(topic, bounds) => self.check(topic, bounds, &mut begin).await,
+                Command::Checked(topic, checked) => self.heed(topic, checked, &mut begin).await,
+                Command::AllChecked => self.checking = false,
             }
         }
         self.consumer.assign(begin).await;
@@ -209,17 +209,9 @@ impl Follower {
         };
         followed.topic.set_watched(false);
         self.by_name.remove(&followed.topic.name);
-        let read = self.read_partitions(&followed);
+        let read = read_partitions(&followed, &self.resting);
         self.resting.forget(topic);
         self.consumer.unassign(read).await;
-    }
-
-    fn read_partitions(&self, followed: &Followed) -> Vec<(String, Partition)> {
-        let topic = &followed.topic;
-        (0..followed.suspects.len() as u32)
-            .filter(|partition| !self.resting.contains((topic.incarnation, *partition)))
-            .map(|partition| (topic.name.clone(), partition))
-            .collect()
     }
 
     /// Takes in what the consumer has, a bounded number of records.
@@ -314,72 +306,59 @@ impl Follower {
         let Some(code) = error.rdkafka_error_code() else {
             return;
         };
-        if code == RDKafkaErrorCode::BadMessage {
+        if errors::is_damage(code) {
             for followed in self.topics.values_mut() {
                 followed.suspects.fill(true);
             }
-        } else if (errors::is_out_of_range(code) || errors::is_unknown(code)) && !self.checking {
-            self.checking = true;
-            let cluster = self.cluster.clone();
-            let answers = answers.clone();
+        } else if !errors::is_out_of_range(code) && !errors::is_unknown(code) {
+            // The client tries again by itself.
+            return;
+        }
+        if !mem::replace(&mut self.checking, true) {
             let followed = self.topics.values();
-            let topics: Vec<_> = followed.map(|one| Arc::clone(&one.topic)).collect();
-            tokio::spawn(async move {
-                for topic in topics {
-                    let bounds = cluster.bounds(&topic.name).await;
-                    let checked = Command::Checked(topic.incarnation, bounds);
-                    if answers.send(checked).await.is_err() {
-                        return;
-                    }
-                }
-            });
+            let topics = followed.map(|one| Arc::clone(&one.topic)).collect();
+            let readers = Arc::clone(&self.readers);
+            let head = Arc::clone(&self.head);
+            tokio::spawn(check::look(head, readers, topics, answers.clone()));
         }
     }
 
     /// Goes on where a topic can be read, whatever became of what was known of it.
-    async fn check(
+    async fn heed(
         &mut self,
         topic: TopicIncarnation,
-        bounds: Result<Vec<PartitionBounds>, StoreError>,
+        checked: Result<Vec<Checked>, StoreError>,
         begin: &mut Vec<Start>,
     ) {
-        self.checking = false;
-        let bounds = match bounds {
-            Ok(bounds) => bounds,
+        let checked = match checked {
+            Ok(checked) => checked,
             Err(StoreError::NoSuchLog) => return self.forget(topic, begin).await,
             Err(error) => {
                 tracing::warn!(%error, "a topic that could not be read could not be asked about");
                 return;
             }
         };
-        let Some(followed) = self.topics.get(&topic) else {
+        let Some(followed) = self.topics.get_mut(&topic) else {
             return;
         };
-        let name = followed.topic.name.clone();
-        let count = followed.suspects.len();
-        let read_now = self.read_partitions(followed);
-        let known = self.head.tail.ends(topic).unwrap_or_default();
-        let mut real = known.clone();
-        for (end, bounds) in real.iter_mut().zip(&bounds) {
-            if bounds.end < *end {
-                tracing::error!(
-                    topic = %name, partition = bounds.partition, seen = *end, end = bounds.end,
-                    "Kafka has lost records that were there before"
-                );
-                *end = bounds.end;
-            } else {
-                *end = (*end).max(bounds.start);
-            }
+        if checked.iter().all(Checked::is_as_it_was) {
+            return;
         }
-        if real.iter().zip(&known).any(|(real, known)| real < known) {
+        followed.suspects.fill(false);
+        let (name, count) = (followed.topic.name.clone(), followed.suspects.len());
+        let read_now = read_partitions(followed, &self.resting);
+        self.consumer.assign(mem::take(begin)).await;
+        self.consumer.unassign(read_now).await;
+        self.resting.forget(topic);
+        let real: Vec<_> = checked.iter().map(|partition| partition.goes_on).collect();
+        if checked.iter().any(Checked::has_lost) {
+            tracing::error!(topic = %name, partitions = ?checked, "Kafka has lost records that were there before");
             self.head.tail.restart(topic, &real);
         } else {
             self.head.tail.raise(topic, &real);
         }
-        self.consumer.assign(mem::take(begin)).await;
-        self.consumer.unassign(read_now).await;
-        self.resting.forget(topic);
-        begin.extend(starts(&name, 0, real.get(..count).unwrap_or_default()));
+        let ends = self.head.tail.ends(topic).unwrap_or_default();
+        begin.extend(starts(&name, 0, ends.get(..count).unwrap_or(&ends)));
     }
 
     /// Stops reading partitions to which this node alone appends much, and reads them again when that ends.
@@ -435,7 +414,7 @@ impl Follower {
             .map(|one| (one.topic.name.clone(), Arc::clone(&one.topic)))
             .collect();
         if !topics.is_empty() {
-            let cluster = self.cluster.clone();
+            let cluster = self.readers.cluster.clone();
             let producer = Arc::clone(&self.producer);
             tokio::spawn(growth::look(cluster, producer, topics, answers.clone()));
         }
@@ -446,5 +425,14 @@ fn starts(topic: &str, first: usize, ends: &[Offset]) -> Vec<Start> {
     let partitions = (first as u32..).zip(ends);
     partitions
         .map(|(partition, end)| (topic.to_owned(), partition, *end))
+        .collect()
+}
+
+/// The partitions that are read just now.
+fn read_partitions(followed: &Followed, resting: &Resting) -> Vec<(String, Partition)> {
+    let topic = &followed.topic;
+    (0..followed.suspects.len() as u32)
+        .filter(|partition| !resting.contains((topic.incarnation, *partition)))
+        .map(|partition| (topic.name.clone(), partition))
         .collect()
 }

@@ -2,16 +2,18 @@
 //!
 //! - `names`, `record`, `partitioner`: how a topic, a message and a key look in Kafka; no client in them.
 //! - `producer`, `job`, `append`: appends, through one client.
-//! - `follower`, `head_consumer`, `growth`: read at the head of watched topics, through one client, into the tail that
+//! - `follower`, `head_consumer`, `growth`, `check`: read at the head of watched topics, through one client, into the tail that
 //!   all readers share. What this node appends itself gets there first (`head`) and need not be read again (`resting`).
-//! - `reader`, `readers`: reads what is no longer in the tail, through a few clients.
+//! - `reader`, `readers`, `damage`: reads what is no longer in the tail, through a few clients.
 //! - `cluster`, `topics`: asks about topics, and changes them.
 //!
 //! Calls of the clients that block never run on the runtime's own threads.
 
 mod append;
+mod check;
 mod cluster;
 mod context;
+mod damage;
 mod errors;
 mod follower;
 mod gathering;

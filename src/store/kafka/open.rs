@@ -130,13 +130,13 @@ impl KafkaLog {
         let cluster = Cluster::new(asker.client);
         let stopped = CancellationToken::new();
         let consumer = HeadConsumer::new(options.follower(), Arc::clone(&head.news));
-        let follower = Follower::new(consumer, cluster.clone(), Arc::clone(&producer), head);
+        let readers = Arc::new(Readers::new(options.reader(), cluster.clone()));
+        let follower = Follower::new(consumer, Arc::clone(&readers), Arc::clone(&producer), head);
         let follower = follower.start(stopped.clone());
         let default_copies = broker.as_ref().and_then(|broker| {
             let setting = broker.get("default.replication.factor")?;
             setting.value.as_ref()?.parse().ok()
         });
-        let readers = Arc::new(Readers::new(options.reader(), cluster.clone()));
         tokio::spawn(tend(Arc::downgrade(&readers), stopped.clone()));
         Ok(Self {
             identity: format!("kafka:{cluster_id}:{}", options.prefix),
@@ -179,12 +179,13 @@ async fn check_permission(
     }
 }
 
-/// Lets readers rest that nobody uses.
+/// Lets readers rest that nobody uses, and clients say what they have to say.
 async fn tend(readers: Weak<Readers>, stopped: CancellationToken) {
     let pause = Duration::from_millis(KAFKA_READER_IDLE_MILLIS);
     while timeout(pause, stopped.cancelled()).await.is_err()
         && let Some(readers) = readers.upgrade()
     {
+        readers.cluster.listen();
         readers.rest().await;
     }
 }

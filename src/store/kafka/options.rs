@@ -250,7 +250,10 @@ impl Options {
 
     /// The client that makes and deletes topics.
     pub(super) fn administrator(&self) -> ClientConfig {
-        self.with_properties(self.client())
+        let mut config = self.client();
+        // Nobody can take in what it would log.
+        config.set_log_level(RDKafkaLogLevel::Emerg);
+        self.with_properties(config)
     }
 
     /// The client that reads at the head of watched topics.
@@ -278,7 +281,7 @@ impl Options {
             // A newly assigned partition waits for the fetch that is on its way.
             .set("fetch.wait.max.ms", "20")
             .set("fetch.queue.backoff.ms", "2")
-            .set("fetch.error.backoff.ms", "50")
+            .set("fetch.error.backoff.ms", "20")
             .set("fetch.message.max.bytes", "1048576")
             .set("fetch.max.bytes", KAFKA_RECORD_BYTES_MAX.to_string())
             .set("queued.max.messages.kbytes", ahead_kib.to_string());

@@ -7,11 +7,11 @@ use std::{ops::Range, time::Duration};
 use rdkafka::{
     ClientConfig, Offset as Position, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::KafkaError,
 };
 use tokio::time::Instant;
 
-use super::{context::Listener, errors, record};
+use super::{context::Listener, damage, errors, record};
 use crate::store::{
     StoreError,
     log::{LogRecord, Offset, Partition, ReadBatch},
@@ -34,9 +34,11 @@ pub(super) struct Wanted {
 pub(super) enum Found {
     /// This, and perhaps more behind it.
     Some(ReadBatch),
-    /// Not one record before the partition's end as the broker sees it, or no such offset.
+    /// Not one record before the partition's end as the broker sees it.
     Nothing,
-    /// Something that does not match its checksum.
+    /// The broker has no such offset.
+    OutOfRange,
+    /// Something that cannot be read.
     Damage,
 }
 
@@ -58,7 +60,9 @@ struct Place {
 }
 
 /// Longest single wait for a record; then the deadline is looked at.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(50);
+/// That an offset is out of range may still be said of what was read before; then something else comes within this.
+const STALE: Duration = Duration::from_millis(200);
 
 impl Reader {
     pub(super) fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
@@ -82,6 +86,13 @@ impl Reader {
         self.at.is_some()
     }
 
+    /// Takes in what the client has to say beside records, if there are none to be lost by that.
+    pub(super) fn listen(&self) {
+        if !self.is_ahead() {
+            self.client.poll(Duration::ZERO);
+        }
+    }
+
     /// Reads records until the range, the bytes or the partition ends.
     ///
     /// What is not there on a `fresh` start was not there when the read was asked for: a consumer that goes on may
@@ -96,7 +107,7 @@ impl Reader {
         let held = match self.at.take() {
             Some(place) if !fresh && place.next == wanted.range.start => place.held,
             _ => {
-                self.begin(wanted)
+                self.begin(wanted, wanted.range.start)
                     .map_err(|error| errors::of_question(&error))?;
                 None
             }
@@ -112,6 +123,9 @@ impl Reader {
                 None => match self.poll(deadline)? {
                     Polled::Record(record) => record,
                     Polled::End => return Ok(self.give_up(reading, next, Found::Nothing)),
+                    Polled::OutOfRange => {
+                        return Ok(self.give_up(reading, next, Found::OutOfRange));
+                    }
                     Polled::Damage => return Ok(self.give_up(reading, next, Found::Damage)),
                 },
             };
@@ -148,34 +162,33 @@ impl Reader {
         deadline: Instant,
     ) -> Result<Offset, StoreError> {
         self.at = None;
-        self.begin(wanted)
-            .map_err(|error| errors::of_question(&error))?;
-        let from = wanted.range.start;
-        let mut damage = false;
-        let behind = loop {
-            // The client goes on behind damage by itself.
-            match self.poll(deadline)? {
-                Polled::Damage => damage = true,
-                Polled::Record(record) => break record.offset,
-                Polled::End => break wanted.end,
-            }
-        };
+        let found = damage::first_readable(wanted.range.start, wanted.end, |offset| {
+            let begun = self.begin(wanted, offset);
+            begun.map_err(|error| errors::of_question(&error))?;
+            Ok(matches!(self.poll(deadline)?, Polled::Damage))
+        });
         self.stop();
-        Ok(if damage { behind.max(from) } else { from })
+        found
     }
 
     /// Waits for what comes next.
     fn poll(&mut self, deadline: Instant) -> Result<Polled, StoreError> {
+        let mut out_of_range: Option<Instant> = None;
         loop {
             let error = match self.client.poll(POLL) {
                 Some(Ok(record)) => return Ok(Polled::Record(record::decode(&record))),
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Polled::End),
                 Some(Err(error)) => error.rdkafka_error_code(),
+                None if out_of_range.is_some_and(|since| since.elapsed() > STALE) => {
+                    return Ok(Polled::OutOfRange);
+                }
                 None => None,
             };
             match error {
-                Some(RDKafkaErrorCode::BadMessage) => return Ok(Polled::Damage),
-                Some(code) if errors::is_out_of_range(code) => return Ok(Polled::End),
+                Some(code) if errors::is_damage(code) => return Ok(Polled::Damage),
+                Some(code) if errors::is_out_of_range(code) => {
+                    out_of_range.get_or_insert_with(Instant::now);
+                }
                 Some(code) if errors::is_unknown(code) => {
                     self.stop();
                     return Err(StoreError::NoSuchLog);
@@ -208,12 +221,12 @@ impl Reader {
         }
     }
 
-    fn begin(&mut self, wanted: &Wanted) -> Result<(), KafkaError> {
+    fn begin(&self, wanted: &Wanted, from: Offset) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(
             &wanted.topic,
             wanted.partition.cast_signed(),
-            Position::Offset(wanted.range.start.cast_signed()),
+            Position::Offset(from.cast_signed()),
         )?;
         self.client.assign(&list)
     }
@@ -221,9 +234,11 @@ impl Reader {
 
 enum Polled {
     Record(LogRecord),
-    /// Nothing is behind what came before, or there is no such offset.
+    /// Nothing is behind what came before.
     End,
-    /// The next records do not match their checksum.
+    /// There is no such offset.
+    OutOfRange,
+    /// The next records cannot be read.
     Damage,
 }
 

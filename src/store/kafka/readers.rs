@@ -26,7 +26,7 @@ use crate::{
 /// The consumers. Each is made when it is first needed.
 pub(super) struct Readers {
     config: ClientConfig,
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     turns: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Reader>>>,
 }
@@ -46,10 +46,12 @@ impl Readers {
     /// Reads what lies in the range.
     pub(super) async fn read(&self, wanted: Wanted) -> Result<ReadBatch, StoreError> {
         let deadline = Instant::now() + PATIENCE;
-        match self.look(wanted.clone(), false, deadline).await? {
-            Found::Some(batch) => return Ok(batch),
-            Found::Damage => return Err(damaged(&wanted)),
-            Found::Nothing => {}
+        match self.look(wanted.clone(), false, deadline).await {
+            Ok(Found::Some(batch)) => return Ok(batch),
+            Ok(Found::Damage) => return Err(damaged(&wanted)),
+            // A client says of nothing which topic it means.
+            Ok(Found::Nothing | Found::OutOfRange) | Err(StoreError::NoSuchLog) => {}
+            Err(error) => return Err(error),
         }
         // Before an offset is taken for one without a record, the leader says where the log begins and ends, and has
         // nothing there once more: one that has just become the leader shows less for a moment.
@@ -68,6 +70,9 @@ impl Readers {
                 next: target,
                 records: Vec::new(),
             }),
+            Found::OutOfRange => Err(StoreError::Unavailable(
+                "Kafka's brokers do not agree on where a topic begins and ends".to_owned(),
+            )),
         }
     }
 
@@ -81,25 +86,32 @@ impl Readers {
 
     /// Has readers that nobody used for a while stop reading ahead.
     pub(super) async fn rest(&self) {
-        let idle = Arc::clone(&self.idle);
         let now = Instant::now();
         let pause = Duration::from_millis(KAFKA_READER_IDLE_MILLIS);
-        let resting: Vec<Reader> = idle
-            .lock()
-            .extract_if(.., |reader| {
-                reader.is_ahead() && now.duration_since(reader.used_at) > pause
-            })
-            .collect();
-        if resting.is_empty() {
-            return;
+        let rests =
+            |reader: &Reader| reader.is_ahead() && now.duration_since(reader.used_at) > pause;
+        while let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
+            let Some(mut lent) = self.lend_first(rests, turn) else {
+                self.idle.lock().iter().for_each(Reader::listen);
+                return;
+            };
+            let stopped = spawn_blocking(move || {
+                if let Some(reader) = &mut lent.reader {
+                    reader.stop();
+                }
+            });
+            stopped.await.ok();
         }
-        let rested = spawn_blocking(move || {
-            for mut reader in resting {
-                reader.stop();
-                idle.lock().push(reader);
-            }
-        });
-        rested.await.ok();
+    }
+
+    fn lend_first(
+        &self,
+        which: impl Fn(&Reader) -> bool,
+        turn: OwnedSemaphorePermit,
+    ) -> Option<Lent> {
+        let mut idle = self.idle.lock();
+        let at = idle.iter().position(which)?;
+        Some(self.lend(Some(idle.swap_remove(at)), turn))
     }
 
     async fn look(
@@ -129,12 +141,17 @@ impl Readers {
                 (idle.len() > self.turns.available_permits() || !idle[oldest].is_ahead())
                     .then_some(oldest)
             });
-        Ok(Lent {
+        let reader = at.map(|at| idle.swap_remove(at));
+        Ok(self.lend(reader, turn))
+    }
+
+    fn lend(&self, reader: Option<Reader>, turn: OwnedSemaphorePermit) -> Lent {
+        Lent {
             config: self.config.clone(),
-            reader: at.map(|at| idle.swap_remove(at)),
+            reader,
             home: Arc::clone(&self.idle),
             _turn: turn,
-        })
+        }
     }
 }
 
@@ -195,7 +212,7 @@ fn outside(wanted: &Wanted, bounds: PartitionBounds) -> Option<ReadBatch> {
 
 fn damaged(wanted: &Wanted) -> StoreError {
     StoreError::Damaged(format!(
-        "a batch of the Kafka topic {}, partition {}, at or after offset {} does not match its checksum",
+        "a batch of the Kafka topic {}, partition {}, at or after offset {} cannot be read",
         wanted.topic, wanted.partition, wanted.range.start
     ))
 }
