@@ -63,10 +63,13 @@ pub(super) fn of_change(code: Code) -> StoreError {
 /// Of a record that was handed to a producer. Everything that was ever on its way may have arrived.
 pub(super) fn of_record(code: Code) -> StoreError {
     match code {
+        // Brokers check little else of a record.
+        Code::InvalidRecord => StoreError::Refused(format!(
+            "Kafka refuses the message: {code}; a compacted topic takes none without an ordering key"
+        )),
         Code::MessageSizeTooLarge
         | Code::MessageBatchTooLarge
         | Code::InvalidMessageSize
-        | Code::InvalidRecord
         | Code::InvalidTimestamp
         | Code::InvalidTopic
         | Code::PolicyViolation
