@@ -137,8 +137,17 @@ impl Topics {
         let described = described
             .map_err(|error| errors::of_question(&error))?
             .pop();
-        let described = described.ok_or(StoreError::NoSuchLog)?;
-        let entries = described.map_err(errors::of_change)?.entries.into_iter();
+        let described = described
+            .ok_or(StoreError::NoSuchLog)?
+            .map_err(errors::of_change)?;
+        if described.entries.is_empty() {
+            // The client has no other way to tell that a broker refuses, or has not heard of the topic yet. To go on
+            // would put everything that is set on the topic back to the brokers' defaults.
+            return Err(StoreError::Unavailable(
+                "Kafka does not tell how the topic is set up; the user needs DescribeConfigs on topics".to_owned(),
+            ));
+        }
+        let entries = described.entries.into_iter();
         Ok(entries
             .filter(|entry| entry.source == ConfigSource::DynamicTopic)
             .filter_map(|entry| Some((entry.name, entry.value?)))
@@ -216,9 +225,14 @@ async fn create_all(
     }
 }
 
-type Results = HashMap<String, Result<(), StoreError>>;
+pub(super) type Results = HashMap<String, Result<(), StoreError>>;
 
-async fn create(admin: &AdminClient<Listener>, logs: &[&NewLog], retention: Duration) -> Results {
+/// Makes topics, unless they are there.
+pub(super) async fn create(
+    admin: &AdminClient<Listener>,
+    logs: &[&NewLog],
+    retention: Duration,
+) -> Results {
     let retention = retention_ms(retention);
     let record_bytes = KAFKA_RECORD_BYTES_MAX.to_string();
     let segment_bytes = SEGMENT_BYTES.to_string();
