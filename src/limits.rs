@@ -138,6 +138,16 @@ pub const LOG_READERS_MAX: u32 = 4;
 /// Connections that read the state's file at the same time.
 pub const STATE_READERS_MAX: u32 = 2;
 
+/// Copies of partitions on one broker above which an examination warns: 10,000 topics with three copies on three brokers.
+pub const KAFKA_BROKER_REPLICAS_MAX: usize = 10_000;
+/// Partitions of the topic that an examination makes: one for each broker, up to this.
+pub const KAFKA_PROBE_PARTITIONS_MAX: usize = 16;
+/// Milliseconds that a broker has to let a record's timestamp differ from its clock, below which an examination warns.
+pub const KAFKA_TIMESTAMP_MILLIS_MIN: u64 = 300_000;
+/// Milliseconds by which a service's clock may differ from ours before an examination warns.
+pub const CLOCK_WARNING_MILLIS: u64 = 1_000;
+/// Milliseconds by which it may differ before that is a problem.
+pub const CLOCK_PROBLEM_MILLIS: u64 = 60_000;
 /// Oldest major version of Postgres that is used.
 pub const POSTGRES_VERSION_MIN: i32 = 15;
 /// Milliseconds within which a database has to be reached at start.
@@ -150,6 +160,10 @@ pub const MIGRATION_POLL_MILLIS: u64 = 100;
 pub const MIGRATION_TELL_MILLIS: u64 = 3_000;
 /// Connections of one node to Postgres, beside one for flushes, one for heartbeats and one that listens.
 pub const POSTGRES_CONNECTIONS_MAX: u32 = 8;
+/// Connections of one node to Postgres in all.
+pub const POSTGRES_NODE_CONNECTIONS_MAX: u32 = POSTGRES_CONNECTIONS_MAX + 3;
+/// Seconds for which a transaction in Postgres may be open before an examination warns.
+pub const OLD_TRANSACTION_SECONDS: i64 = 5 * 60;
 /// Seconds for which such a connection may be idle before it is closed.
 pub const POSTGRES_IDLE_SECONDS_MAX: u64 = 10 * 60;
 /// Milliseconds that anybody waits for a connection to Postgres.

@@ -1,5 +1,7 @@
 //! Puts a log and a state store together, of whatever kinds they are.
 
+mod examine;
+
 use std::{path::PathBuf, sync::Arc};
 
 use thiserror::Error;
@@ -17,6 +19,8 @@ use crate::{
         sqlite,
     },
 };
+
+pub use examine::examine;
 
 /// Where messages and subscriptions are kept.
 #[derive(Clone, Debug)]

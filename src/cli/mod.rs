@@ -1,6 +1,7 @@
 //! The command line: arguments, printing, exit codes. The work is elsewhere.
 
 pub mod bench;
+pub mod doctor;
 mod listen;
 pub mod serve;
 mod storage;
@@ -32,6 +33,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Arguments),
+    Doctor(doctor::Arguments),
     Topics(topics::Arguments),
     Bench(bench::Arguments),
 }
@@ -48,6 +50,7 @@ fn print(text: &str) {
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Topics(arguments) => topics::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
     };

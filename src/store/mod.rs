@@ -8,6 +8,7 @@ mod contract;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod faulty;
+pub mod finding;
 pub mod kafka;
 pub mod lease;
 pub mod log;

@@ -6,6 +6,7 @@
 //!   all readers share. What this node appends itself gets there first (`head`) and need not be read again (`resting`).
 //! - `reader`, `readers`, `damage`: reads what is no longer in the tail, through a few clients.
 //! - `cluster`, `topics`: asks about topics, and changes them.
+//! - `examine`: looks a cluster over for an operator.
 //!
 //! Calls of the clients that block never run on the runtime's own threads.
 
@@ -15,6 +16,7 @@ mod cluster;
 mod context;
 mod damage;
 mod errors;
+mod examine;
 mod follower;
 mod gathering;
 mod growth;
@@ -36,6 +38,7 @@ mod resting;
 pub(in crate::store) mod tests;
 mod topics;
 
+pub use examine::{Examined, Reached, examine};
 pub use log::KafkaLog;
 pub use open::OpenError;
 pub use options::{Options, TopicOverride};

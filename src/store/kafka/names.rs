@@ -39,6 +39,11 @@ pub(super) fn kafka_topic(
     name + &end
 }
 
+/// Names the log that the topics with this prefix on a cluster are.
+pub(super) fn identity(cluster_id: &str, prefix: &str) -> String {
+    format!("kafka:{cluster_id}:{prefix}")
+}
+
 /// Whether every name that begins with `prefix` is one that Kafka takes.
 pub(super) fn is_prefix(prefix: &str) -> bool {
     (1..=KAFKA_PREFIX_CHARS_MAX).contains(&prefix.len()) && prefix.bytes().all(is_plain)

@@ -29,6 +29,7 @@ use super::{
     head_consumer::HeadConsumer,
     known::KnownTopics,
     log::KafkaLog,
+    names,
     options::Options,
     producer::Producer,
     readers::Readers,
@@ -93,7 +94,7 @@ pub enum OpenError {
 }
 
 /// The oldest version that we are tested with.
-const VERSION_MIN: (u32, u32) = (3, 9);
+pub(super) const VERSION_MIN: (u32, u32) = (3, 9);
 /// How long one attempt lasts; then what the client complained about is looked at.
 const ATTEMPT: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(KAFKA_OPEN_MILLIS);
@@ -139,7 +140,7 @@ impl KafkaLog {
         });
         tokio::spawn(tend(Arc::downgrade(&readers), stopped.clone()));
         Ok(Self {
-            identity: format!("kafka:{cluster_id}:{}", options.prefix),
+            identity: names::identity(&cluster_id, &options.prefix),
             default_copies,
             topics: Topics::start(admin, Arc::clone(&producer), options.retention),
             known: KnownTopics::default(),
@@ -191,19 +192,19 @@ async fn tend(readers: Weak<Readers>, stopped: CancellationToken) {
 }
 
 impl OpenError {
-    fn stopped() -> Self {
+    pub(super) fn stopped() -> Self {
         Self::Failed("the server is stopping".to_owned())
     }
 }
 
-struct Connected {
-    client: BaseConsumer<Listener>,
+pub(super) struct Connected {
+    pub(super) client: BaseConsumer<Listener>,
     /// One of the brokers.
     broker: Option<i32>,
 }
 
 /// Waits until a broker has answered. Blocks.
-fn connect(
+pub(super) fn connect(
     client: BaseConsumer<Listener>,
     brokers: &str,
     deadline: Instant,
@@ -296,12 +297,12 @@ fn check_version(options: &Options, broker: Option<&ConfigResource>) -> Result<(
     }
 }
 
-fn parse_version(version: &str) -> Option<(u32, u32)> {
+pub(super) fn parse_version(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split(['.', '-']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn failed(error: &KafkaError) -> OpenError {
+pub(super) fn failed(error: &KafkaError) -> OpenError {
     match error {
         KafkaError::ClientConfig(..) => OpenError::Options(errors::text(error)),
         error => OpenError::Failed(errors::text(error)),

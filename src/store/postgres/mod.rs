@@ -8,6 +8,7 @@
 
 mod changes;
 mod database;
+mod examine;
 mod flush;
 mod link;
 mod listener;
@@ -25,6 +26,7 @@ pub(in crate::store) mod tests;
 mod topics;
 
 pub use self::{
+    examine::{Examined, Topics, examine},
     open::{OpenError, Refusal},
     options::{Options, OptionsError},
     state::PostgresState,

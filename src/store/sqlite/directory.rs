@@ -239,59 +239,58 @@ impl Directory {
         self.is_ready = true;
         Ok(())
     }
-
-    /// Looks at a file's header before SQLite does, which would take an empty file for a new one.
-    pub(super) fn check_file(&self, kind: &Kind) -> Result<(), OpenError> {
-        let path = self.path.join(kind.file);
-        let unreadable = |reason: &str| OpenError::Unreadable {
-            path: path.clone(),
-            reason: reason.to_owned(),
-        };
-        let mut header = [0; 100];
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(source) if source.kind() == ErrorKind::NotFound => {
-                return Err(OpenError::Missing { path });
-            }
-            Err(source) => return Err(io_error(&path, source)),
-        };
-        match file.read_exact(&mut header) {
-            Ok(()) => {}
-            Err(source) if source.kind() == ErrorKind::UnexpectedEof => {
-                return Err(unreadable("it is shorter than a header"));
-            }
-            Err(source) => return Err(io_error(&path, source)),
-        }
-        if !header.starts_with(b"SQLite format 3\0") {
-            return Err(unreadable("it is not an SQLite file"));
-        }
-        if be_u32(&header, 68) != kind.application_id {
-            return Err(unreadable("another program has made it"));
-        }
-        let known = kind.migrations.len() as u32;
-        if be_u32(&header, 60) > known {
-            return Err(OpenError::Newer {
-                found: be_u32(&header, 60),
-                known,
-                path,
-            });
-        }
-        let bytes = file
-            .metadata()
-            .map_err(|source| io_error(&path, source))?
-            .len();
-        let expected = u64::from(page_bytes(&header)) * u64::from(be_u32(&header, 28));
-        // With a write-ahead log beside it, the file may be in the middle of growing or shrinking.
-        if bytes < expected && !has_wal(&path) {
-            return Err(unreadable(&format!(
-                "it is truncated: {bytes} of {expected} bytes are left"
-            )));
-        }
-        Ok(())
-    }
 }
 
-fn has_wal(path: &Path) -> bool {
+/// Looks at a file's header before SQLite does, which would take an empty file for a new one. Returns the version of its
+/// tables.
+pub(super) fn check_file(directory: &Path, kind: &Kind) -> Result<u32, OpenError> {
+    let path = directory.join(kind.file);
+    let unreadable = |reason: &str| OpenError::Unreadable {
+        path: path.clone(),
+        reason: reason.to_owned(),
+    };
+    let mut header = [0; 100];
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(source) if source.kind() == ErrorKind::NotFound => {
+            return Err(OpenError::Missing { path });
+        }
+        Err(source) => return Err(io_error(&path, source)),
+    };
+    match file.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(source) if source.kind() == ErrorKind::UnexpectedEof => {
+            return Err(unreadable("it is shorter than a header"));
+        }
+        Err(source) => return Err(io_error(&path, source)),
+    }
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(unreadable("it is not an SQLite file"));
+    }
+    if be_u32(&header, 68) != kind.application_id {
+        return Err(unreadable("another program has made it"));
+    }
+    let known = kind.migrations.len() as u32;
+    let found = be_u32(&header, 60);
+    if found > known {
+        return Err(OpenError::Newer { path, found, known });
+    }
+    let bytes = file
+        .metadata()
+        .map_err(|source| io_error(&path, source))?
+        .len();
+    let expected = u64::from(page_bytes(&header)) * u64::from(be_u32(&header, 28));
+    // With a write-ahead log beside it, the file may be in the middle of growing or shrinking.
+    if bytes < expected && !has_wal(&path) {
+        return Err(unreadable(&format!(
+            "it is truncated: {bytes} of {expected} bytes are left"
+        )));
+    }
+    Ok(found)
+}
+
+/// Whether a file has a write-ahead log beside it that is not in the file.
+pub(super) fn has_wal(path: &Path) -> bool {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
@@ -308,7 +307,7 @@ fn page_bytes(header: &[u8; 100]) -> u32 {
     }
 }
 
-fn io_error(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io {
         path: path.to_owned(),
         source,
@@ -317,7 +316,7 @@ fn io_error(path: &Path, source: io::Error) -> OpenError {
 
 /// Whether nothing is in it but what a start that did not get as far as the marker has left, and what a new file
 /// system has at its top.
-fn is_empty(path: &Path) -> Result<bool, OpenError> {
+pub(super) fn is_empty(path: &Path) -> Result<bool, OpenError> {
     let entries = fs::read_dir(path).map_err(|source| io_error(path, source))?;
     for entry in entries {
         let name = entry.map_err(|source| io_error(path, source))?.file_name();
@@ -340,14 +339,9 @@ fn lock(directory: &Path) -> Result<DirectoryLock, OpenError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&path).unwrap_or_default();
             return Err(OpenError::Held {
                 path: directory.to_owned(),
-                holder: if holder.is_empty() {
-                    "another process".to_owned()
-                } else {
-                    holder
-                },
+                holder: holder(&path),
             });
         }
         Err(TryLockError::Error(source)) => return Err(io_error(&path, source)),
@@ -360,7 +354,32 @@ fn lock(directory: &Path) -> Result<DirectoryLock, OpenError> {
     Ok(lock)
 }
 
-fn read_marker(directory: &Path) -> Result<Option<(LogId, bool)>, OpenError> {
+/// Who says in a directory's file `LOCK` to hold it.
+fn holder(lock: &Path) -> String {
+    match fs::read_to_string(lock) {
+        Ok(holder) if !holder.is_empty() => holder,
+        _ => "another process".to_owned(),
+    }
+}
+
+/// Who uses a directory just now, if anybody does. Nobody is kept from using it for longer than this looks.
+pub(super) fn user(directory: &Path) -> Result<Option<String>, OpenError> {
+    let path = directory.join(LOCK);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(source) if source.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io_error(&path, source)),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(holder(&path))),
+        Err(TryLockError::Error(source)) => Err(io_error(&path, source)),
+    }
+}
+
+/// Whose log a directory has, and whether its files were made completely once; `None` where nothing says that it is
+/// ours.
+pub(super) fn read_marker(directory: &Path) -> Result<Option<(LogId, bool)>, OpenError> {
     let path = directory.join(MARKER);
     let text = match fs::read(&path) {
         Ok(text) => String::from_utf8_lossy(&text).into_owned(),

@@ -3,6 +3,7 @@
 mod checksum;
 mod database;
 mod directory;
+mod examine;
 mod flush;
 mod log;
 mod log_delete;
@@ -26,6 +27,7 @@ use writer::WriterGuard;
 pub use self::{
     database::WriterSettings,
     directory::{DirectoryLock, OpenError},
+    examine::{Examined, Kept, Topics, examine},
     log::SqliteLog,
     state::SqliteState,
 };
@@ -124,7 +126,7 @@ async fn open_parts<const N: usize>(
             directory.remove_unfinished(part.kind)?;
         } else {
             // All files are looked at before SQLite touches one.
-            directory.check_file(part.kind)?;
+            directory::check_file(&directory.path, part.kind)?;
         }
     }
     let mut opened = Vec::with_capacity(N);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Connection as _, Row as _, SqliteConnection, SqliteExecutor, sqlite::SqliteRow};
 
 use super::{
     database::{Database, returned},
@@ -202,11 +202,19 @@ pub(super) async fn delete(
 }
 
 pub(super) async fn logs(database: &Database) -> Result<Vec<TopicRow>, StoreError> {
+    rows(database.readers())
+        .await
+        .map_err(|error| database.failed(&error))
+}
+
+/// All rows, through any connection to the file.
+pub(super) async fn rows(
+    connection: impl SqliteExecutor<'_>,
+) -> Result<Vec<TopicRow>, sqlx::Error> {
     sqlx::query("SELECT incarnation, place, phase, config FROM topics ORDER BY incarnation")
-        .fetch_all(database.readers())
+        .fetch_all(connection)
         .await
         .and_then(|rows| rows.iter().map(topic_row).collect())
-        .map_err(|error| database.failed(&error))
 }
 
 pub(super) async fn log_needs(

@@ -1,0 +1,75 @@
+//! Looks over everything that a server would use, without being one.
+
+use super::Durable;
+use crate::{
+    clock::Clock,
+    store::{
+        finding::Finding,
+        kafka, postgres,
+        sqlite::{self, Kept},
+    },
+};
+
+/// Where the rows of topics are.
+enum Topics {
+    Postgres(postgres::Topics),
+    Directory(sqlite::Topics),
+}
+
+/// Looks at what is kept where, and whether it belongs together. Changes nothing that a server would see.
+pub async fn examine(durable: &Durable, clock: &Clock) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (mut log, mut cluster) = (None, None);
+    if let Some(options) = &durable.kafka {
+        let examined = kafka::examine(options, clock).await;
+        findings.extend(examined.findings);
+        log = examined.cluster.as_ref().map(kafka::Reached::identity);
+        cluster = examined.cluster;
+    }
+    let kept = match (&durable.kafka, &durable.postgres) {
+        (None, None) => Some(Kept::Everything),
+        (None, Some(_)) => Some(Kept::Log),
+        (Some(_), None) => Some(Kept::State(log.as_deref())),
+        (Some(_), Some(_)) => None,
+    };
+    let mut topics = None;
+    if let Some(kept) = kept {
+        let examined = sqlite::examine(&durable.directory, kept).await;
+        findings.extend(examined.findings);
+        topics = examined.topics.map(Topics::Directory);
+        if durable.kafka.is_none() {
+            log = examined.log;
+        }
+    }
+    if let Some(place) = &durable.postgres {
+        match place.options("") {
+            Ok(options) => {
+                let examined = postgres::examine(&options, log.as_deref(), clock).await;
+                findings.extend(examined.findings);
+                topics = examined.topics.map(Topics::Postgres);
+            }
+            Err(error) => findings.push(Finding::failure(&error)),
+        }
+    }
+    if let (Some(cluster), Some(topics)) = (cluster, topics) {
+        findings.extend(topics.compare(&cluster).await);
+    }
+    findings
+}
+
+impl Topics {
+    /// Compares the rows with the topics that there are in Kafka.
+    async fn compare(self, cluster: &kafka::Reached) -> Vec<Finding> {
+        match self {
+            Self::Postgres(topics) => {
+                let compared = cluster.compare(async || topics.rows().await).await;
+                topics.close().await;
+                compared.unwrap_or_else(|error| vec![Finding::failure(&error)])
+            }
+            Self::Directory(topics) => {
+                let compared = cluster.compare(async || topics.rows().await).await;
+                compared.unwrap_or_else(|error| vec![Finding::failure(&error)])
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Whether our topics in Kafka are those that the state store knows.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    super::names,
+    listing::{self, TopicState},
+    probe,
+};
+use crate::{
+    resource::id::TopicIncarnation,
+    store::{
+        finding::{Finding, a_few, counted},
+        state::{TopicPhase, TopicRow},
+    },
+};
+
+/// The incarnation in a name that our topics have under this prefix: `PREFIX.PROJECT.TOPIC.INCARNATION`.
+pub(super) fn incarnation(prefix: &str, name: &str) -> Option<u64> {
+    let rest = name.strip_prefix(prefix)?.strip_prefix('.')?;
+    let (topic, incarnation) = rest.rsplit_once('.')?;
+    let is_number = incarnation.bytes().all(|byte| byte.is_ascii_digit());
+    (topic.contains('.') && is_number)
+        .then(|| incarnation.parse().ok())
+        .flatten()
+}
+
+/// Compares what there is in Kafka with the rows before and after it was asked. What is made or deleted meanwhile is
+/// in one of them, as a row is there for longer than its log.
+pub(super) fn compare(
+    prefix: &str,
+    topics: &[TopicState],
+    before: &[TopicRow],
+    after: &[TopicRow],
+) -> Vec<Finding> {
+    let known: HashSet<String> = before
+        .iter()
+        .chain(after)
+        .map(|row| kafka_name(prefix, row))
+        .collect();
+    let orphans: Vec<_> = topics
+        .iter()
+        .map(|topic| topic.name.as_str())
+        .filter(|name| incarnation(prefix, name).is_some() && !known.contains(*name))
+        .collect();
+    let there: HashMap<&str, &TopicState> = topics
+        .iter()
+        .map(|topic| (topic.name.as_str(), topic))
+        .collect();
+    let live: HashSet<TopicIncarnation> = after
+        .iter()
+        .filter(|row| row.phase == TopicPhase::Live)
+        .map(|row| row.incarnation)
+        .collect();
+    let lasting = before
+        .iter()
+        .filter(|row| row.phase == TopicPhase::Live && live.contains(&row.incarnation));
+    let (found, missing): (Vec<_>, Vec<_>) =
+        lasting.partition(|row| there.contains_key(kafka_name(prefix, row).as_str()));
+    let (attached_missing, own_missing): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|row| is_attached(row));
+    let shown = |rows: Vec<&TopicRow>| -> Vec<String> {
+        let rows = rows.iter();
+        rows.map(|row| format!("{} of {}", kafka_name(prefix, row), row.name))
+            .collect()
+    };
+    let mut findings = Vec::new();
+    findings.extend(missing_own(&shown(own_missing)));
+    findings.extend(missing_attached(&shown(attached_missing)));
+    findings.extend(unknown(&orphans));
+    let probes: Vec<_> = topics
+        .iter()
+        .map(|topic| topic.name.as_str())
+        .filter(|name| name.starts_with(&probe::names_begin(prefix)))
+        .collect();
+    findings.extend(left_over(&probes));
+    if findings.is_empty() {
+        findings.push(Finding::ok(format!(
+            "Kafka and the store know of the same topics: {}",
+            found.len()
+        )));
+    }
+    let mut attached = found.into_iter().filter(|row| is_attached(row)).peekable();
+    if attached.peek().is_some() {
+        let states = attached.filter_map(|row| there.get(kafka_name(prefix, row).as_str()));
+        findings.extend(listing::health("attached topic", states.copied()));
+    }
+    findings
+}
+
+/// What the row's topic is called in Kafka, also when its log is still being made.
+fn kafka_name(prefix: &str, row: &TopicRow) -> String {
+    match &row.place {
+        Some(place) => place.name.clone(),
+        None => names::kafka_topic(prefix, &row.name, row.incarnation),
+    }
+}
+
+fn is_attached(row: &TopicRow) -> bool {
+    row.place.as_ref().is_some_and(|place| place.attached)
+}
+
+fn missing_own(names: &[String]) -> Option<Finding> {
+    (!names.is_empty()).then(|| {
+        Finding::problem(
+            format!(
+                "{} missing in Kafka, with all messages: {}",
+                counted(names.len(), "topic"),
+                a_few(names)
+            ),
+            "restore the disks of the brokers from a backup, or delete these topics and create them again",
+        )
+    })
+}
+
+fn missing_attached(names: &[String]) -> Option<Finding> {
+    (!names.is_empty()).then(|| {
+        Finding::problem(
+            format!(
+                "{} missing in Kafka: {}",
+                counted(names.len(), "attached topic"),
+                a_few(names)
+            ),
+            "detach them (packetboat topics detach), or make the Kafka topics again",
+        )
+    })
+}
+
+fn unknown(names: &[&str]) -> Option<Finding> {
+    (!names.is_empty()).then(|| {
+        Finding::warning(
+            format!(
+                "{} in Kafka with our prefix but unknown to the store: {}",
+                counted(names.len(), "topic"),
+                a_few(names)
+            ),
+            "nothing reads them; unless they are another installation's whose prefix begins like ours, or a backup of the \
+             store that knows them is to be restored, delete them with kafka-topics --delete",
+        )
+    })
+}
+
+fn left_over(names: &[&str]) -> Option<Finding> {
+    (!names.is_empty()).then(|| {
+        Finding::warning(
+            format!(
+                "{} in Kafka left by an earlier examination: {}",
+                counted(names.len(), "topic"),
+                a_few(names)
+            ),
+            "unless one runs just now, delete them with kafka-topics --delete",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        resource::name::TopicName,
+        store::{finding::Level, log::LogPlace},
+    };
+
+    fn in_kafka(names: &[&str]) -> Vec<TopicState> {
+        let state = |name: &&str| TopicState {
+            name: (*name).to_owned(),
+            ..TopicState::default()
+        };
+        names.iter().map(state).collect()
+    }
+
+    fn row(incarnation: u64, place: Option<(&str, bool)>) -> TopicRow {
+        TopicRow {
+            incarnation: TopicIncarnation(incarnation),
+            name: TopicName::parse("name", "projects/shop/topics/orders").expect("a name"),
+            phase: if place.is_some() {
+                TopicPhase::Live
+            } else {
+                TopicPhase::Creating
+            },
+            place: place.map(|(name, attached)| LogPlace {
+                name: name.to_owned(),
+                key_partitions: 1,
+                attached,
+            }),
+        }
+    }
+
+    fn compared(kafka: &[&str], before: &[TopicRow], after: &[TopicRow]) -> Vec<(Level, String)> {
+        let found = compare("pb", &in_kafka(kafka), before, after);
+        found.into_iter().map(|one| (one.level, one.text)).collect()
+    }
+
+    #[test]
+    fn our_names_are_told_from_others() {
+        assert_eq!(incarnation("pb", "pb.shop.orders.7"), Some(7));
+        assert_eq!(incarnation("pb", "pb.shop.a.b.12"), Some(12));
+        for other in [
+            "pb.shop.7",
+            "pb.shop.orders",
+            "pb.shop.orders.",
+            "pb.shop.orders.x7",
+            "pbx.shop.orders.7",
+            "shop.orders.7",
+        ] {
+            assert_eq!(incarnation("pb", other), None, "{other}");
+        }
+        let probe = format!("{}abc", probe::names_begin("pb"));
+        assert_eq!(incarnation("pb", &probe), None);
+    }
+
+    #[test]
+    fn topics_and_rows_that_belong_together_are_fine() {
+        let rows = [row(7, Some(("pb.shop.orders.7", false))), row(8, None)];
+        let kafka = ["pb.shop.orders.7", "pb.shop.orders.8", "theirs"];
+        let found = compared(&kafka, &rows, &rows);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].0, Level::Ok);
+    }
+
+    #[test]
+    fn a_topic_without_row_and_a_row_without_topic_are_named() {
+        let rows = [
+            row(7, Some(("pb.shop.orders.7", false))),
+            row(8, Some(("theirs", true))),
+        ];
+        let found = compared(&["pb.shop.gone.3", "pb.doctor.abc"], &rows, &rows);
+        let [own, attached, orphan, probe] = &found[..] else {
+            panic!("four findings, not {found:?}");
+        };
+        assert_eq!(own.0, Level::Problem);
+        assert!(
+            own.1
+                .contains("pb.shop.orders.7 of projects/shop/topics/orders"),
+            "{}",
+            own.1
+        );
+        assert_eq!(attached.0, Level::Problem);
+        assert!(attached.1.contains("theirs"), "{}", attached.1);
+        assert_eq!(orphan.0, Level::Warning);
+        assert!(orphan.1.contains("pb.shop.gone.3"), "{}", orphan.1);
+        assert_eq!(probe.0, Level::Warning);
+        assert!(probe.1.contains("pb.doctor.abc"), "{}", probe.1);
+    }
+
+    #[test]
+    fn what_is_made_or_deleted_meanwhile_is_neither() {
+        let rows = [row(7, Some(("pb.shop.orders.7", false)))];
+        assert_eq!(compared(&["pb.shop.orders.7"], &[], &rows)[0].0, Level::Ok);
+        assert_eq!(compared(&["pb.shop.orders.7"], &rows, &[])[0].0, Level::Ok);
+        assert_eq!(compared(&[], &rows, &[])[0].0, Level::Ok);
+        assert_eq!(compared(&[], &[], &rows)[0].0, Level::Ok);
+    }
+
+    #[test]
+    fn the_partitions_of_attached_topics_are_looked_at_too() {
+        let mut kafka = in_kafka(&["theirs"]);
+        kafka[0].leaderless = 1;
+        let rows = [row(8, Some(("theirs", true)))];
+        let found = compare("pb", &kafka, &rows, &rows);
+        assert_eq!(found[1].level, Level::Problem);
+    }
+}

@@ -1,0 +1,239 @@
+//! What a server and a database say about themselves.
+
+use sqlx::{PgConnection, Row as _};
+
+use super::judgement;
+use crate::{
+    clock::Timestamp,
+    limits::OLD_TRANSACTION_SECONDS,
+    store::{finding::Finding, postgres::schema, rows::from_sql},
+};
+
+/// Of the server, the database and the user.
+#[derive(Debug)]
+pub(super) struct Facts {
+    version: i32,
+    is_standby: bool,
+    fsync: String,
+    full_page_writes: String,
+    synchronous_commit: String,
+    pub(super) connections_max: u32,
+    /// Connections in use that are not of our nodes.
+    pub(super) connections_of_others: u32,
+    privileges: Privileges,
+}
+
+/// What the user may do.
+#[derive(Clone, Debug)]
+pub(super) struct Privileges {
+    /// Where tables are made and looked for; none where no schema of the search path exists or may be used.
+    pub(super) schema: Option<String>,
+    pub(super) may_create: bool,
+    /// Those of our tables that are there but may not be read and written.
+    pub(super) closed: Vec<String>,
+    /// Those of our tables that are there and belong to somebody else.
+    pub(super) not_owned: Vec<String>,
+}
+
+/// The row of the store.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) version: i32,
+    pub(super) log_identity: String,
+}
+
+/// A node that lives.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) address: String,
+    /// Until its lease runs out.
+    pub(super) millis_left: i64,
+}
+
+/// A transaction that has been open for long.
+#[derive(Debug)]
+pub(super) struct OldTransaction {
+    /// Process id and application, or the name of a prepared transaction.
+    pub(super) whose: String,
+    pub(super) seconds: i64,
+}
+
+impl Facts {
+    pub(super) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT current_setting('server_version_num')::integer, pg_is_in_recovery(),
+                current_setting('fsync'), current_setting('full_page_writes'),
+                current_setting('synchronous_commit'),
+                current_setting('max_connections')::bigint
+                    - current_setting('superuser_reserved_connections')::bigint
+                    - coalesce(current_setting('reserved_connections', true)::bigint, 0),
+                (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
+                    AND application_name NOT LIKE 'packetboat %' AND pid <> pg_backend_pid()),
+                current_schema()::text,
+                coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+                ARRAY(SELECT relname::text FROM pg_class
+                    WHERE oid = ANY (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
+                    AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+                        AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))),
+                ARRAY(SELECT relname::text FROM pg_class
+                    WHERE oid = ANY (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
+                    AND NOT pg_has_role(relowner, 'USAGE'))",
+        )
+        .bind(TABLES.as_slice())
+        .fetch_one(connection)
+        .await?;
+        let count = |column: usize| {
+            let count: i64 = row.try_get(column)?;
+            Ok::<_, sqlx::Error>(u32::try_from(count).unwrap_or(0))
+        };
+        Ok(Self {
+            version: row.try_get(0)?,
+            is_standby: row.try_get(1)?,
+            fsync: row.try_get(2)?,
+            full_page_writes: row.try_get(3)?,
+            synchronous_commit: row.try_get(4)?,
+            connections_max: count(5)?,
+            connections_of_others: count(6)?,
+            privileges: Privileges {
+                schema: row.try_get(7)?,
+                may_create: row.try_get(8)?,
+                closed: row.try_get(9)?,
+                not_owned: row.try_get(10)?,
+            },
+        })
+    }
+
+    /// What they mean. `shown` is the database.
+    pub(super) fn findings(&self, shown: &str) -> Vec<Finding> {
+        let mut findings = vec![judgement::server(shown, self.version)];
+        findings.extend(judgement::standby(self.is_standby));
+        findings.extend(judgement::durability(
+            &self.fsync,
+            &self.full_page_writes,
+            &self.synchronous_commit,
+        ));
+        findings.push(judgement::privileges(&self.privileges));
+        findings
+    }
+}
+
+impl Store {
+    /// Whether this version knows the tables.
+    pub(super) const fn is_readable(&self) -> bool {
+        self.version == schema::VERSION
+    }
+}
+
+/// All of our tables.
+pub(super) const TABLES: [&str; 9] = [
+    "packetboat",
+    "topics",
+    "subscriptions",
+    "nodes",
+    "owners",
+    "positions",
+    "chunks",
+    "leftovers",
+    "changes",
+];
+
+/// The server's clock.
+pub(super) async fn time(connection: &mut PgConnection) -> Result<Timestamp, sqlx::Error> {
+    let millis: i64 =
+        sqlx::query_scalar("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+            .fetch_one(connection)
+            .await?;
+    Ok(Timestamp::from_millis(from_sql(millis)))
+}
+
+/// Transactions that keep dead rows from being removed, the oldest first. Of other users' transactions the server tells
+/// only who may see them.
+pub(super) async fn old_transactions(
+    connection: &mut PgConnection,
+) -> Result<Vec<OldTransaction>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT whose, floor(extract(epoch FROM clock_timestamp() - since))::bigint FROM (
+            SELECT format('process %s (%s)', pid, coalesce(nullif(application_name, ''), usename::text)) AS whose,
+                xact_start AS since
+            FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+            UNION ALL
+            SELECT format('prepared transaction %s', gid), prepared FROM pg_prepared_xacts
+            WHERE database = current_database()
+        ) AS open WHERE since < clock_timestamp() - $1 * interval '1 second' ORDER BY since",
+    )
+    .bind(OLD_TRANSACTION_SECONDS)
+    .fetch_all(connection)
+    .await?;
+    let rows = rows.iter().map(|row| {
+        Ok(OldTransaction {
+            whose: row.try_get(0)?,
+            seconds: row.try_get(1)?,
+        })
+    });
+    rows.collect()
+}
+
+/// Tables that have the names of ours, where the one that says whose they are is missing.
+pub(super) async fn tables_of_others(
+    connection: &mut PgConnection,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT name FROM unnest($1::text[]) AS name
+        WHERE to_regclass('packetboat') IS NULL AND to_regclass(name) IS NOT NULL",
+    )
+    .bind(TABLES.as_slice())
+    .fetch_all(connection)
+    .await
+}
+
+/// The row of the store, if the tables are there.
+pub(super) async fn store(connection: &mut PgConnection) -> Result<Option<Store>, sqlx::Error> {
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('packetboat') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !exists {
+        return Ok(None);
+    }
+    let row = sqlx::query("SELECT version, log_identity FROM packetboat")
+        .fetch_one(connection)
+        .await?;
+    Ok(Some(Store {
+        version: row.try_get(0)?,
+        log_identity: row.try_get(1)?,
+    }))
+}
+
+/// The nodes whose lease has not run out.
+pub(super) async fn nodes(connection: &mut PgConnection) -> Result<Vec<Node>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT name, address, ceil(extract(epoch FROM expires - clock_timestamp()) * 1000)::bigint FROM nodes
+        WHERE expires > clock_timestamp() ORDER BY name",
+    )
+    .fetch_all(connection)
+    .await?;
+    let rows = rows.iter().map(|row| {
+        Ok(Node {
+            name: row.try_get(0)?,
+            address: row.try_get(1)?,
+            millis_left: row.try_get(2)?,
+        })
+    });
+    rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_those_that_migrations_make() {
+        let made: Vec<_> = schema::MIGRATIONS
+            .iter()
+            .flat_map(|migration| migration.lines())
+            .filter_map(|line| line.strip_prefix("CREATE TABLE "))
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        assert_eq!(made, TABLES);
+    }
+}
