@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod backlog;
+pub(crate) mod kafka;
 pub(crate) mod known;
 pub(crate) mod nodes;
 pub(crate) mod place;

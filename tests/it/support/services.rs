@@ -23,6 +23,12 @@ impl Service {
         Self::start_new("postgres.sh", &[]).await
     }
 
+    /// A Postgres that keeps what is committed, as other tests have no need for.
+    pub(crate) async fn durable_postgres() -> Self {
+        let settings = "-c fsync=on -c full_page_writes=on";
+        Self::start_new("postgres.sh", &[("POSTGRES_SETTINGS", settings)]).await
+    }
+
     async fn start_new(script: &str, settings: &[(&str, &str)]) -> Self {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/services");
         let directory = tempfile::tempdir().expect("a directory");
