@@ -2,7 +2,7 @@
 # Runs every test: cargo's, with a Kafka and a Postgres that are started for them, then the official clients against the
 # built server. Ends with `clients: N passed, N failed`.
 #
-#   tests/run.sh [--long]      --long: more messages, twenty kills instead of one, an older Kafka too
+#   tests/run.sh [--long]      --long: more messages, twenty kills instead of three, an older Kafka too
 #
 # Needs Rust, C and C++ compilers, make and perl. What else is missing or too old is installed: Debian packages if run
 # as root, the rest into a cache outside the tree, $PACKETBOAT_TEST_CACHE (default: ~/.cache/packetboat-tests).
@@ -66,7 +66,7 @@ install_go() {
   fi
 }
 
-# Exports where they are: PACKETBOAT_TEST_KAFKA, PACKETBOAT_TEST_POSTGRES, and PACKETBOAT_TEST_KAFKA_OLDER if --long.
+# Exports where they are: PACKETBOAT_TEST_KAFKA and PACKETBOAT_TEST_POSTGRES. Sets older_kafka if --long.
 # They are stopped when this ends, by the trap below or, after a SIGKILL, by themselves.
 start_services() {
   local exports
@@ -76,7 +76,7 @@ start_services() {
   if [ -n "${PACKETBOAT_LONG:-}" ]; then
     exports=$(KAFKA_VERSION=$older_kafka_version "$services/kafka.sh" start "$scratch/kafka-older")
     eval "$exports"
-    export PACKETBOAT_TEST_KAFKA_OLDER=$PACKETBOAT_TEST_KAFKA
+    older_kafka=$PACKETBOAT_TEST_KAFKA
   fi
   exports=$("$services/kafka.sh" start "$scratch/kafka")
   eval "$exports"
@@ -115,6 +115,11 @@ start_services
 failed=0
 step 'cargo test'
 cargo test --profile gate --locked --no-fail-fast || failed=1
+if [ -n "${PACKETBOAT_LONG:-}" ]; then
+  step "cargo test of what talks to Kafka, with Kafka $older_kafka_version"
+  KAFKA_VERSION=$older_kafka_version PACKETBOAT_TEST_KAFKA=$older_kafka \
+    cargo test --profile gate --locked --no-fail-fast --lib --test it -- kafka || failed=1
+fi
 
 # The official clients on each kind of storage.
 for pair in embedded kafka+postgres; do

@@ -14,7 +14,7 @@ pub enum StoreError {
     /// The store cannot answer now. The write did not happen, so the same request may be sent again.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// The store will never take this write, and says why. It did not happen.
+    /// The store will never take this write, and says why. It did not happen; if a part did, the text says so.
     #[error("{0}")]
     Refused(String),
     /// The store failed while it was writing: the write may have happened.

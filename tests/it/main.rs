@@ -24,6 +24,7 @@ mod refused_settings;
 mod restart;
 mod retention;
 mod start;
+mod start_secured;
 mod start_services;
 mod streaming;
 mod streaming_end;

@@ -42,7 +42,8 @@ impl KafkaLog {
             .answer
             .await
             .unwrap_or_else(|_| Err(StoreError::Uncertain("the producer has ended".to_owned())));
-        Ok(job::in_order(handed_over.lanes, &answer?))
+        let runs = answer.map_err(|error| self.producer.explain(error))?;
+        Ok(job::in_order(handed_over.lanes, &runs))
     }
 
     /// How many kibibytes a request takes of what may be on its way, as soon as they are free.

@@ -53,6 +53,28 @@ impl Cluster {
         self.ask(move |client| partitions(client, &topic)).await
     }
 
+    /// Waits until a topic that was deleted is not shown any more: brokers take part in a deletion, and refuse what is
+    /// appended, a moment after it was done.
+    pub(super) async fn wait_until_gone(&self, topic: &str) -> Result<(), StoreError> {
+        let deadline = Instant::now() + ANSWER;
+        let topic = topic.to_owned();
+        let question = Arc::new(move |client: &Asker| partitions(client, &topic));
+        loop {
+            match self.ask_once(deadline, Arc::clone(&question)).await? {
+                Err(error) if matches!(errors::of_question(&error), StoreError::NoSuchLog) => {
+                    return Ok(());
+                }
+                _ if Instant::now() + RETRY < deadline => sleep(RETRY).await,
+                Ok(_) => {
+                    return Err(StoreError::Uncertain(
+                        "Kafka has deleted the topic, but still shows it".to_owned(),
+                    ));
+                }
+                Err(error) => return Err(self.explained(errors::of_question(&error))),
+            }
+        }
+    }
+
     /// The topics that there are, with their partitions, in one answer.
     pub(super) async fn all_partitions(&self) -> Result<Vec<(String, u32)>, StoreError> {
         self.ask(|client| {

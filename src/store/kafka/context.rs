@@ -1,6 +1,6 @@
 //! What our clients tell beside their answers: log lines, and what is wrong with brokers and logins.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -34,7 +34,14 @@ impl Complaint {
 #[derive(Clone, Debug)]
 pub(super) struct Listener {
     client: &'static str,
-    last: Arc<Mutex<Option<Complaint>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: Option<Complaint>,
+    /// Something has worked, and no complaint came since. At a start the complaint is in the error that it ends with.
+    has_worked: bool,
 }
 
 impl Listener {
@@ -42,18 +49,21 @@ impl Listener {
     pub(super) fn new(client: &'static str) -> Self {
         Self {
             client,
-            last: Arc::default(),
+            state: Arc::default(),
         }
     }
 
     /// What it complained about last.
     pub(super) fn last(&self) -> Option<Complaint> {
-        self.last.lock().clone()
+        self.state.lock().last.clone()
     }
 
     /// Forgets it, because something has worked since.
     pub(super) fn forget(&self) {
-        *self.last.lock() = None;
+        *self.state.lock() = State {
+            last: None,
+            has_worked: true,
+        };
     }
 }
 
@@ -76,15 +86,15 @@ impl ClientContext for Listener {
         if code == RDKafkaErrorCode::PartitionEOF {
             return;
         }
-        let mut last = self.last.lock();
-        if last.is_none() {
+        let mut state = self.state.lock();
+        if mem::take(&mut state.has_worked) {
             tracing::warn!(client = self.client, %code, "Kafka: {reason}");
         } else {
             tracing::debug!(target: "librdkafka", client = self.client, %code, "{reason}");
         }
         // That nobody can be reached says less than why.
-        if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
-            *last = Some(Complaint {
+        if code != RDKafkaErrorCode::AllBrokersDown || state.last.is_none() {
+            state.last = Some(Complaint {
                 code,
                 text: reason.to_owned(),
             });

@@ -159,7 +159,10 @@ impl MessageLog for KafkaLog {
         self.known.forget(topic.incarnation);
         let forget = Command::Forget(topic.incarnation);
         self.follower.send(forget).await.ok();
-        Ok(())
+        if topic.place.attached {
+            return Ok(());
+        }
+        self.cluster.wait_until_gone(&topic.place.name).await
     }
 
     async fn append(

@@ -259,19 +259,19 @@ async fn broker_settings(
     let options = AdminOptions::new().request_timeout(Some(PATIENCE));
     let broker = ResourceSpecifier::Broker(broker?);
     let described = admin.describe_configs([&broker], &options).await;
-    match described.map(|mut described| described.pop()) {
-        Ok(Some(Ok(settings))) => Some(settings),
-        Ok(Some(Err(code))) => {
-            tracing::warn!(%code, "Kafka does not tell its version and defaults");
-            None
-        }
-        Ok(None) => None,
-        Err(error) => {
-            let error = errors::text(&error);
-            tracing::warn!(%error, "Kafka does not tell its version and defaults");
-            None
-        }
-    }
+    let why = match described.map(|mut described| described.pop()) {
+        Ok(Some(Ok(settings))) if !settings.entries.is_empty() => return Some(settings),
+        Ok(Some(Err(code))) => code.to_string(),
+        Err(error) => errors::text(&error),
+        // The client has no other way to tell that a broker refuses.
+        Ok(_) => "the user needs DescribeConfigs on the cluster".to_owned(),
+    };
+    tracing::warn!(
+        why,
+        "Kafka does not tell its version and defaults; unless replication_factor is configured, new topics get the \
+        brokers' own min.insync.replicas"
+    );
+    None
 }
 
 /// Brokers before 4.0 have a setting that names their own version unless somebody changed it; later ones have none.

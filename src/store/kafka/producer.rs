@@ -18,7 +18,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
 };
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{
     context::Listener,
@@ -52,9 +52,12 @@ pub(super) struct Reports {
     gathering: Mutex<Gathering>,
     /// The client cannot go on: its records would be out of step with what the broker has.
     broken: AtomicBool,
+    since: Instant,
 }
 
 const ANSWER: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
+/// A client that was not allowed to write is not replaced sooner, whatever the number of requests.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time that a client takes to get rid of what it was given.
 const DRAIN: Duration = Duration::from_millis(KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX + 500);
 
@@ -102,6 +105,16 @@ impl Producer {
         }
     }
 
+    /// The failure of a request, or what the client broke from if that says more: what it gives up then is said to be
+    /// given up, and no more.
+    pub(super) fn explain(&self, error: StoreError) -> StoreError {
+        if !matches!(error, StoreError::Unavailable(_) | StoreError::Uncertain(_)) {
+            return error;
+        }
+        let refusal = self.current.read().as_deref().and_then(refusal);
+        refusal.unwrap_or(error)
+    }
+
     /// Has the client learn where the partitions of a topic, or of every topic, are. Answers with those that have a
     /// leader each, and how many there are. Blocks.
     pub(super) fn meet(
@@ -137,6 +150,11 @@ impl Producer {
         let current = self.current.read().clone().ok_or_else(closed)?;
         if !current.context().broken.load(Ordering::Relaxed) {
             return Ok(current);
+        }
+        if current.context().since.elapsed() < REFUSED_PAUSE
+            && let Some(refusal) = refusal(&current)
+        {
+            return Err(refusal);
         }
         let mut slot = self.current.write();
         match &*slot {
@@ -185,8 +203,15 @@ fn start(config: &ClientConfig, head: &Arc<Head>) -> Result<Arc<Client>, KafkaEr
         head: Arc::clone(head),
         gathering: Mutex::default(),
         broken: AtomicBool::new(false),
+        since: Instant::now(),
     };
     config.create_with_context(reports).map(Arc::new)
+}
+
+/// Why a client may not write at all, if that is why it cannot go on.
+fn refusal(client: &Client) -> Option<StoreError> {
+    let (code, _) = client.client().fatal_error()?;
+    errors::is_forbidden(code).then(|| errors::of_record(code))
 }
 
 /// Lets a client finish what it has, away from the runtime: ending one takes its time.

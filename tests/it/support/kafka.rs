@@ -23,7 +23,7 @@ use super::place::service;
 /// Longer than a tool takes to start on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The broker that the tests are run with.
+/// A broker; as a rule that with which the tests are run.
 pub(crate) struct Kafka {
     brokers: String,
     admin: AdminClient<DefaultClientContext>,
@@ -34,13 +34,27 @@ pub(crate) type Record<'a> = BaseRecord<'a, [u8], [u8]>;
 
 impl Kafka {
     pub(crate) fn new() -> Self {
-        let brokers = service("PACKETBOAT_TEST_KAFKA");
+        Self::at(&service("PACKETBOAT_TEST_KAFKA"))
+    }
+
+    /// Another broker, by a listener that asks for no password.
+    pub(crate) fn at(brokers: &str) -> Self {
         let mut config = ClientConfig::new();
-        let admin = config.set("bootstrap.servers", &brokers).create();
+        let admin = config.set("bootstrap.servers", brokers).create();
         Self {
             admin: admin.expect("a client"),
-            brokers,
+            brokers: brokers.to_owned(),
         }
+    }
+
+    /// Lets a user do this with every topic.
+    pub(crate) async fn allow(&self, user: &str, operations: &[&str]) {
+        let principal = format!("User:{user}");
+        let mut arguments = vec!["--add", "--allow-principal", &principal, "--topic", "*"];
+        for operation in operations {
+            arguments.extend(["--operation", operation]);
+        }
+        self.tool("kafka-acls", &arguments, "").await;
     }
 
     /// The names of all topics that begin so, in order.

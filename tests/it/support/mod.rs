@@ -9,6 +9,7 @@ pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod services;
+pub(crate) mod starts;
 pub(crate) mod stream;
 pub(crate) mod values;
 
