@@ -223,10 +223,12 @@ pub const KAFKA_RECORD_BYTES_MAX: usize = 11 * 1024 * 1024;
 /// Bytes of publish requests on their way to Kafka; more wait.
 pub const KAFKA_APPEND_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Milliseconds for which a publish request waits for its turn on the way to Kafka.
-pub const KAFKA_APPEND_WAIT_MILLIS: u64 = 1_000;
+pub const KAFKA_APPEND_WAIT_MILLIS: u64 = 900;
+/// Milliseconds for which it waits then for those before it on the way to its partition.
+pub const KAFKA_GATE_WAIT_MILLIS: u64 = 100;
 /// Milliseconds after which a record that no broker has confirmed is given up; Kafka's client looks once a second.
 pub const KAFKA_MESSAGE_TIMEOUT_MILLIS: u64 = 7_500;
-/// The longest such time that may be configured: with the wait for the turn, a publisher is answered within 10 s.
+/// The longest such time that may be configured: with the waits before it, a publisher is answered within 10 s.
 pub const KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX: u64 = 8_000;
 /// Milliseconds within which Kafka has to answer at the start.
 pub const KAFKA_OPEN_MILLIS: u64 = 10_000;
@@ -237,7 +239,9 @@ pub const KAFKA_QUESTIONS_MAX: usize = 8;
 /// Milliseconds for which a topic that no broker knows may be one that they have not heard of yet.
 pub const KAFKA_UNKNOWN_MILLIS: u64 = 300;
 /// Topics that one call to Kafka creates or deletes.
-pub const KAFKA_TOPICS_PER_CALL_MAX: usize = 200;
+pub const KAFKA_TOPICS_PER_CALL_MAX: usize = 16;
+/// Longest pause between two such calls, milliseconds.
+pub const KAFKA_TOPICS_PAUSE_MILLIS_MAX: u64 = 250;
 /// Requests to create or delete a topic that wait for the next call.
 pub const KAFKA_TOPIC_REQUESTS_MAX: usize = 1_024;
 /// Consumers that read what is no longer in memory.

@@ -15,18 +15,20 @@ use super::{
     record,
 };
 use crate::{
-    limits::{KAFKA_APPEND_BYTES_MAX, KAFKA_APPEND_WAIT_MILLIS},
+    limits::{KAFKA_APPEND_BYTES_MAX, KAFKA_APPEND_WAIT_MILLIS, KAFKA_GATE_WAIT_MILLIS},
     store::{StoreError, log::AppendedRun},
 };
 
 /// What a record costs on its way beside its bytes.
 const RECORD_BYTES: usize = 256;
 const WAIT: Duration = Duration::from_millis(KAFKA_APPEND_WAIT_MILLIS);
+const GATE_WAIT: Duration = Duration::from_millis(KAFKA_GATE_WAIT_MILLIS);
 
 /// A request that is on its way.
 struct HandedOver {
     /// The lane of each message, in request order.
     lanes: Vec<usize>,
+    job: Arc<Job>,
     answer: oneshot::Receiver<Answer>,
 }
 
@@ -37,10 +39,14 @@ impl KafkaLog {
         messages: Vec<Bytes>,
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let turn = self.turn(&messages).await?;
-        let handed_over = self.hand_over(topic, &messages, turn)?;
-        let answer = handed_over
-            .answer
-            .await
+        let mut handed_over = self.hand_over(topic, &messages, turn)?;
+        let answer = if let Ok(answer) = timeout(GATE_WAIT, &mut handed_over.answer).await {
+            answer
+        } else {
+            self.producer.hurry(&handed_over.job);
+            handed_over.answer.await
+        };
+        let answer = answer
             .unwrap_or_else(|_| Err(StoreError::Uncertain("the producer has ended".to_owned())));
         let runs = answer.map_err(|error| self.producer.explain(error))?;
         Ok(job::in_order(handed_over.lanes, &runs))
@@ -73,7 +79,6 @@ impl KafkaLog {
         messages: &[Bytes],
         turn: OwnedSemaphorePermit,
     ) -> Result<HandedOver, StoreError> {
-        let mut records = Vec::with_capacity(messages.len());
         let mut lanes: Vec<Lane> = Vec::with_capacity(1);
         let mut lane_of = Vec::with_capacity(messages.len());
         // All messages of a request that have no key go to one partition.
@@ -90,17 +95,18 @@ impl KafkaLog {
                 lanes.push(Lane {
                     partition,
                     messages: Vec::with_capacity(messages.len()),
+                    gate: topic.gate(partition),
                 });
                 lanes.len() - 1
             });
             lanes[lane].messages.push(message.clone());
             lane_of.push(lane);
-            records.push((partition, parts));
         }
         let (job, answer) = Job::new(Arc::clone(topic), lanes, turn);
-        self.producer.send(&job, &records);
+        self.producer.send(&job);
         Ok(HandedOver {
             lanes: lane_of,
+            job,
             answer,
         })
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::known::KnownTopic;
+use super::{gate::Gate, known::KnownTopic};
 use crate::{
     clock::Timestamp,
     store::{
@@ -30,6 +30,15 @@ pub(super) struct Job {
 pub(super) struct Lane {
     pub(super) partition: Partition,
     pub(super) messages: Vec<Bytes>,
+    /// The way to the partition.
+    pub(super) gate: Arc<Gate>,
+}
+
+impl Lane {
+    /// Bytes of all messages.
+    pub(super) fn bytes(&self) -> usize {
+        self.messages.iter().map(Bytes::len).sum()
+    }
 }
 
 #[derive(Debug)]
@@ -76,6 +85,17 @@ impl Job {
             state: Mutex::new(state),
         };
         (Arc::new(job), answered)
+    }
+
+    pub(super) fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    /// The way that a message to this partition went.
+    pub(super) fn gate(&self, partition: Partition) -> Option<&Gate> {
+        let mut lanes = self.lanes.iter();
+        let lane = lanes.find(|lane| lane.partition == partition);
+        lane.map(|lane| &*lane.gate)
     }
 
     /// Takes in that the next message of a partition lies there now, and returns it.
@@ -249,6 +269,7 @@ mod tests {
         let lanes = lanes.iter().map(|&(partition, count)| Lane {
             partition,
             messages: (0..count).map(|at| Bytes::from(vec![at as u8])).collect(),
+            gate: Arc::default(),
         });
         let turn = Arc::new(Semaphore::new(1))
             .try_acquire_owned()

@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use super::partitioner;
+use super::{gate::Gate, partitioner};
 use crate::{
     limits::CACHED_RESOURCES_MAX,
     resource::id::TopicIncarnation,
@@ -27,8 +27,7 @@ pub(super) struct KnownTopic {
     partitions: AtomicU32,
     turn: AtomicU32,
     watched: AtomicBool,
-    /// Held while the records of one request are handed over, so that they are neighbours.
-    pub(super) sending: Mutex<()>,
+    gates: Mutex<HashMap<Partition, Arc<Gate>>>,
 }
 
 impl KnownTopic {
@@ -40,7 +39,7 @@ impl KnownTopic {
             partitions: AtomicU32::new(0),
             turn: AtomicU32::new(0),
             watched: AtomicBool::new(false),
-            sending: Mutex::new(()),
+            gates: Mutex::default(),
         }
     }
 
@@ -67,6 +66,11 @@ impl KnownTopic {
     /// Where the messages of the next request without an ordering key go: each partition in its turn.
     pub(super) fn next_partition(&self) -> Partition {
         self.turn.fetch_add(1, Ordering::Relaxed) % self.partitions()
+    }
+
+    /// The way to a partition.
+    pub(super) fn gate(&self, partition: Partition) -> Arc<Gate> {
+        Arc::clone(self.gates.lock().entry(partition).or_default())
     }
 
     /// Whether somebody waits for what is appended.

@@ -1,7 +1,7 @@
 //! Messages in Kafka: natural records that every Kafka tool reads, one Kafka topic per topic.
 //!
 //! - `names`, `record`, `partitioner`: how a topic, a message and a key look in Kafka; no client in them.
-//! - `producer`, `job`, `append`: appends, through one client.
+//! - `append`, `job`, `gate`, `producer`: appends, through one client.
 //! - `follower`, `head_consumer`, `growth`, `check`: read at the head of watched topics, through one client, into the tail that
 //!   all readers share. What this node appends itself gets there first (`head`) and need not be read again (`resting`).
 //! - `reader`, `readers`, `damage`: reads what is no longer in the tail, through a few clients.
@@ -18,6 +18,7 @@ mod damage;
 mod errors;
 mod examine;
 mod follower;
+mod gate;
 mod gathering;
 mod growth;
 mod head;

@@ -127,7 +127,7 @@ impl KafkaLog {
         let tail = Arc::new(Tail::new(TAIL_BYTES_MAX));
         let head = Arc::new(Head::new(Arc::clone(&tail)));
         let producer = Producer::new(options.producer(), Arc::clone(&head));
-        let producer = Arc::new(producer.map_err(|error| failed(&error))?);
+        let producer = producer.map_err(|error| failed(&error))?;
         let cluster = Cluster::new(asker.client);
         let stopped = CancellationToken::new();
         let consumer = HeadConsumer::new(options.follower(), Arc::clone(&head.news));

@@ -1,17 +1,16 @@
 //! The client that appends: hands records over, takes in what brokers report of them, and is replaced when it breaks.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use rdkafka::{
     ClientConfig, ClientContext, Message as _,
     config::RDKafkaLogLevel,
@@ -23,6 +22,7 @@ use tokio::{task::spawn_blocking, time::Instant};
 use super::{
     context::Listener,
     errors,
+    gate::Gate,
     gathering::{Gathered, Gathering},
     head::Head,
     job::{Job, Progress},
@@ -31,16 +31,18 @@ use super::{
 };
 use crate::{
     limits::{KAFKA_ANSWER_MILLIS, KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX},
-    resource::message::Parts,
     store::{StoreError, log::Partition},
 };
 
 /// Hands records to Kafka.
 pub(super) struct Producer {
+    me: Weak<Self>,
     config: ClientConfig,
     head: Arc<Head>,
-    /// None once it was closed.
+    /// None once it was closed. Used under the lock only: the last one to let go of a client waits for its thread.
     current: RwLock<Option<Arc<Client>>>,
+    /// Lanes that are not handed over yet.
+    waiting: AtomicUsize,
 }
 
 type Client = ThreadedProducer<Reports>;
@@ -48,6 +50,7 @@ type Client = ThreadedProducer<Reports>;
 /// Takes in what happened to each record.
 pub(super) struct Reports {
     listener: Listener,
+    producer: Weak<Producer>,
     head: Arc<Head>,
     gathering: Mutex<Gathering>,
     /// The client cannot go on: its records would be out of step with what the broker has.
@@ -58,51 +61,60 @@ pub(super) struct Reports {
 const ANSWER: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
 /// A client that was not allowed to write is not replaced sooner, whatever the number of requests.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at whether everything was handed over, when closing.
+const CLOSING_LOOK: Duration = Duration::from_millis(1);
 /// Longest time that a client takes to get rid of what it was given.
 const DRAIN: Duration = Duration::from_millis(KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX + 500);
 
 impl Producer {
-    pub(super) fn new(config: ClientConfig, head: Arc<Head>) -> Result<Self, KafkaError> {
-        let client = start(&config, &head)?;
-        Ok(Self {
+    pub(super) fn new(config: ClientConfig, head: Arc<Head>) -> Result<Arc<Self>, KafkaError> {
+        let producer = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             config,
             head,
-            current: RwLock::new(Some(client)),
-        })
+            current: RwLock::default(),
+            waiting: AtomicUsize::new(0),
+        });
+        *producer.current.write() = Some(producer.start()?);
+        Ok(producer)
     }
 
-    /// Hands the records of a job over, which is answered when all were reported.
-    pub(super) fn send(&self, job: &Arc<Job>, records: &[(Partition, Parts<'_>)]) {
+    /// Hands the messages of a job over, each lane in its turn. The job is answered when all were reported.
+    pub(super) fn send(&self, job: &Arc<Job>) {
+        for (index, lane) in job.lanes().iter().enumerate() {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            lane.gate
+                .add(job, index, |job, lane| self.hand_over(job, lane));
+        }
+    }
+
+    /// Hands a job over that still waits for those before it.
+    pub(super) fn hurry(&self, job: &Job) {
+        for lane in job.lanes() {
+            lane.gate.open_wide(|job, lane| self.hand_over(job, lane));
+        }
+    }
+
+    /// Hands a lane over, and answers how many of its messages went.
+    fn hand_over(&self, job: &Arc<Job>, lane: usize) -> usize {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let lane = &job.lanes()[lane];
+        let count = lane.messages.len();
         let client = match self.working() {
             Ok(client) => client,
-            Err(error) => return end(job, records.len(), error),
+            Err(error) => {
+                end(job, count, error);
+                return 0;
+            }
         };
-        // Requests do not mix, so the messages of one are neighbours.
-        let _sending = job.topic.sending.lock();
-        for (index, (partition, parts)) in records.iter().enumerate() {
-            let mut record = BaseRecord::with_opaque_to(&job.topic.name, Arc::clone(job))
-                .partition(partition.cast_signed())
-                .payload(parts.data);
-            if !parts.ordering_key.is_empty() {
-                record = record.key(parts.ordering_key.as_bytes());
-            }
-            if let Some(headers) = record::headers(&parts.attributes) {
-                record = record.headers(headers);
-            }
-            if let Err((error, _record)) = client.send(record) {
-                let code = error.rdkafka_error_code();
-                if code == Some(RDKafkaErrorCode::Fatal) {
-                    client.context().broken.store(true, Ordering::Relaxed);
-                }
-                // Of this record and those behind it nothing was taken.
-                let error = match code.map(errors::of_record) {
-                    Some(StoreError::Uncertain(text)) => StoreError::Unavailable(text),
-                    Some(error) => error,
-                    None => StoreError::Unavailable(errors::text(&error)),
-                };
-                return end(job, records.len() - index, error);
+        for (index, message) in lane.messages.iter().enumerate() {
+            if let Err(error) = send(&client, job, lane.partition, message) {
+                // Of this message and those behind it nothing was taken.
+                end(job, count - index, error);
+                return index;
             }
         }
+        count
     }
 
     /// The failure of a request, or what the client broke from if that says more: what it gives up then is said to be
@@ -115,29 +127,28 @@ impl Producer {
         refusal.unwrap_or(error)
     }
 
-    /// Has the client learn where the partitions of a topic, or of every topic, are. Answers with those that have a
-    /// leader each, and how many there are. Blocks.
-    pub(super) fn meet(
-        &self,
-        topic: Option<&str>,
-        patience: Duration,
-    ) -> Result<HashMap<String, u32>, KafkaError> {
-        let Some(client) = self.current.read().clone() else {
+    /// Has the client learn where the partitions of a topic are. Answers how many there are, once each has a leader.
+    /// Blocks.
+    pub(super) fn meet(&self, topic: &str, patience: Duration) -> Result<Option<u32>, KafkaError> {
+        let current = self.current.read();
+        let Some(client) = &*current else {
             return Err(KafkaError::Canceled);
         };
-        let metadata = client.client().fetch_metadata(topic, patience)?;
-        let led = metadata.topics().iter().filter(|topic| {
+        let metadata = client.client().fetch_metadata(Some(topic), patience)?;
+        let met = metadata.topics().first().filter(|topic| {
             let mut partitions = topic.partitions().iter();
             topic.error().is_none() && partitions.all(|partition| partition.leader() >= 0)
         });
-        Ok(led
-            .map(|topic| (topic.name().to_owned(), topic.partitions().len() as u32))
-            .filter(|(_, partitions)| *partitions > 0)
-            .collect())
+        let count = met.map(|topic| topic.partitions().len() as u32);
+        Ok(count.filter(|count| *count > 0))
     }
 
-    /// Waits until everything that was handed over was reported, or given up. Blocks.
+    /// Waits until everything that was sent was reported, or given up. Blocks.
     pub(super) fn close(&self) {
+        let deadline = Instant::now() + DRAIN;
+        while self.waiting.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+            thread::sleep(CLOSING_LOOK);
+        }
         let client = self.current.write().take();
         if let Some(client) = client {
             drain(&client);
@@ -145,31 +156,51 @@ impl Producer {
     }
 
     /// The client, or a new one if it cannot go on.
-    fn working(&self) -> Result<Arc<Client>, StoreError> {
-        let closed = || StoreError::Unavailable("the log is closed".to_owned());
-        let current = self.current.read().clone().ok_or_else(closed)?;
-        if !current.context().broken.load(Ordering::Relaxed) {
-            return Ok(current);
+    fn working(&self) -> Result<MappedRwLockReadGuard<'_, Client>, StoreError> {
+        let closed = |_| StoreError::Unavailable("the log is closed".to_owned());
+        let current = || RwLockReadGuard::try_map(self.current.read(), Option::as_deref);
+        let client = current().map_err(closed)?;
+        if !client.context().broken.load(Ordering::Relaxed) {
+            return Ok(client);
         }
-        if current.context().since.elapsed() < REFUSED_PAUSE
-            && let Some(refusal) = refusal(&current)
+        if client.context().since.elapsed() < REFUSED_PAUSE
+            && let Some(refusal) = refusal(&client)
         {
             return Err(refusal);
         }
+        drop(client);
+        self.replace()?;
+        current().map_err(closed)
+    }
+
+    /// Puts a new client into the place of a broken one, unless somebody else has done so.
+    fn replace(&self) -> Result<(), StoreError> {
         let mut slot = self.current.write();
-        match &*slot {
-            None => Err(closed()),
-            Some(other) if !Arc::ptr_eq(other, &current) => Ok(Arc::clone(other)),
-            Some(_) => {
-                tracing::error!("the producer cannot go on and is replaced");
-                let client = start(&self.config, &self.head)
-                    .map_err(|error| StoreError::Unavailable(errors::text(&error)))?;
-                *slot = Some(Arc::clone(&client));
-                drop(slot);
-                retire(current);
-                Ok(client)
+        let is_broken = |client: &mut Arc<Client>| client.context().broken.load(Ordering::Relaxed);
+        if slot.as_mut().is_some_and(is_broken) {
+            tracing::error!("the producer cannot go on and is replaced");
+            let client = self
+                .start()
+                .map_err(|error| StoreError::Unavailable(errors::text(&error)))?;
+            let broken = slot.replace(client);
+            drop(slot);
+            if let Some(broken) = broken {
+                retire(broken);
             }
         }
+        Ok(())
+    }
+
+    fn start(&self) -> Result<Arc<Client>, KafkaError> {
+        let reports = Reports {
+            listener: Listener::new("producer"),
+            producer: Weak::clone(&self.me),
+            head: Arc::clone(&self.head),
+            gathering: Mutex::default(),
+            broken: AtomicBool::new(false),
+            since: Instant::now(),
+        };
+        self.config.create_with_context(reports).map(Arc::new)
     }
 }
 
@@ -179,8 +210,8 @@ pub(super) async fn meet_partitions(producer: &Arc<Producer>, topic: &Arc<KnownT
         return;
     }
     let (producer, topic) = (Arc::clone(producer), Arc::clone(topic));
-    let met = spawn_blocking(move || match producer.meet(Some(&topic.name), ANSWER) {
-        Ok(met) => topic.meets_partitions(met.get(&topic.name).copied().unwrap_or(0)),
+    let met = spawn_blocking(move || match producer.meet(&topic.name, ANSWER) {
+        Ok(met) => topic.meets_partitions(met.unwrap_or(0)),
         Err(error) => {
             let error = errors::text(&error);
             tracing::debug!(topic = %topic.name, error, "the producer has not met a topic");
@@ -197,15 +228,35 @@ impl Drop for Producer {
     }
 }
 
-fn start(config: &ClientConfig, head: &Arc<Head>) -> Result<Arc<Client>, KafkaError> {
-    let reports = Reports {
-        listener: Listener::new("producer"),
-        head: Arc::clone(head),
-        gathering: Mutex::default(),
-        broken: AtomicBool::new(false),
-        since: Instant::now(),
+/// Gives a client one message.
+fn send(
+    client: &Client,
+    job: &Arc<Job>,
+    partition: Partition,
+    message: &[u8],
+) -> Result<(), StoreError> {
+    let parts = record::parts(message)?;
+    let mut record = BaseRecord::with_opaque_to(&job.topic.name, Arc::clone(job))
+        .partition(partition.cast_signed())
+        .payload(parts.data);
+    if !parts.ordering_key.is_empty() {
+        record = record.key(parts.ordering_key.as_bytes());
+    }
+    if let Some(headers) = record::headers(&parts.attributes) {
+        record = record.headers(headers);
+    }
+    let Err((error, _record)) = client.send(record) else {
+        return Ok(());
     };
-    config.create_with_context(reports).map(Arc::new)
+    let code = error.rdkafka_error_code();
+    if code == Some(RDKafkaErrorCode::Fatal) {
+        client.context().broken.store(true, Ordering::Relaxed);
+    }
+    Err(match code.map(errors::of_record) {
+        Some(StoreError::Uncertain(text)) => StoreError::Unavailable(text),
+        Some(error) => error,
+        None => StoreError::Unavailable(errors::text(&error)),
+    })
 }
 
 /// Why a client may not write at all, if that is why it cannot go on.
@@ -242,6 +293,16 @@ impl Reports {
             self.head.append_own(gathered);
         }
     }
+
+    /// Lets those go that wait behind a message which was reported.
+    fn let_next(&self, gate: Option<&Gate>) {
+        if let Some(gate) = gate
+            && gate.is_free_after_report()
+            && let Some(producer) = self.producer.upgrade()
+        {
+            gate.open(|job, lane| producer.hand_over(job, lane));
+        }
+    }
 }
 
 impl ClientContext for Reports {
@@ -262,6 +323,10 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Arc<Job>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, job: Arc<Job>) {
+        let record = match result {
+            Ok(record) | Err((_, record)) => record,
+        };
+        let gate = job.gate(record.partition().cast_unsigned());
         let progress = match result {
             // Brokers say of a record that they got twice that they have it, but not always where.
             Ok(record) if record.offset() < 0 => {
@@ -305,6 +370,7 @@ impl ProducerContext for Reports {
             self.append_own(gathered);
             job.answer();
         }
+        self.let_next(gate);
     }
 }
 

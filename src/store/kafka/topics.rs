@@ -1,4 +1,5 @@
-//! Makes, changes and deletes Kafka topics. Requests that arrive together share a call.
+//! Makes, changes and deletes Kafka topics. Requests that arrive together share a call, and between calls brokers get
+//! as long a pause as the last one took: what they do for new topics must not keep those waiting who publish.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use super::{context::Listener, errors, options::TopicShape, producer::Producer};
 use crate::{
     limits::{
         KAFKA_ANSWER_MILLIS, KAFKA_RECORD_BYTES_MAX, KAFKA_TOPIC_REQUESTS_MAX,
-        KAFKA_TOPICS_PER_CALL_MAX,
+        KAFKA_TOPICS_PAUSE_MILLIS_MAX, KAFKA_TOPICS_PER_CALL_MAX,
     },
     store::{
         StoreError,
@@ -55,8 +56,7 @@ const RETENTION: &str = "retention.ms";
 const CALL: Duration = Duration::from_millis(2 * KAFKA_ANSWER_MILLIS);
 const PATIENCE: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
 const RETRY: Duration = Duration::from_millis(20);
-/// Topics up to which each is asked about alone.
-const MET_ALONE_MAX: usize = 4;
+const PAUSE_MAX: Duration = Duration::from_millis(KAFKA_TOPICS_PAUSE_MILLIS_MAX);
 /// Well above a record, and small enough that old messages do not stay much longer than they have to.
 const SEGMENT_BYTES: usize = 256 * 1024 * 1024;
 
@@ -185,24 +185,46 @@ async fn ask<W, A>(requests: &mpsc::Sender<Request<W, A>>, what: W) -> Result<A,
     answered.await.map_err(|_| stopping())?
 }
 
-/// The next request and those that wait behind it.
-async fn next<R>(requests: &mut mpsc::Receiver<R>) -> Option<Vec<R>> {
-    let mut taken = vec![requests.recv().await?];
-    while taken.len() < KAFKA_TOPICS_PER_CALL_MAX
-        && let Ok(request) = requests.try_recv()
-    {
-        taken.push(request);
+/// Requests that wait for a call.
+struct Calls<R> {
+    requests: mpsc::Receiver<R>,
+    last: Option<Instant>,
+}
+
+impl<R> Calls<R> {
+    fn new(requests: mpsc::Receiver<R>) -> Self {
+        Self {
+            requests,
+            last: None,
+        }
     }
-    Some(taken)
+
+    /// The requests of the next call.
+    async fn next(&mut self) -> Option<Vec<R>> {
+        if let Some(last) = self.last.take()
+            && !self.requests.is_empty()
+        {
+            sleep(last.elapsed().min(PAUSE_MAX)).await;
+        }
+        let mut taken = vec![self.requests.recv().await?];
+        while taken.len() < KAFKA_TOPICS_PER_CALL_MAX
+            && let Ok(request) = self.requests.try_recv()
+        {
+            taken.push(request);
+        }
+        self.last = Some(Instant::now());
+        Some(taken)
+    }
 }
 
 async fn create_all(
     admin: Arc<AdminClient<Listener>>,
     producer: Arc<Producer>,
     retention: Duration,
-    mut requests: mpsc::Receiver<Request<NewLog, u32>>,
+    requests: mpsc::Receiver<Request<NewLog, u32>>,
 ) {
-    while let Some(taken) = next(&mut requests).await {
+    let mut calls = Calls::new(requests);
+    while let Some(taken) = calls.next().await {
         let logs: Vec<_> = taken.iter().map(|request| &request.what).collect();
         let mut results = create(&admin, &logs, retention).await;
         let made = logs.iter().map(|log| log.name.as_str());
@@ -269,9 +291,10 @@ pub(super) async fn create(
 
 async fn delete_all(
     admin: Arc<AdminClient<Listener>>,
-    mut requests: mpsc::Receiver<Request<String, ()>>,
+    requests: mpsc::Receiver<Request<String, ()>>,
 ) {
-    while let Some(taken) = next(&mut requests).await {
+    let mut calls = Calls::new(requests);
+    while let Some(taken) = calls.next().await {
         let names: Vec<_> = taken.iter().map(|request| request.what.as_str()).collect();
         let deleted = admin.delete_topics(&names, &call_options()).await;
         let absent = RDKafkaErrorCode::UnknownTopicOrPartition;
@@ -322,18 +345,19 @@ async fn led(producer: &Arc<Producer>, mut missing: Vec<String>) -> HashMap<Stri
         let producer = Arc::clone(producer);
         let asked = missing.clone();
         let met = spawn_blocking(move || {
-            if asked.len() > MET_ALONE_MAX {
-                return producer.meet(None, PATIENCE);
-            }
             let mut met = HashMap::new();
             for name in &asked {
-                met.extend(producer.meet(Some(name), PATIENCE)?);
+                met.extend(
+                    producer
+                        .meet(name, PATIENCE)?
+                        .map(|count| (name.clone(), count)),
+                );
             }
-            Ok(met)
+            Ok::<_, KafkaError>(met)
         });
         if let Ok(Ok(met)) = met.await {
-            let now = missing.extract_if(.., |name| met.contains_key(name));
-            led.extend(now.filter_map(|name| met.get(&name).map(|count| (name.clone(), *count))));
+            missing.retain(|name| !met.contains_key(name));
+            led.extend(met);
         }
         if !missing.is_empty() {
             sleep(RETRY).await;
