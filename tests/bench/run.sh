@@ -263,7 +263,7 @@ else
     # Java compiles what it runs often; that is no one's to pay who is measured.
     step 'warming Kafka up'
     for load in topics publish-1 latency publish-100; do
-      "$bin/examples/bench-kafka" "$load" --brokers "$brokers" --seconds 5 >"$work/lines"
+      "$bin/examples/bench-kafka" "$load" --brokers "$brokers" --seconds 10 >"$work/lines"
     done
   fi
   for round in $(seq "$rounds"); do

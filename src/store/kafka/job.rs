@@ -35,11 +35,15 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Bytes of all messages.
+    /// Bytes that all messages take in a batch, at most.
     pub(super) fn bytes(&self) -> usize {
-        self.messages.iter().map(Bytes::len).sum()
+        let message = |message: &Bytes| message.len() + RECORD_OVERHEAD_BYTES;
+        self.messages.iter().map(message).sum()
     }
 }
+
+/// What a record adds to its message: lengths, differences to the batch's first offset and time.
+const RECORD_OVERHEAD_BYTES: usize = 64;
 
 #[derive(Debug)]
 struct State {
