@@ -39,7 +39,8 @@ pub(super) struct Producer {
     me: Weak<Self>,
     config: ClientConfig,
     head: Arc<Head>,
-    /// None once it was closed. Used under the lock only: the last one to let go of a client waits for its thread.
+    /// None once it was closed. Whoever must not block uses it under the lock: the last one to let go of a client waits
+    /// for its thread.
     current: RwLock<Option<Arc<Client>>>,
     /// Lanes that are not handed over yet.
     waiting: AtomicUsize,
@@ -130,8 +131,8 @@ impl Producer {
     /// Has the client learn where the partitions of a topic are. Answers how many there are, once each has a leader.
     /// Blocks.
     pub(super) fn meet(&self, topic: &str, patience: Duration) -> Result<Option<u32>, KafkaError> {
-        let current = self.current.read();
-        let Some(client) = &*current else {
+        // Not under the lock, as this may take long; and whoever may block may be the last one to let go.
+        let Some(client) = self.current.read().clone() else {
             return Err(KafkaError::Canceled);
         };
         let metadata = client.client().fetch_metadata(Some(topic), patience)?;
