@@ -31,9 +31,14 @@ impl Parcel {
         }
     }
 
-    /// The deliveries, which now count as sent.
-    pub fn take(mut self) -> Vec<Delivery> {
-        std::mem::take(&mut self.deliveries)
+    /// The deliveries, which now count as sent; none any more on a node that has stood still for so long that others
+    /// may have taken its place.
+    fn take(mut self) -> Result<Vec<Delivery>, EndCause> {
+        if self.mailbox.node_lease.holds() {
+            Ok(std::mem::take(&mut self.deliveries))
+        } else {
+            Err(EndCause::cut_off())
+        }
     }
 }
 
@@ -82,7 +87,7 @@ impl PendingPull {
     /// Waits for messages; none when nothing was available and the pull was not to wait. Safe to cancel.
     pub async fn answer(&mut self) -> Result<Vec<Delivery>, EndCause> {
         match (&mut self.answer).await {
-            Ok(Ok(parcel)) => Ok(parcel.map(Parcel::take).unwrap_or_default()),
+            Ok(Ok(parcel)) => parcel.map_or(Ok(Vec::new()), Parcel::take),
             Ok(Err(cause)) => Err(cause),
             Err(_) => Err(EndCause::Stopping),
         }
@@ -165,7 +170,7 @@ impl MessageStream {
                     let Presence { id, mailbox } = &self.presence;
                     mailbox.put(|notices| notices.roomy.push(*id));
                 }
-                Ok(parcel.take())
+                parcel.take()
             }
             None => Err(self
                 .shared

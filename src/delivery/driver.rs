@@ -179,7 +179,7 @@ impl Driver {
             engine,
             config,
             ends,
-            mailbox: Arc::default(),
+            mailbox: Arc::new(Mailbox::new(shared.lease.clone())),
             streams: HashMap::new(),
             pulls: HashMap::new(),
             reads: Reads::default(),

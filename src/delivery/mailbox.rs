@@ -6,7 +6,10 @@
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::engine::input::{ConsumerId, LeaseId};
+use crate::{
+    engine::input::{ConsumerId, LeaseId},
+    store::Lease,
+};
 
 /// Notices since the driver last looked.
 #[derive(Debug, Default)]
@@ -20,13 +23,23 @@ pub(super) struct Notices {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mailbox {
     notices: Mutex<Notices>,
     bell: Notify,
+    /// Without it nothing more reaches a consumer: another node may deliver the same by now.
+    pub(super) node_lease: Lease,
 }
 
 impl Mailbox {
+    pub(super) fn new(node_lease: Lease) -> Self {
+        Self {
+            notices: Mutex::default(),
+            bell: Notify::new(),
+            node_lease,
+        }
+    }
+
     pub(super) fn put(&self, add: impl FnOnce(&mut Notices)) {
         add(&mut self.notices.lock());
         self.bell.notify_one();

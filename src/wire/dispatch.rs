@@ -52,13 +52,16 @@ impl Service<Request<Incoming>> for Dispatch {
             return Box::pin(async { Ok(response) });
         }
         if let Some(refused) = lease::refuse(&self.lease, request.uri().path()) {
-            return Box::pin(async { Ok(refused) });
+            return Box::pin(async {
+                lease::let_arrive(request.into_body()).await;
+                Ok(refused)
+            });
         }
         let Self {
             grpc,
+            lease,
             closing,
             budget,
-            ..
         } = self.clone();
         Box::pin(async move {
             let uri = request.uri().clone();
@@ -67,6 +70,10 @@ impl Service<Request<Incoming>> for Dispatch {
             let request = frames::check(request, held.clone()).map(Body::new);
             let mut response = grpc.oneshot(request).await?;
             drop(held);
+            // What was done meanwhile may be undone elsewhere: the client has to ask again.
+            if let Some(refused) = lease::refuse(&lease, uri.path()) {
+                return Ok(refused);
+            }
             unserved::name_method(&mut response, uri.path());
             if closing::ends_on_closing(uri.path()) {
                 response =

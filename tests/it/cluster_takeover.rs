@@ -89,7 +89,7 @@ async fn what_a_killed_server_confirmed_holds_on_the_one_that_takes_over() {
         one.ended().await;
         let received = first_delivery(&on_other, &subscription).await;
         let took = killed.elapsed();
-        known.received(&received);
+        known.received(&received, killed.into());
         println!("kill {kill}: {} delivers after {took:?}", names[1]);
         assert!(took <= TAKEN_OVER_WITHIN, "{took:?}");
         one = Process::serve_at(&place, names[0]).await;

@@ -214,7 +214,7 @@ async fn receive(
         let begun = Instant::now();
         let result = match received {
             Ok(received) => {
-                known.received(&received);
+                known.received(&received, begun.into());
                 let acked = known.ack(client, subscription, &received).await;
                 acked.map(|()| !received.is_empty())
             }

@@ -24,6 +24,16 @@ case ${1:-} in
 esac
 shift
 
+# Named so since Kafka 4.2, and not known before.
+case $KAFKA_VERSION in
+  3.*)
+    for argument; do
+      shift
+      case $argument in --formatter-property | --reader-property) argument=--property ;; esac
+      set -- "$@" "$argument"
+    done ;;
+esac
+
 install_java
 fetch_jars
 tool_command

@@ -122,8 +122,15 @@ impl KafkaLog {
             .create_with_context(Listener::new("administrator"));
         let admin: AdminClient<Listener> = admin.map_err(|error| failed(&error))?;
         let broker = broker_settings(&admin, asker.broker).await;
-        check_version(&options, broker.as_ref())?;
+        check_version(&options, broker.as_ref().ok())?;
         check_permission(&options, &admin).await?;
+        if let Err(why) = &broker {
+            tracing::warn!(
+                why,
+                "Kafka does not tell its version and defaults; unless replication_factor is configured, new topics \
+                get the brokers' own min.insync.replicas"
+            );
+        }
         let tail = Arc::new(Tail::new(TAIL_BYTES_MAX));
         let head = Arc::new(Head::new(Arc::clone(&tail)));
         let producer = Producer::new(options.producer(), Arc::clone(&head));
@@ -134,7 +141,7 @@ impl KafkaLog {
         let readers = Arc::new(Readers::new(options.reader(), cluster.clone()));
         let follower = Follower::new(consumer, Arc::clone(&readers), Arc::clone(&producer), head);
         let follower = follower.start(stopped.clone());
-        let default_copies = broker.as_ref().and_then(|broker| {
+        let default_copies = broker.ok().and_then(|broker| {
             let setting = broker.get("default.replication.factor")?;
             setting.value.as_ref()?.parse().ok()
         });
@@ -251,27 +258,22 @@ fn unreachable(complaint: Option<Complaint>) -> String {
     }
 }
 
-/// How a broker is configured, if we may know.
+/// How a broker is configured, or why we may not know.
 async fn broker_settings(
     admin: &AdminClient<Listener>,
     broker: Option<i32>,
-) -> Option<ConfigResource> {
+) -> Result<ConfigResource, String> {
     let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-    let broker = ResourceSpecifier::Broker(broker?);
+    let broker = broker.ok_or("no broker is known by its number")?;
+    let broker = ResourceSpecifier::Broker(broker);
     let described = admin.describe_configs([&broker], &options).await;
-    let why = match described.map(|mut described| described.pop()) {
-        Ok(Some(Ok(settings))) if !settings.entries.is_empty() => return Some(settings),
-        Ok(Some(Err(code))) => code.to_string(),
-        Err(error) => errors::text(&error),
+    match described.map(|mut described| described.pop()) {
+        Ok(Some(Ok(settings))) if !settings.entries.is_empty() => Ok(settings),
+        Ok(Some(Err(code))) => Err(code.to_string()),
+        Err(error) => Err(errors::text(&error)),
         // The client has no other way to tell that a broker refuses.
-        Ok(_) => "the user needs DescribeConfigs on the cluster".to_owned(),
-    };
-    tracing::warn!(
-        why,
-        "Kafka does not tell its version and defaults; unless replication_factor is configured, new topics get the \
-        brokers' own min.insync.replicas"
-    );
-    None
+        Ok(_) => Err("the user needs DescribeConfigs on the cluster".to_owned()),
+    }
 }
 
 /// Brokers before 4.0 have a setting that names their own version unless somebody changed it; later ones have none.

@@ -1,7 +1,12 @@
 //! A node that may not speak for the cluster refuses every request: what it knows may have changed elsewhere.
 
-use axum::body::Body;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use bytes::Buf;
 use http::Response;
+use http_body_util::BodyExt;
+use tokio::time::timeout;
 use tonic::Status;
 
 use crate::service::Lease;
@@ -16,6 +21,24 @@ pub fn refuse(lease: &Lease, path: &str) -> Option<Response<Body>> {
     }
     let refused = Status::unavailable("this server cannot reach the state store; try again");
     Some(refused.into_http())
+}
+
+/// How long, and for how many bytes, the rest of a refused request is waited for.
+const ARRIVES_WITHIN: Duration = Duration::from_millis(50);
+const ARRIVING_BYTES_MAX: usize = 64 * 1024;
+
+/// Lets a refused request arrive before it is answered, if that is soon: what comes for a stream that is gone counts as
+/// the client's error, and HTTP/2 ends a connection with a thousand of those, with whatever else it carries.
+pub async fn let_arrive(mut body: impl HttpBody<Data: Buf> + Unpin) {
+    let arrives = async {
+        let mut arrived = 0;
+        while arrived < ARRIVING_BYTES_MAX
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            arrived += frame.data_ref().map_or(0, Buf::remaining);
+        }
+    };
+    timeout(ARRIVES_WITHIN, arrives).await.ok();
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! What clients know of servers that are killed, frozen or cut off while they use them: what was answered, and so must
 //! never be lost or undone.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
@@ -20,8 +24,8 @@ pub(crate) struct Known(Arc<Mutex<Ids>>);
 #[derive(Default)]
 struct Ids {
     published: HashSet<String>,
-    /// An ack was answered.
-    acked: HashSet<String>,
+    /// An ack was answered, and when.
+    acked: HashMap<String, Instant>,
     /// An ack was sent; whether it counts, nobody knows.
     maybe_acked: HashSet<String>,
 }
@@ -48,23 +52,26 @@ impl Known {
         subscription: &str,
         max: i32,
     ) -> Result<usize, Status> {
+        let asked = Instant::now();
         let request = pull_request(subscription, max, true);
         let answer = client.subscriber().pull(request).await?.into_inner();
         let received = answer.received_messages.into_iter();
         let received: Vec<_> = received.map(Received::from).collect();
-        self.received(&received);
+        self.received(&received, asked);
         self.ack(client, subscription, &received).await?;
         Ok(received.len())
     }
 
-    /// Fails if any of it was acknowledged before, and that was answered.
+    /// Fails if any of it was acknowledged before, and that was answered before it was asked for, `since` then. A server
+    /// may be frozen in the middle of an answer: that arrives late, as if the network were slow.
     #[track_caller]
-    pub(crate) fn received(&self, received: &[Received]) {
+    pub(crate) fn received(&self, received: &[Received], since: Instant) {
         let ids = self.0.lock();
         for id in received.iter().map(|one| &one.message.message_id) {
+            let acked = ids.acked.get(id);
             assert!(
-                !ids.acked.contains(id),
-                "{id} came after its ack was answered"
+                acked.is_none_or(|acked| *acked >= since),
+                "{id} came although its ack had been answered"
             );
         }
     }
@@ -82,7 +89,8 @@ impl Known {
         let ids = || received.iter().map(|one| one.message.message_id.clone());
         self.0.lock().maybe_acked.extend(ids());
         client.ack(subscription, ack_ids(received)).await?;
-        self.0.lock().acked.extend(ids());
+        let now = Instant::now();
+        self.0.lock().acked.extend(ids().map(|id| (id, now)));
         Ok(())
     }
 
@@ -105,8 +113,9 @@ impl Known {
             missing.cloned().collect()
         };
         while !missing.is_empty() {
+            let asked = Instant::now();
             let received = client.receive_some(subscription, 1000).await;
-            self.received(&received);
+            self.received(&received, asked);
             for received in received {
                 missing.remove(&received.message.message_id);
             }
