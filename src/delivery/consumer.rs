@@ -16,7 +16,7 @@ use crate::{
     limits::STREAM_FRAMES_MAX,
 };
 
-/// Deliveries on their way. Dropped before [`Parcel::take`], they become available again at once.
+/// Deliveries on their way. Dropped before they were taken, they become available again at once.
 #[derive(Debug)]
 pub struct Parcel {
     deliveries: Vec<Delivery>,
