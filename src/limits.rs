@@ -240,6 +240,8 @@ pub const KAFKA_QUESTIONS_MAX: usize = 8;
 pub const KAFKA_UNKNOWN_MILLIS: u64 = 300;
 /// Topics that one call to Kafka creates or deletes.
 pub const KAFKA_TOPICS_PER_CALL_MAX: usize = 16;
+/// The same while somebody publishes on the same node: brokers do little else during such a call.
+pub const KAFKA_TOPICS_PER_SMALL_CALL_MAX: usize = 8;
 /// Longest pause between two such calls, milliseconds.
 pub const KAFKA_TOPICS_PAUSE_MILLIS_MAX: u64 = 250;
 /// Requests to create or delete a topic that wait for the next call.

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -44,6 +44,8 @@ pub(super) struct Producer {
     current: RwLock<Option<Arc<Client>>>,
     /// Lanes that are not handed over yet.
     waiting: AtomicUsize,
+    /// Jobs that were ever sent.
+    sent: AtomicU64,
 }
 
 type Client = ThreadedProducer<Reports>;
@@ -75,6 +77,7 @@ impl Producer {
             head,
             current: RwLock::default(),
             waiting: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
         });
         *producer.current.write() = Some(producer.start()?);
         Ok(producer)
@@ -82,11 +85,17 @@ impl Producer {
 
     /// Hands the messages of a job over, each lane in its turn. The job is answered when all were reported.
     pub(super) fn send(&self, job: &Arc<Job>) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
         for (index, lane) in job.lanes().iter().enumerate() {
             self.waiting.fetch_add(1, Ordering::Relaxed);
             lane.gate
                 .add(job, index, |job, lane| self.hand_over(job, lane));
         }
+    }
+
+    /// How many jobs were ever sent: whether it grows tells whether anybody publishes here.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Hands a job over that still waits for those before it.

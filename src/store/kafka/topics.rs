@@ -1,5 +1,6 @@
 //! Makes, changes and deletes Kafka topics. Requests that arrive together share a call, and between calls brokers get
-//! as long a pause as the last one took: what they do for new topics must not keep those waiting who publish.
+//! a pause: what they do for new topics must not keep those waiting who publish. Calls are smaller and pauses longer
+//! while somebody publishes on this node.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use super::{context::Listener, errors, options::TopicShape, producer::Producer};
 use crate::{
     limits::{
         KAFKA_ANSWER_MILLIS, KAFKA_RECORD_BYTES_MAX, KAFKA_TOPIC_REQUESTS_MAX,
-        KAFKA_TOPICS_PAUSE_MILLIS_MAX, KAFKA_TOPICS_PER_CALL_MAX,
+        KAFKA_TOPICS_PAUSE_MILLIS_MAX, KAFKA_TOPICS_PER_CALL_MAX, KAFKA_TOPICS_PER_SMALL_CALL_MAX,
     },
     store::{
         StoreError,
@@ -68,9 +69,10 @@ impl Topics {
     ) -> Self {
         let admin = Arc::new(admin);
         let (creations, asked) = mpsc::channel(KAFKA_TOPIC_REQUESTS_MAX);
-        tokio::spawn(create_all(Arc::clone(&admin), producer, retention, asked));
+        let calls = Calls::new(asked, Arc::clone(&producer));
+        tokio::spawn(create_all(Arc::clone(&admin), calls, retention));
         let (deletions, asked) = mpsc::channel(KAFKA_TOPIC_REQUESTS_MAX);
-        tokio::spawn(delete_all(Arc::clone(&admin), asked));
+        tokio::spawn(delete_all(Arc::clone(&admin), Calls::new(asked, producer)));
         Self {
             admin,
             creations,
@@ -188,26 +190,38 @@ async fn ask<W, A>(requests: &mpsc::Sender<Request<W, A>>, what: W) -> Result<A,
 /// Requests that wait for a call.
 struct Calls<R> {
     requests: mpsc::Receiver<R>,
+    producer: Arc<Producer>,
+    /// How many requests had published at the last call.
+    published: u64,
     last: Option<Instant>,
 }
 
 impl<R> Calls<R> {
-    fn new(requests: mpsc::Receiver<R>) -> Self {
+    fn new(requests: mpsc::Receiver<R>, producer: Arc<Producer>) -> Self {
         Self {
             requests,
+            producer,
+            published: 0,
             last: None,
         }
     }
 
     /// The requests of the next call.
     async fn next(&mut self) -> Option<Vec<R>> {
+        let published = self.producer.sent();
+        let quiet = published == self.published;
+        self.published = published;
+        let (pauses, most) = match quiet {
+            true => (1, KAFKA_TOPICS_PER_CALL_MAX),
+            false => (2, KAFKA_TOPICS_PER_SMALL_CALL_MAX),
+        };
         if let Some(last) = self.last.take()
             && !self.requests.is_empty()
         {
-            sleep(last.elapsed().min(PAUSE_MAX)).await;
+            sleep((last.elapsed() * pauses).min(PAUSE_MAX)).await;
         }
         let mut taken = vec![self.requests.recv().await?];
-        while taken.len() < KAFKA_TOPICS_PER_CALL_MAX
+        while taken.len() < most
             && let Ok(request) = self.requests.try_recv()
         {
             taken.push(request);
@@ -219,17 +233,15 @@ impl<R> Calls<R> {
 
 async fn create_all(
     admin: Arc<AdminClient<Listener>>,
-    producer: Arc<Producer>,
+    mut calls: Calls<Request<NewLog, u32>>,
     retention: Duration,
-    requests: mpsc::Receiver<Request<NewLog, u32>>,
 ) {
-    let mut calls = Calls::new(requests);
     while let Some(taken) = calls.next().await {
         let logs: Vec<_> = taken.iter().map(|request| &request.what).collect();
         let mut results = create(&admin, &logs, retention).await;
         let made = logs.iter().map(|log| log.name.as_str());
         let made = made.filter(|name| matches!(results.get(*name), Some(Ok(()))));
-        let led = led(&producer, made.map(str::to_owned).collect()).await;
+        let led = led(&calls.producer, made.map(str::to_owned).collect()).await;
         for Request { what, answer } in taken {
             let result = match results.remove(&what.name) {
                 Some(Ok(())) => led.get(&what.name).copied().ok_or_else(|| {
@@ -289,11 +301,7 @@ pub(super) async fn create(
     results(names, created, RDKafkaErrorCode::TopicAlreadyExists)
 }
 
-async fn delete_all(
-    admin: Arc<AdminClient<Listener>>,
-    requests: mpsc::Receiver<Request<String, ()>>,
-) {
-    let mut calls = Calls::new(requests);
+async fn delete_all(admin: Arc<AdminClient<Listener>>, mut calls: Calls<Request<String, ()>>) {
     while let Some(taken) = calls.next().await {
         let names: Vec<_> = taken.iter().map(|request| request.what.as_str()).collect();
         let deleted = admin.delete_topics(&names, &call_options()).await;
