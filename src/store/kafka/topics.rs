@@ -211,9 +211,10 @@ impl<R> Calls<R> {
         let published = self.producer.sent();
         let quiet = published == self.published;
         self.published = published;
-        let (pauses, most) = match quiet {
-            true => (1, KAFKA_TOPICS_PER_CALL_MAX),
-            false => (2, KAFKA_TOPICS_PER_SMALL_CALL_MAX),
+        let (pauses, most) = if quiet {
+            (1, KAFKA_TOPICS_PER_CALL_MAX)
+        } else {
+            (2, KAFKA_TOPICS_PER_SMALL_CALL_MAX)
         };
         if let Some(last) = self.last.take()
             && !self.requests.is_empty()
