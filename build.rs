@@ -2,7 +2,6 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-use prost::Message;
 use prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -17,10 +16,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         "google/rpc/status.proto",
         "packetboat/admin/v1/admin.proto",
     ])?;
-    let mut descriptors = compiler.file_descriptor_set();
-
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    // Encoded by the compiler, which keeps the annotations that REST is made of.
+    let encoded = compiler.encode_file_descriptor_set();
+    fs::write(out.join("descriptors.bin"), encoded)?;
+    let mut descriptors = compiler.file_descriptor_set();
 
     keep_published_messages_encoded(&mut descriptors)?;
     tonic_prost_build::configure()

@@ -2,6 +2,7 @@
 //!
 //! One way through the house: `wire` → `service` → `delivery` → `engine` and `store`; `ARCHITECTURE.md` has the map.
 
+pub mod auth;
 pub mod bench;
 pub mod cli;
 pub mod clock;

@@ -291,3 +291,16 @@ pub const FIRST_BYTES_WAIT_MILLIS: u64 = 30_000;
 pub const SHUTDOWN_MILLIS_MAX: u64 = 8_000;
 /// Milliseconds that closing the stores may then still take.
 pub const CLOSE_MILLIS_MAX: u64 = 1_500;
+
+/// Bytes of a REST request's body: the largest request, its payload in base64, and the names around it.
+pub const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Characters of a wrong value that an error about a REST request repeats.
+pub const ECHOED_VALUE_CHARS_MAX: usize = 200;
+/// How deep the fields lie that the parameter `fields` of a REST request asks for.
+pub const SELECTION_DEPTH_MAX: usize = 32;
+/// Members of all bindings of a policy.
+pub const POLICY_MEMBERS_MAX: usize = 1_500;
+/// Bytes of a policy's texts.
+pub const POLICY_BYTES_MAX: usize = 250_000;
+/// Permissions that one TestIamPermissions asks about.
+pub const TESTED_PERMISSIONS_MAX: usize = 100;

@@ -8,12 +8,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::{
     clock::Clock,
     limits,
-    service::{Lease, Service},
+    service::{Guarded, Lease, Service},
     storage::{self, DirectoryLock, OpenError, Opened, Storage},
     store::StoreError,
     wire::{
         grpc::{self, health::Health},
-        listener::{BindError, Bound, Listening},
+        listener::{BindError, Bound, Listening, ServeError},
     },
 };
 
@@ -43,6 +43,9 @@ pub enum StartError {
     /// The descriptors that were compiled in cannot be read.
     #[error("the descriptors of the API are damaged: {0}")]
     Descriptors(#[from] tonic_reflection::server::Error),
+    /// There is nothing to answer with.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
 }
 
 /// A server that takes requests.
@@ -89,7 +92,8 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
 
 async fn serve(bound: Bound, service: &Arc<Service>) -> Result<(Health, Listening), StartError> {
     let (health, health_rpcs) = Health::new().await;
-    let listening = bound.serve(grpc::routes(service, health_rpcs)?, service.lease())?;
+    let guarded = Guarded::open(Arc::clone(service));
+    let listening = bound.serve(grpc::routes(&guarded, health_rpcs)?, service.lease())?;
     tokio::spawn(follow_lease(service.lease(), health.clone()));
     Ok((health, listening))
 }

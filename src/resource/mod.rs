@@ -7,6 +7,7 @@ pub mod mask;
 pub mod message;
 pub mod name;
 pub mod page;
+pub mod policy;
 pub mod subscription;
 pub mod topic;
 pub mod violation;

@@ -1,6 +1,6 @@
 //! A subscription's configuration: defaults and ranges of docs/behaviour.md, section 4.1.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,7 @@ use super::{
     label::Labels,
     mask::MaskField,
     name::{SubscriptionName, TopicName},
+    policy::Policy,
     violation::Violation,
 };
 use crate::limits::{
@@ -52,6 +53,9 @@ pub struct Subscription {
     /// Whether it was cut off from its topic.
     #[serde(default)]
     pub detached: bool,
+    /// Who may do what with it. Shared, as each pull looks at the subscription.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// What a new subscription is given, checked one by one; `None` takes the default.
@@ -92,6 +96,7 @@ impl Subscription {
             expiration,
             labels: settings.labels,
             detached: false,
+            policy: None,
         }
         .consistent()
     }

@@ -1,8 +1,12 @@
 //! A topic's configuration.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::{label::Labels, mask::MaskField, name::TopicName, violation::Violation};
+use super::{
+    label::Labels, mask::MaskField, name::TopicName, policy::Policy, violation::Violation,
+};
 use crate::limits::{KMS_KEY_NAME_BYTES_MAX, STORAGE_REGION_BYTES_MAX, STORAGE_REGIONS_MAX};
 
 /// A topic as the API shows it.
@@ -19,6 +23,9 @@ pub struct Topic {
     /// The key that its messages are encrypted with. Only describes.
     #[serde(default)]
     pub kms_key_name: Option<String>,
+    /// Who may do what with it. Shared, as each publish looks at the topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Arc<Policy>>,
 }
 
 impl Topic {
@@ -29,6 +36,7 @@ impl Topic {
             labels: Labels::new(),
             storage_policy: None,
             kms_key_name: None,
+            policy: None,
         }
     }
 

@@ -95,3 +95,20 @@ pub enum UpdateError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// Why a policy was not set.
+#[derive(Debug, Error)]
+pub enum SetPolicyError {
+    /// Somebody else has set it since the client read it.
+    #[error("the policy of {resource} was changed since it was read; read it again and repeat")]
+    Replaced {
+        /// The resource's id.
+        resource: String,
+    },
+    /// The resource could not be changed.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

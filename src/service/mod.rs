@@ -1,5 +1,6 @@
 //! One file per use: check, load, decide, store, answer. Knows no status code and no SQL.
 
+mod access;
 mod acknowledge;
 mod attached_topics;
 mod completion;
@@ -7,6 +8,7 @@ mod consumed;
 pub mod error;
 #[cfg(test)]
 mod fault_tests;
+mod policies;
 mod publish;
 mod pull;
 mod received;
@@ -20,7 +22,9 @@ pub use crate::{
     delivery::{EndCause, MessageStream},
     store::{Lease, StoreError},
 };
+pub use access::{Denied, Guarded};
 pub use consumed::ConsumeError;
+pub use policies::WithPolicy;
 pub use publish::PublishError;
 pub use received::Receipts;
 pub use streaming::{OpenStream, StreamStart};

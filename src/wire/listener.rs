@@ -18,7 +18,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
-use super::dispatch::Dispatch;
+use super::{
+    calls::Calls,
+    dispatch::Dispatch,
+    rest::{self, BadDescriptors},
+};
 use crate::{limits, service::Lease};
 
 /// Why an address cannot be listened on.
@@ -29,6 +33,17 @@ pub struct BindError {
     pub address: SocketAddr,
     /// What the machine said.
     pub error: io::Error,
+}
+
+/// Why nothing is served.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// An address is taken or not ours.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// There is no REST.
+    #[error(transparent)]
+    Descriptors(#[from] BadDescriptors),
 }
 
 fn hint(error: &io::Error) -> String {
@@ -70,8 +85,8 @@ impl Bound {
         self.0.iter().map(|(address, _)| *address).collect()
     }
 
-    /// Lets clients connect and answers gRPC with `routes`, while `lease` holds.
-    pub fn serve(self, routes: Routes, lease: Lease) -> Result<Listening, BindError> {
+    /// Lets clients connect and answers with `routes`, over gRPC and REST, while `lease` holds.
+    pub fn serve(self, routes: Routes, lease: Lease) -> Result<Listening, ServeError> {
         let listeners = self
             .0
             .into_iter()
@@ -87,9 +102,11 @@ impl Bound {
             abort: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
+        let calls = Calls::new(routes, lease, listening.closing.clone());
+        let rest = rest::service(calls.clone())?;
         let shared = Arc::new(Shared {
             http: http(listening.tasks.clone()),
-            dispatch: Dispatch::new(routes, lease, listening.closing.clone()),
+            dispatch: Dispatch::new(calls, rest),
             slots: Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)),
             closing: listening.closing.clone(),
             abort: listening.abort.clone(),

@@ -1,7 +1,12 @@
 //! The wire: knows HTTP and gRPC, decides nothing.
 
+pub mod calls;
 pub mod convert;
 mod dispatch;
 pub mod grpc;
 pub mod layers;
 pub mod listener;
+pub mod rest;
+
+#[cfg(test)]
+mod permission_tests;

@@ -7,12 +7,13 @@ use std::{
 
 /// What each folder may name of the crate, beside itself and [`OPEN_TO_ALL`]. A part of the crate that is not
 /// listed (`server`, `storage`, `cli`, `main`, `lib`, `proto`) puts the others together or is generated.
-const MAY_NAME: [(&str, &[&str]); 12] = [
+const MAY_NAME: [(&str, &[&str]); 13] = [
     ("config", &[]),
     ("bench", &["proto"]),
     ("resource", &["filter"]),
     ("filter", &["resource"]),
     ("limits", &[]),
+    ("auth", &["store"]),
     ("clock", &[]),
     ("telemetry", &["clock"]),
     ("engine", &["filter"]),
@@ -26,13 +27,14 @@ const MAY_NAME: [(&str, &[&str]); 12] = [
         &[
             "delivery",
             "engine",
+            "auth",
             "filter",
             "store",
             "clock",
             "telemetry",
         ],
     ),
-    ("wire", &["service", "proto", "clock", "telemetry"]),
+    ("wire", &["service", "auth", "proto", "clock", "telemetry"]),
 ];
 
 /// Open to every folder.

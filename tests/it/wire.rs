@@ -32,7 +32,8 @@ const GET_TOPIC: &str = "/google.pubsub.v1.Publisher/GetTopic";
 const ACKNOWLEDGE: &str = "/google.pubsub.v1.Subscriber/Acknowledge";
 const MODIFY_ACK_DEADLINE: &str = "/google.pubsub.v1.Subscriber/ModifyAckDeadline";
 
-const SERVED: [&str; 6] = [
+const SERVED: [&str; 7] = [
+    "google.iam.v1.IAMPolicy",
     "google.pubsub.v1.Publisher",
     "google.pubsub.v1.Subscriber",
     "grpc.health.v1.Health",
@@ -244,7 +245,7 @@ async fn an_rpc_that_is_not_served_is_named_in_the_answer() {
     let (_server, channel) = serve().await;
     for method in [
         "google.pubsub.v1.SchemaService/CreateSchema",
-        "google.iam.v1.IAMPolicy/GetIamPolicy",
+        "google.iam.v1.IAMPolicy/NoSuchMethod",
         "google.pubsub.v1.Publisher/NoSuchMethod",
         "no.such.Service/Method",
         "nothing",

@@ -4,6 +4,7 @@
 //! and ignored. Tags are dropped: they are input only.
 
 mod destination;
+pub mod iam;
 mod policy;
 pub mod subscription;
 pub mod topic;

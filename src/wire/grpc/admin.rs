@@ -1,24 +1,23 @@
 //! `packetboat.admin.v1.Admin`: what an operator does.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status};
 
 use crate::{
+    auth::permission::rpc,
     proto::packetboat::admin::v1::{self as proto, admin_server},
     resource::name::TopicName,
-    service::Service,
+    service::Guarded,
 };
 
 /// The service as tonic calls it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Admin {
-    service: Arc<Service>,
+    service: Guarded,
 }
 
 impl Admin {
     /// Answers with what `service` does.
-    pub(super) const fn new(service: Arc<Service>) -> Self {
+    pub(super) const fn new(service: Guarded) -> Self {
         Self { service }
     }
 }
@@ -31,10 +30,8 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<proto::AttachTopicResponse>, Status> {
         let request = request.into_inner();
         let topic = TopicName::parse("topic", &request.topic)?;
-        let attached = self
-            .service
-            .attach_topic(topic, &request.kafka_topic)
-            .await?;
+        let service = self.service.permit(&rpc::ATTACH_TOPIC, &[topic.as_str()])?;
+        let attached = service.attach_topic(topic, &request.kafka_topic).await?;
         Ok(Response::new(proto::AttachTopicResponse {
             topic: request.topic,
             kafka_topic: attached.name,
@@ -47,7 +44,8 @@ impl admin_server::Admin for Admin {
         request: Request<proto::DetachTopicRequest>,
     ) -> Result<Response<()>, Status> {
         let topic = TopicName::parse("topic", &request.get_ref().topic)?;
-        self.service.detach_topic(&topic).await?;
+        let service = self.service.permit(&rpc::DETACH_TOPIC, &[topic.as_str()])?;
+        service.detach_topic(&topic).await?;
         Ok(Response::new(()))
     }
 }

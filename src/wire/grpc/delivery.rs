@@ -5,20 +5,22 @@ use tonic::{Request, Response, Status};
 
 use super::{status::status, timeout::client_timeout};
 use crate::{
+    auth::permission::rpc,
     proto::google::pubsub::v1::{
         AcknowledgeRequest, ModifyAckDeadlineRequest, PublishRequest, PublishResponse, PullRequest,
         PullResponse,
     },
-    service::Service,
+    service::Guarded,
 };
 
 pub(super) async fn publish(
-    service: &Service,
+    service: &Guarded,
     request: Request<PublishRequest>,
 ) -> Result<Response<PublishResponse>, Status> {
     let request = request.into_inner();
     let bytes = request.encoded_len();
     let message_ids = service
+        .permit(&rpc::PUBLISH, &[&request.topic])?
         .publish(&request.topic, request.messages, bytes)
         .await
         .map_err(status)?;
@@ -26,7 +28,7 @@ pub(super) async fn publish(
 }
 
 pub(super) async fn pull(
-    service: &Service,
+    service: &Guarded,
     request: Request<PullRequest>,
 ) -> Result<Response<PullResponse>, Status> {
     let timeout = client_timeout(request.metadata());
@@ -34,6 +36,7 @@ pub(super) async fn pull(
     #[expect(deprecated, reason = "clients still set return_immediately")]
     let immediately = request.return_immediately;
     let received_messages = service
+        .permit(&rpc::PULL, &[&request.subscription])?
         .pull(
             &request.subscription,
             request.max_messages,
@@ -46,11 +49,12 @@ pub(super) async fn pull(
 }
 
 pub(super) async fn acknowledge(
-    service: &Service,
+    service: &Guarded,
     request: Request<AcknowledgeRequest>,
 ) -> Result<Response<()>, Status> {
     let request = request.into_inner();
     service
+        .permit(&rpc::ACKNOWLEDGE, &[&request.subscription])?
         .acknowledge(&request.subscription, &request.ack_ids)
         .await
         .map_err(status)?;
@@ -58,11 +62,12 @@ pub(super) async fn acknowledge(
 }
 
 pub(super) async fn modify_ack_deadline(
-    service: &Service,
+    service: &Guarded,
     request: Request<ModifyAckDeadlineRequest>,
 ) -> Result<Response<()>, Status> {
     let request = request.into_inner();
     service
+        .permit(&rpc::MODIFY_ACK_DEADLINE, &[&request.subscription])?
         .modify_ack_deadline(
             &request.subscription,
             &request.ack_ids,

@@ -4,6 +4,7 @@ mod admin;
 pub mod codec;
 mod delivery;
 pub mod health;
+mod iam;
 pub mod publisher;
 pub mod reflection;
 mod status;
@@ -11,21 +12,20 @@ mod streaming_pull;
 pub mod subscriber;
 mod timeout;
 
-use std::sync::Arc;
-
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health as HealthRpcs, HealthServer};
 
-use self::{admin::Admin, publisher::Publisher, subscriber::Subscriber};
+use self::{admin::Admin, iam::IamPolicy, publisher::Publisher, subscriber::Subscriber};
 use super::layers::size::DECODED_BYTES_MAX;
 use crate::{
     proto::{
-        google::pubsub::v1::{
-            publisher_server::PublisherServer, subscriber_server::SubscriberServer,
+        google::{
+            iam::v1::iam_policy_server::IamPolicyServer,
+            pubsub::v1::{publisher_server::PublisherServer, subscriber_server::SubscriberServer},
         },
         packetboat::admin::v1::admin_server::AdminServer,
     },
-    service::Service,
+    service::Guarded,
 };
 
 /// Everything that is served over gRPC.
@@ -33,16 +33,18 @@ use crate::{
 /// # Errors
 /// The descriptors that were compiled in cannot be read.
 pub fn routes(
-    service: &Arc<Service>,
+    service: &Guarded,
     health: HealthServer<impl HealthRpcs>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
-    let publisher = PublisherServer::new(Publisher::new(Arc::clone(service)));
-    let subscriber = SubscriberServer::new(Subscriber::new(Arc::clone(service)));
-    let admin = AdminServer::new(Admin::new(Arc::clone(service)));
+    let publisher = PublisherServer::new(Publisher::new(service.clone()));
+    let subscriber = SubscriberServer::new(Subscriber::new(service.clone()));
+    let policies = IamPolicyServer::new(IamPolicy::new(service.clone()));
+    let admin = AdminServer::new(Admin::new(service.clone()));
     let health = health.max_decoding_message_size(DECODED_BYTES_MAX);
     let routes = Routes::new(health)
         .add_service(publisher.max_decoding_message_size(DECODED_BYTES_MAX))
         .add_service(subscriber.max_decoding_message_size(DECODED_BYTES_MAX))
+        .add_service(policies.max_decoding_message_size(DECODED_BYTES_MAX))
         .add_service(admin.max_decoding_message_size(DECODED_BYTES_MAX));
     reflection::add_to(routes)
 }

@@ -1,29 +1,28 @@
 //! `google.pubsub.v1.Publisher`: one thin function per RPC.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status};
 
 use super::{delivery, status::unimplemented};
 use crate::{
+    auth::permission::rpc,
     proto::google::pubsub::v1::{self as proto, publisher_server},
     resource::{
         name::{ProjectName, SubscriptionName, TopicName},
         page::PageRequest,
     },
-    service::Service,
+    service::Guarded,
     wire::convert,
 };
 
 /// The service as tonic calls it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Publisher {
-    service: Arc<Service>,
+    service: Guarded,
 }
 
 impl Publisher {
     /// Answers with what `service` does.
-    pub const fn new(service: Arc<Service>) -> Self {
+    pub const fn new(service: Guarded) -> Self {
         Self { service }
     }
 }
@@ -35,7 +34,10 @@ impl publisher_server::Publisher for Publisher {
         request: Request<proto::Topic>,
     ) -> Result<Response<proto::Topic>, Status> {
         let topic = convert::topic::to_create(request.into_inner())?;
-        let created = self.service.create_topic(topic).await?;
+        let service = self
+            .service
+            .permit(&rpc::CREATE_TOPIC, &[topic.name.as_str()])?;
+        let created = service.create_topic(topic).await?;
         Ok(Response::new(convert::topic::to_proto(created)))
     }
 
@@ -44,7 +46,8 @@ impl publisher_server::Publisher for Publisher {
         request: Request<proto::UpdateTopicRequest>,
     ) -> Result<Response<proto::Topic>, Status> {
         let (name, changes) = convert::topic::to_update(request.into_inner())?;
-        let updated = self.service.update_topic(&name, changes).await?;
+        let service = self.service.permit(&rpc::UPDATE_TOPIC, &[name.as_str()])?;
+        let updated = service.update_topic(&name, changes).await?;
         Ok(Response::new(convert::topic::to_proto(updated)))
     }
 
@@ -60,7 +63,8 @@ impl publisher_server::Publisher for Publisher {
         request: Request<proto::GetTopicRequest>,
     ) -> Result<Response<proto::Topic>, Status> {
         let name = TopicName::parse("name", &request.get_ref().topic)?;
-        let topic = self.service.topic(&name).await?;
+        let service = self.service.permit(&rpc::GET_TOPIC, &[name.as_str()])?;
+        let topic = service.topic(&name).await?;
         Ok(Response::new(convert::topic::to_proto(topic)))
     }
 
@@ -71,7 +75,10 @@ impl publisher_server::Publisher for Publisher {
         let request = request.into_inner();
         let project = ProjectName::parse("name", &request.project)?;
         let page = PageRequest::parse(request.page_size, &request.page_token)?;
-        let page = self.service.list_topics(&project, &page).await?;
+        let service = self
+            .service
+            .permit(&rpc::LIST_TOPICS, &[project.as_str()])?;
+        let page = service.list_topics(&project, &page).await?;
         let page = page.map(convert::topic::to_proto);
         Ok(Response::new(proto::ListTopicsResponse {
             topics: page.items,
@@ -86,7 +93,10 @@ impl publisher_server::Publisher for Publisher {
         let request = request.into_inner();
         let topic = TopicName::parse("name", &request.topic)?;
         let page = PageRequest::parse(request.page_size, &request.page_token)?;
-        let page = self.service.list_topic_subscriptions(&topic, &page).await?;
+        let allowed = self
+            .service
+            .permit(&rpc::LIST_TOPIC_SUBSCRIPTIONS, &[topic.as_str()]);
+        let page = allowed?.list_topic_subscriptions(&topic, &page).await?;
         let page = page.map(String::from);
         Ok(Response::new(proto::ListTopicSubscriptionsResponse {
             subscriptions: page.items,
@@ -96,11 +106,10 @@ impl publisher_server::Publisher for Publisher {
 
     async fn list_topic_snapshots(
         &self,
-        _: Request<proto::ListTopicSnapshotsRequest>,
+        request: Request<proto::ListTopicSnapshotsRequest>,
     ) -> Result<Response<proto::ListTopicSnapshotsResponse>, Status> {
-        Err(unimplemented(
-            "google.pubsub.v1.Publisher/ListTopicSnapshots",
-        ))
+        let on = [request.get_ref().topic.as_str()];
+        unimplemented(&self.service, &rpc::LIST_TOPIC_SNAPSHOTS, &on)
     }
 
     async fn delete_topic(
@@ -108,7 +117,8 @@ impl publisher_server::Publisher for Publisher {
         request: Request<proto::DeleteTopicRequest>,
     ) -> Result<Response<()>, Status> {
         let name = TopicName::parse("name", &request.get_ref().topic)?;
-        self.service.delete_topic(&name).await?;
+        let service = self.service.permit(&rpc::DELETE_TOPIC, &[name.as_str()])?;
+        service.delete_topic(&name).await?;
         Ok(Response::new(()))
     }
 
@@ -117,7 +127,10 @@ impl publisher_server::Publisher for Publisher {
         request: Request<proto::DetachSubscriptionRequest>,
     ) -> Result<Response<proto::DetachSubscriptionResponse>, Status> {
         let name = SubscriptionName::parse("name", &request.get_ref().subscription)?;
-        self.service.detach_subscription(&name).await?;
+        let service = self
+            .service
+            .permit(&rpc::DETACH_SUBSCRIPTION, &[name.as_str()])?;
+        service.detach_subscription(&name).await?;
         Ok(Response::new(proto::DetachSubscriptionResponse {}))
     }
 }

@@ -12,9 +12,10 @@ pub const PUBLISHER: &str = "google.pubsub.v1.Publisher";
 pub const SUBSCRIBER: &str = "google.pubsub.v1.Subscriber";
 
 /// What a listing of services names. The protos describe more than is served.
-const SERVED: [&str; 6] = [
+const SERVED: [&str; 7] = [
     PUBLISHER,
     SUBSCRIBER,
+    "google.iam.v1.IAMPolicy",
     "packetboat.admin.v1.Admin",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",

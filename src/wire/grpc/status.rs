@@ -3,11 +3,12 @@
 use tonic::{Code, Status};
 
 use crate::{
+    auth::permission::Rpc,
     limits::STATUS_TEXT_BYTES_MAX,
     resource::violation::Violation,
     service::{
-        ConsumeError, EndCause, PublishError, StoreError,
-        error::{AttachError, CreateError, DetachError, FindError, UpdateError},
+        ConsumeError, Denied, EndCause, Guarded, PublishError, StoreError,
+        error::{AttachError, CreateError, DetachError, FindError, SetPolicyError, UpdateError},
     },
     wire::convert::Refused,
 };
@@ -17,9 +18,11 @@ pub(super) fn status(error: impl Into<Status>) -> Status {
     error.into()
 }
 
-/// The answer of an RPC that is not here; `method` is its full name, `google.pubsub.v1.Subscriber/Seek`.
-pub(super) fn unimplemented(method: &str) -> Status {
-    with_text(Code::Unimplemented, format!("{method} is not implemented"))
+/// The answer of an RPC that is not here yet, to those who may call it.
+pub(super) fn unimplemented<T>(service: &Guarded, rpc: &Rpc, on: &[&str]) -> Result<T, Status> {
+    service.permit(rpc, on)?;
+    let text = format!("{} is not implemented", rpc.name);
+    Err(with_text(Code::Unimplemented, text))
 }
 
 /// The answer about a topic or subscription that does not exist; `resource` is its id.
@@ -38,6 +41,12 @@ fn with_text(code: Code, mut text: String) -> Status {
         text.push_str(ELLIPSIS);
     }
     Status::new(code, text)
+}
+
+impl From<Denied> for Status {
+    fn from(denied: Denied) -> Self {
+        with_text(Code::PermissionDenied, denied.to_string())
+    }
 }
 
 impl From<Violation> for Status {
@@ -125,6 +134,16 @@ impl From<UpdateError> for Status {
     }
 }
 
+impl From<SetPolicyError> for Status {
+    fn from(error: SetPolicyError) -> Self {
+        match error {
+            SetPolicyError::Replaced { .. } => with_text(Code::Aborted, error.to_string()),
+            SetPolicyError::Update(error) => error.into(),
+            SetPolicyError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<PublishError> for Status {
     fn from(error: PublishError) -> Self {
         match error {
@@ -199,11 +218,6 @@ mod tests {
             },
             Code::Unimplemented,
             "Subscription.filter is not implemented: leave it unset",
-        );
-        check(
-            unimplemented("google.pubsub.v1.Subscriber/Seek"),
-            Code::Unimplemented,
-            "google.pubsub.v1.Subscriber/Seek is not implemented",
         );
     }
 

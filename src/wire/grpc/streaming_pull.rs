@@ -13,13 +13,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::status::status;
 use crate::{
+    auth::permission::rpc,
     limits::STREAM_EVENTS_MAX,
     proto::google::pubsub::v1::{
         StreamingPullRequest, StreamingPullResponse,
         streaming_pull_response::SubscriptionProperties,
     },
     resource::{message::ReceivedMessage, violation::Violation},
-    service::{ConsumeError, MessageStream, OpenStream, Receipts, Service, StreamStart},
+    service::{ConsumeError, Guarded, MessageStream, OpenStream, Receipts, StreamStart},
 };
 
 /// The responses of one stream.
@@ -36,7 +37,7 @@ enum Event {
 
 /// Opens a stream. Its headers are sent at once, as this returns before there is a message.
 pub(super) async fn open(
-    service: &Arc<Service>,
+    service: &Guarded,
     request: Request<Streaming<StreamingPullRequest>>,
 ) -> Result<Response<Responses>, Status> {
     let mut requests = request.into_inner();
@@ -50,6 +51,7 @@ pub(super) async fn open(
         max_outstanding_messages: first.max_outstanding_messages,
         max_outstanding_bytes: first.max_outstanding_bytes,
     };
+    let service = service.permit(&rpc::STREAMING_PULL, &[&first.subscription])?;
     let (stream, messages, receipts) = service.open_stream(start).await.map_err(status)?;
     acknowledge(&stream, &first).await.map_err(status)?;
 

@@ -1,29 +1,28 @@
 //! `google.pubsub.v1.Subscriber`: one thin function per RPC.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{delivery, status::unimplemented, streaming_pull};
 use crate::{
+    auth::permission::rpc,
     proto::google::pubsub::v1::{self as proto, subscriber_server},
     resource::{
         name::{ProjectName, SubscriptionName},
         page::PageRequest,
     },
-    service::Service,
+    service::Guarded,
     wire::convert,
 };
 
 /// The service as tonic calls it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Subscriber {
-    service: Arc<Service>,
+    service: Guarded,
 }
 
 impl Subscriber {
     /// Answers with what `service` does.
-    pub const fn new(service: Arc<Service>) -> Self {
+    pub const fn new(service: Guarded) -> Self {
         Self { service }
     }
 }
@@ -37,8 +36,13 @@ impl subscriber_server::Subscriber for Subscriber {
         request: Request<proto::Subscription>,
     ) -> Result<Response<proto::Subscription>, Status> {
         let new = convert::subscription::to_create(request.get_ref())?;
-        let created = self
-            .service
+        let project = match &new.name {
+            Some(name) => name.project(),
+            None => new.topic.project(),
+        };
+        let on = [project.as_str(), new.topic.as_str()];
+        let service = self.service.permit(&rpc::CREATE_SUBSCRIPTION, &on)?;
+        let created = service
             .create_subscription(new.name, new.topic, new.settings)
             .await?;
         Ok(Response::new(convert::subscription::to_proto(created)))
@@ -49,7 +53,10 @@ impl subscriber_server::Subscriber for Subscriber {
         request: Request<proto::GetSubscriptionRequest>,
     ) -> Result<Response<proto::Subscription>, Status> {
         let name = SubscriptionName::parse("name", &request.get_ref().subscription)?;
-        let subscription = self.service.subscription(&name).await?;
+        let service = self
+            .service
+            .permit(&rpc::GET_SUBSCRIPTION, &[name.as_str()])?;
+        let subscription = service.subscription(&name).await?;
         Ok(Response::new(convert::subscription::to_proto(subscription)))
     }
 
@@ -58,7 +65,10 @@ impl subscriber_server::Subscriber for Subscriber {
         request: Request<proto::UpdateSubscriptionRequest>,
     ) -> Result<Response<proto::Subscription>, Status> {
         let (name, changes) = convert::subscription::to_update(request.get_ref())?;
-        let updated = self.service.update_subscription(&name, changes).await?;
+        let service = self
+            .service
+            .permit(&rpc::UPDATE_SUBSCRIPTION, &[name.as_str()])?;
+        let updated = service.update_subscription(&name, changes).await?;
         Ok(Response::new(convert::subscription::to_proto(updated)))
     }
 
@@ -69,7 +79,10 @@ impl subscriber_server::Subscriber for Subscriber {
         let request = request.into_inner();
         let project = ProjectName::parse("name", &request.project)?;
         let page = PageRequest::parse(request.page_size, &request.page_token)?;
-        let page = self.service.list_subscriptions(&project, &page).await?;
+        let service = self
+            .service
+            .permit(&rpc::LIST_SUBSCRIPTIONS, &[project.as_str()])?;
+        let page = service.list_subscriptions(&project, &page).await?;
         let page = page.map(convert::subscription::to_proto);
         Ok(Response::new(proto::ListSubscriptionsResponse {
             subscriptions: page.items,
@@ -82,7 +95,10 @@ impl subscriber_server::Subscriber for Subscriber {
         request: Request<proto::DeleteSubscriptionRequest>,
     ) -> Result<Response<()>, Status> {
         let name = SubscriptionName::parse("name", &request.get_ref().subscription)?;
-        self.service.delete_subscription(&name).await?;
+        let service = self
+            .service
+            .permit(&rpc::DELETE_SUBSCRIPTION, &[name.as_str()])?;
+        service.delete_subscription(&name).await?;
         Ok(Response::new(()))
     }
 
@@ -116,52 +132,58 @@ impl subscriber_server::Subscriber for Subscriber {
 
     async fn modify_push_config(
         &self,
-        _: Request<proto::ModifyPushConfigRequest>,
+        request: Request<proto::ModifyPushConfigRequest>,
     ) -> Result<Response<()>, Status> {
-        Err(unimplemented(
-            "google.pubsub.v1.Subscriber/ModifyPushConfig",
-        ))
+        let on = [request.get_ref().subscription.as_str()];
+        unimplemented(&self.service, &rpc::MODIFY_PUSH_CONFIG, &on)
     }
 
     async fn get_snapshot(
         &self,
-        _: Request<proto::GetSnapshotRequest>,
+        request: Request<proto::GetSnapshotRequest>,
     ) -> Result<Response<proto::Snapshot>, Status> {
-        Err(unimplemented("google.pubsub.v1.Subscriber/GetSnapshot"))
+        let on = [request.get_ref().snapshot.as_str()];
+        unimplemented(&self.service, &rpc::GET_SNAPSHOT, &on)
     }
 
     async fn list_snapshots(
         &self,
-        _: Request<proto::ListSnapshotsRequest>,
+        request: Request<proto::ListSnapshotsRequest>,
     ) -> Result<Response<proto::ListSnapshotsResponse>, Status> {
-        Err(unimplemented("google.pubsub.v1.Subscriber/ListSnapshots"))
+        let on = [request.get_ref().project.as_str()];
+        unimplemented(&self.service, &rpc::LIST_SNAPSHOTS, &on)
     }
 
     async fn create_snapshot(
         &self,
-        _: Request<proto::CreateSnapshotRequest>,
+        request: Request<proto::CreateSnapshotRequest>,
     ) -> Result<Response<proto::Snapshot>, Status> {
-        Err(unimplemented("google.pubsub.v1.Subscriber/CreateSnapshot"))
+        let request = request.get_ref();
+        let on = [request.name.as_str(), request.subscription.as_str()];
+        unimplemented(&self.service, &rpc::CREATE_SNAPSHOT, &on)
     }
 
     async fn update_snapshot(
         &self,
-        _: Request<proto::UpdateSnapshotRequest>,
+        request: Request<proto::UpdateSnapshotRequest>,
     ) -> Result<Response<proto::Snapshot>, Status> {
-        Err(unimplemented("google.pubsub.v1.Subscriber/UpdateSnapshot"))
+        let snapshot = request.into_inner().snapshot.unwrap_or_default();
+        unimplemented(&self.service, &rpc::UPDATE_SNAPSHOT, &[&snapshot.name])
     }
 
     async fn delete_snapshot(
         &self,
-        _: Request<proto::DeleteSnapshotRequest>,
+        request: Request<proto::DeleteSnapshotRequest>,
     ) -> Result<Response<()>, Status> {
-        Err(unimplemented("google.pubsub.v1.Subscriber/DeleteSnapshot"))
+        let on = [request.get_ref().snapshot.as_str()];
+        unimplemented(&self.service, &rpc::DELETE_SNAPSHOT, &on)
     }
 
     async fn seek(
         &self,
-        _: Request<proto::SeekRequest>,
+        request: Request<proto::SeekRequest>,
     ) -> Result<Response<proto::SeekResponse>, Status> {
-        Err(unimplemented("google.pubsub.v1.Subscriber/Seek"))
+        let on = [request.get_ref().subscription.as_str()];
+        unimplemented(&self.service, &rpc::SEEK, &on)
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod backlog;
+pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod known;
 pub(crate) mod nodes;
@@ -83,6 +84,11 @@ impl Pubsub {
     /// Where it listens, HOST:PORT.
     pub(crate) fn address(&self) -> String {
         self.server.addresses()[0].to_string()
+    }
+
+    /// The connection that its clients share.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// Moves the manual clock.

@@ -1,0 +1,74 @@
+//! `google.iam.v1.IAMPolicy`: one thin function per RPC.
+
+use tonic::{Request, Response, Status};
+
+use crate::{
+    auth::permission::rpc,
+    proto::google::iam::v1::{self as proto, iam_policy_server},
+    service::{Guarded, WithPolicy},
+    wire::convert,
+};
+
+/// The service as tonic calls it.
+#[derive(Clone, Debug)]
+pub(super) struct IamPolicy {
+    service: Guarded,
+}
+
+impl IamPolicy {
+    /// Answers with what `service` does.
+    pub(super) const fn new(service: Guarded) -> Self {
+        Self { service }
+    }
+}
+
+#[tonic::async_trait]
+impl iam_policy_server::IamPolicy for IamPolicy {
+    async fn set_iam_policy(
+        &self,
+        request: Request<proto::SetIamPolicyRequest>,
+    ) -> Result<Response<proto::Policy>, Status> {
+        let (of, policy) = convert::iam::to_set(request.into_inner())?;
+        let rpc = match of {
+            WithPolicy::Topic(_) => &rpc::SET_TOPIC_POLICY,
+            WithPolicy::Subscription(_) => &rpc::SET_SUBSCRIPTION_POLICY,
+        };
+        let service = self.service.permit(rpc, &[of.as_str()])?;
+        let set = service.set_policy(&of, policy).await?;
+        Ok(Response::new(convert::iam::to_proto(Some(&set))))
+    }
+
+    async fn get_iam_policy(
+        &self,
+        request: Request<proto::GetIamPolicyRequest>,
+    ) -> Result<Response<proto::Policy>, Status> {
+        let of = convert::iam::to_get(request.get_ref())?;
+        let rpc = match of {
+            WithPolicy::Topic(_) => &rpc::GET_TOPIC_POLICY,
+            WithPolicy::Subscription(_) => &rpc::GET_SUBSCRIPTION_POLICY,
+        };
+        let policy = self
+            .service
+            .permit(rpc, &[of.as_str()])?
+            .policy(&of)
+            .await?;
+        Ok(Response::new(convert::iam::to_proto(policy.as_deref())))
+    }
+
+    async fn test_iam_permissions(
+        &self,
+        request: Request<proto::TestIamPermissionsRequest>,
+    ) -> Result<Response<proto::TestIamPermissionsResponse>, Status> {
+        let (of, permissions) = convert::iam::to_test(request.into_inner())?;
+        let service = self.service.permit(&rpc::TEST_PERMISSIONS, &[])?;
+        // Nobody holds anything on what does not exist, and everybody everything on what does.
+        let permissions = if service.has(&of).await? {
+            permissions
+        } else {
+            Vec::new()
+        };
+        Ok(Response::new(proto::TestIamPermissionsResponse {
+            permissions,
+        }))
+    }
+}

@@ -1,0 +1,64 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::proto::DESCRIPTORS;
+
+fn routes() -> Routes {
+    let pool = DescriptorPool::decode(DESCRIPTORS).expect("descriptors");
+    Routes::read(&pool).expect("routes")
+}
+
+/// The RPC that a request means, with the values of its path.
+fn found(method: Method, path: &str) -> Option<(String, Vec<String>)> {
+    let routes = routes();
+    let (route, values) = routes.find(&method, path).expect("UTF-8")?;
+    Some((route.rpc.name().to_owned(), values))
+}
+
+#[test]
+fn every_rpc_but_the_stream_has_a_route() {
+    let pool = DescriptorPool::decode(DESCRIPTORS).expect("descriptors");
+    let routes = routes();
+    let routed: BTreeSet<_> = routes.iter().map(|route| route.grpc_path.clone()).collect();
+    let services = ANNOTATED.iter().chain([&POLICIES]);
+    let rpcs = services.flat_map(|name| {
+        let service = pool.get_service_by_name(name).expect("a service");
+        let rpcs: Vec<_> = service
+            .methods()
+            .map(|rpc| format!("/{name}/{}", rpc.name()))
+            .collect();
+        rpcs
+    });
+    let missing: Vec<_> = rpcs.filter(|rpc| !routed.contains(rpc)).collect();
+    assert_eq!(missing, ["/google.pubsub.v1.Subscriber/StreamingPull"]);
+}
+
+#[test]
+fn a_verb_is_not_part_of_a_name() {
+    let topic = vec!["projects/p/topics/t".to_owned()];
+    let path = "/v1/projects/p/topics/t:getIamPolicy";
+    assert_eq!(
+        found(Method::GET, path),
+        Some(("GetIamPolicy".into(), topic.clone()))
+    );
+    let path = "/v1/projects/p/topics/t";
+    assert_eq!(
+        found(Method::GET, path),
+        Some(("GetTopic".into(), topic.clone()))
+    );
+    assert_eq!(
+        found(Method::PATCH, path),
+        Some(("UpdateTopic".into(), topic))
+    );
+    assert_eq!(found(Method::POST, path), None);
+}
+
+#[test]
+fn policies_have_the_routes_of_googles_service_configuration() {
+    for collection in WITH_POLICY {
+        let path = format!("/v1/projects/p/{collection}/x:getIamPolicy");
+        assert!(found(Method::GET, &path).is_some(), "{path}");
+        assert!(found(Method::POST, &path).is_none(), "{path}");
+    }
+    assert_eq!(found(Method::GET, "/v1/projects/p:getIamPolicy"), None);
+}
