@@ -52,13 +52,16 @@ enum What {
 }
 
 /// One call, or one frame of a stream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Call {
     what: What,
+    begun: Instant,
     ended: Instant,
     /// Whether it did what it is for. An answer without messages did not, nor did a refusal.
     done: bool,
     refused: bool,
+    /// What a refusal says.
+    text: String,
 }
 
 /// What the load has seen.
@@ -81,10 +84,35 @@ impl Calls {
         seen.longest = seen.longest.max(begun.elapsed());
         seen.calls.push(Call {
             what,
+            begun,
             ended: Instant::now(),
             done: matches!(result, Ok(true)),
             refused: result.is_err(),
+            text: result
+                .as_ref()
+                .err()
+                .map_or_else(String::new, |status| status.message().to_owned()),
         });
+    }
+
+    /// Every call since then, for whoever has to find out why it took so long.
+    fn told(&self, what: What, since: Instant) -> String {
+        let seen = self.0.lock();
+        let calls = seen
+            .calls
+            .iter()
+            .filter(|call| call.what == what && call.ended > since);
+        let told = calls.map(|call| {
+            let (begun, ended) = (
+                call.begun.saturating_duration_since(since),
+                call.ended - since,
+            );
+            format!(
+                "{begun:.1?} to {ended:.1?}: done {}, {}",
+                call.done, call.text
+            )
+        });
+        told.collect::<Vec<_>>().join("\n")
     }
 
     /// Waits for the first call after `since` that fits, and says how long after that it ended.
@@ -250,7 +278,12 @@ async fn outage(load: &Load, service: &Service, needs_it: &[What], bare: impl Fu
         let done = load.calls.first(what, started, |call| call.done).await;
         let after = done.as_secs_f64() - bare.as_secs_f64();
         println!("{what:?} works {after:.3} s after a bare client, which took {bare:?}");
-        assert!(after <= BACK_WITHIN.as_secs_f64(), "{what:?}: {after} s");
+        let told = || load.calls.told(what, started);
+        assert!(
+            after <= BACK_WITHIN.as_secs_f64(),
+            "{what:?}: {after} s; {}",
+            told()
+        );
     }
 }
 

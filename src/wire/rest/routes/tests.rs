@@ -9,9 +9,9 @@ fn routes() -> Routes {
 }
 
 /// The RPC that a request means, with the values of its path.
-fn found(method: Method, path: &str) -> Option<(String, Vec<String>)> {
+fn found(method: &Method, path: &str) -> Option<(String, Vec<String>)> {
     let routes = routes();
-    let (route, values) = routes.find(&method, path).expect("UTF-8")?;
+    let (route, values) = routes.find(method, path).expect("UTF-8")?;
     Some((route.rpc.name().to_owned(), values))
 }
 
@@ -19,7 +19,7 @@ fn found(method: Method, path: &str) -> Option<(String, Vec<String>)> {
 fn every_rpc_but_the_stream_has_a_route() {
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("descriptors");
     let routes = routes();
-    let routed: BTreeSet<_> = routes.iter().map(|route| route.grpc_path.clone()).collect();
+    let known: BTreeSet<_> = routes.iter().map(|route| route.grpc_path.clone()).collect();
     let services = ANNOTATED.iter().chain([&POLICIES]);
     let rpcs = services.flat_map(|name| {
         let service = pool.get_service_by_name(name).expect("a service");
@@ -29,7 +29,7 @@ fn every_rpc_but_the_stream_has_a_route() {
             .collect();
         rpcs
     });
-    let missing: Vec<_> = rpcs.filter(|rpc| !routed.contains(rpc)).collect();
+    let missing: Vec<_> = rpcs.filter(|rpc| !known.contains(rpc)).collect();
     assert_eq!(missing, ["/google.pubsub.v1.Subscriber/StreamingPull"]);
 }
 
@@ -38,27 +38,27 @@ fn a_verb_is_not_part_of_a_name() {
     let topic = vec!["projects/p/topics/t".to_owned()];
     let path = "/v1/projects/p/topics/t:getIamPolicy";
     assert_eq!(
-        found(Method::GET, path),
+        found(&Method::GET, path),
         Some(("GetIamPolicy".into(), topic.clone()))
     );
     let path = "/v1/projects/p/topics/t";
     assert_eq!(
-        found(Method::GET, path),
+        found(&Method::GET, path),
         Some(("GetTopic".into(), topic.clone()))
     );
     assert_eq!(
-        found(Method::PATCH, path),
+        found(&Method::PATCH, path),
         Some(("UpdateTopic".into(), topic))
     );
-    assert_eq!(found(Method::POST, path), None);
+    assert_eq!(found(&Method::POST, path), None);
 }
 
 #[test]
 fn policies_have_the_routes_of_googles_service_configuration() {
     for collection in WITH_POLICY {
         let path = format!("/v1/projects/p/{collection}/x:getIamPolicy");
-        assert!(found(Method::GET, &path).is_some(), "{path}");
-        assert!(found(Method::POST, &path).is_none(), "{path}");
+        assert!(found(&Method::GET, &path).is_some(), "{path}");
+        assert!(found(&Method::POST, &path).is_none(), "{path}");
     }
-    assert_eq!(found(Method::GET, "/v1/projects/p:getIamPolicy"), None);
+    assert_eq!(found(&Method::GET, "/v1/projects/p:getIamPolicy"), None);
 }
