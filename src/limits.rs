@@ -292,8 +292,18 @@ pub const SHUTDOWN_MILLIS_MAX: u64 = 8_000;
 /// Milliseconds that closing the stores may then still take.
 pub const CLOSE_MILLIS_MAX: u64 = 1_500;
 
-/// Bytes of a REST request's body: the largest request, its payload in base64, and the names around it.
+/// Bytes of a Publish request's body in REST: the largest request, its payload in base64, and the names around it.
 pub const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of any other request's body in REST.
+pub const SMALL_JSON_BYTES_MAX: usize = 1024 * 1024;
+/// Values of all kinds in a structure that is any JSON.
+pub const STRUCTURE_VALUES_MAX: usize = 10_000;
+/// Milliseconds within which the next part of a REST request's body has to arrive.
+pub const BODY_WAIT_MILLIS: u64 = 30_000;
+/// Milliseconds for which the rest of a refused REST request is waited for.
+pub const DISCARD_MILLIS_MAX: u64 = 5_000;
+/// Bytes of a refused REST request that are read, and dropped.
+pub const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Characters of a wrong value that an error about a REST request repeats.
 pub const ECHOED_VALUE_CHARS_MAX: usize = 200;
 /// How deep the fields lie that the parameter `fields` of a REST request asks for.

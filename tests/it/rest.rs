@@ -246,6 +246,7 @@ async fn what_is_no_route_is_404_in_html() {
         ("GET", "/v1/projects/p/topics/letters/"),
         ("DELETE", "/v1/projects/p/topics"),
         ("GET", "/robots.txt"),
+        ("GET", "/v1/projects/p/topics/letters:fly"),
     ] {
         let answer = rest.call(method, target, Value::Null).await.expect(404);
         assert_eq!(
@@ -440,7 +441,7 @@ async fn the_largest_publish_fits_and_a_larger_one_is_refused() {
     let refused = rest.call("POST", &publish, huge).await.expect(400);
     assert_eq!(
         error(&refused).2,
-        "Request payload size exceeds the limit: 16777216 bytes."
+        "Request payload size exceeds the limit: 10485760 bytes."
     );
 }
 

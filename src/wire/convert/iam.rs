@@ -14,6 +14,12 @@ use crate::{
 
 use super::Refused;
 
+/// They are never stored and ignored.
+const AUDIT_CONFIGS: Refused = Refused::Unsupported {
+    resource: "Policy",
+    field: "audit_configs",
+};
+
 /// What a `resource` names.
 ///
 /// # Errors
@@ -91,6 +97,7 @@ pub fn to_set(request: proto::SetIamPolicyRequest) -> Result<(WithPolicy, NewPol
             "bindings" => bindings = true,
             "etag" => etag = true,
             "version" => {}
+            "audit_configs" => return Err(AUDIT_CONFIGS),
             _ => {
                 return Err(Violation::argument(format!(
                     "update_mask: '{path}' is not a field of a policy that can be set; bindings, etag and version are"
@@ -99,11 +106,8 @@ pub fn to_set(request: proto::SetIamPolicyRequest) -> Result<(WithPolicy, NewPol
             }
         }
     }
-    if !given.audit_configs.is_empty() {
-        return Err(Refused::Unsupported {
-            resource: "Policy",
-            field: "audit_configs",
-        });
+    if paths.is_empty() && !given.audit_configs.is_empty() {
+        return Err(AUDIT_CONFIGS);
     }
     let given_bindings = given.bindings.into_iter().map(binding).collect();
     let bindings = bindings.then_some(given_bindings);

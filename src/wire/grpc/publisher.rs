@@ -36,7 +36,7 @@ impl publisher_server::Publisher for Publisher {
         let topic = convert::topic::to_create(request.into_inner())?;
         let service = self
             .service
-            .permit(&rpc::CREATE_TOPIC, &[topic.name.as_str()])?;
+            .permit(&rpc::CREATE_TOPIC, &[topic.name.project().as_str()])?;
         let created = service.create_topic(topic).await?;
         Ok(Response::new(convert::topic::to_proto(created)))
     }

@@ -32,7 +32,7 @@ impl Budget {
     pub fn request(&self) -> Held {
         Held {
             budget: self.clone(),
-            permit: Arc::default(),
+            account: Arc::default(),
         }
     }
 }
@@ -41,7 +41,14 @@ impl Budget {
 #[derive(Clone, Debug)]
 pub struct Held {
     budget: Budget,
-    permit: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    account: Arc<Mutex<Account>>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    bytes: usize,
+    /// For all of them together, however small the pieces were in which they came.
+    permits: Option<OwnedSemaphorePermit>,
 }
 
 impl Held {
@@ -50,25 +57,50 @@ impl Held {
     /// # Errors
     /// UNAVAILABLE, which clients repeat, when the server holds too much.
     pub fn add(&self, bytes: usize) -> Result<(), Status> {
-        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
-        let more = Arc::clone(&self.budget.permits)
-            .try_acquire_many_owned(permits)
-            .map_err(|_| {
-                Status::unavailable(format!(
-                    "The server holds as many bytes of requests as it may ({}); try again.",
-                    self.budget.bytes_max
-                ))
-            })?;
-        let mut held = self.permit.lock();
-        match held.as_mut() {
-            Some(held) => held.merge(more),
-            None => *held = Some(more),
+        let mut account = self.account.lock();
+        let bytes = account.bytes.saturating_add(bytes);
+        let held = account.permits.as_ref();
+        let held = held.map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = bytes.div_ceil(PERMIT_BYTES).saturating_sub(held);
+        if missing > 0 {
+            let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+            let more = Arc::clone(&self.budget.permits)
+                .try_acquire_many_owned(missing)
+                .map_err(|_| {
+                    Status::unavailable(format!(
+                        "The server holds as many bytes of requests as it may ({}); try again.",
+                        self.budget.bytes_max
+                    ))
+                })?;
+            match account.permits.as_mut() {
+                Some(permits) => permits.merge(more),
+                None => account.permits = Some(more),
+            }
         }
+        account.bytes = bytes;
         Ok(())
     }
 
     /// Gives everything back: the next message of a stream begins.
     pub fn clear(&self) {
-        self.permit.lock().take();
+        *self.account.lock() = Account::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_small_pieces_count_as_what_they_are_together() {
+        let budget = Budget::new(10 * PERMIT_BYTES);
+        let held = budget.request();
+        for _ in 0..10 * PERMIT_BYTES {
+            held.add(1).expect("there is room");
+        }
+        assert!(held.add(1).is_err());
+        assert!(budget.request().add(1).is_err());
+        held.clear();
+        budget.request().add(10 * PERMIT_BYTES).expect("given back");
     }
 }

@@ -1,26 +1,34 @@
 //! A unary gRPC call inside of this process.
 
+use std::{fmt::Display, time::Duration};
+
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::{Method, Request, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::{
-    limits::{JSON_BYTES_MAX, REQUEST_BYTES_UNCOUNTED},
+    limits::{
+        BODY_WAIT_MILLIS, DISCARD_MILLIS_MAX, DISCARDED_BYTES_MAX, JSON_BYTES_MAX,
+        REQUEST_BYTES_UNCOUNTED, SMALL_JSON_BYTES_MAX,
+    },
     wire::{
         calls::Calls,
         layers::{
             budget::{Budget, Held},
-            size::too_large,
+            size::{message_bytes_max, too_large},
         },
     },
 };
 
 /// The flag that says whether a message is compressed, and its length.
 const HEADER_BYTES: usize = 5;
+/// The one RPC whose requests are large.
+const PUBLISH: &str = "/google.pubsub.v1.Publisher/Publish";
 
 /// A request's body, counted as long as it is kept.
 pub struct Collected {
@@ -35,28 +43,32 @@ impl Collected {
     }
 }
 
-/// Waits for a whole body.
+/// Waits for the whole body of a call of the RPC with this path.
 ///
 /// # Errors
-/// It is too large, is cut off or cannot be decompressed, or the server holds too much.
-pub async fn collect(mut body: Body, budget: &Budget) -> Result<Collected, Status> {
+/// It is too large, stops arriving, is cut off or cannot be decompressed, or the server holds too much.
+pub async fn collect(mut body: Body, path: &str, budget: &Budget) -> Result<Collected, Status> {
+    let bytes_max = match path {
+        PUBLISH => JSON_BYTES_MAX,
+        _ => SMALL_JSON_BYTES_MAX,
+    };
     let held = budget.request();
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     let mut arrived = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            Status::invalid_argument(format!("The request cannot be read: {error}"))
-        })?;
-        let Ok(piece) = frame.into_data() else {
-            continue;
-        };
+    while let Some(piece) = next_piece(&mut body).await? {
         arrived += piece.len();
-        if arrived > JSON_BYTES_MAX {
-            return Err(too_large(JSON_BYTES_MAX));
-        }
-        if arrived > REQUEST_BYTES_UNCOUNTED {
-            held.add(piece.len())?;
+        let refused = if arrived > bytes_max {
+            Some(too_large(bytes_max.min(message_bytes_max(path))))
+        } else if arrived > REQUEST_BYTES_UNCOUNTED {
+            held.add(piece.len()).err()
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            drop((first, all, held));
+            discard(body).await;
+            return Err(refused);
         }
         // The usual body is one piece, which need not be copied.
         if first.is_empty() && all.is_empty() {
@@ -70,6 +82,41 @@ pub async fn collect(mut body: Body, budget: &Budget) -> Result<Collected, Statu
     }
     let bytes = if all.is_empty() { first } else { all.freeze() };
     Ok(Collected { bytes, _held: held })
+}
+
+/// What arrives next; nothing at the end.
+async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Status> {
+    let patience = Duration::from_millis(BODY_WAIT_MILLIS);
+    let unreadable = |what: &dyn Display| {
+        Status::invalid_argument(format!("The request cannot be read: {what}"))
+    };
+    loop {
+        let frame = timeout(patience, body.frame()).await;
+        match frame.map_err(|_| unreadable(&"the rest of its body does not arrive"))? {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(unreadable(&error)),
+            Some(Ok(frame)) => {
+                if let Ok(piece) = frame.into_data() {
+                    return Ok(Some(piece));
+                }
+            }
+        }
+    }
+}
+
+/// Lets the rest of a refused request arrive, if that is soon: a client that still sends does not read its answer.
+pub async fn discard(mut body: Body) {
+    let arrives = async {
+        let mut arrived = 0;
+        while arrived < DISCARDED_BYTES_MAX
+            && let Ok(Some(piece)) = next_piece(&mut body).await
+        {
+            arrived += piece.len();
+        }
+    };
+    timeout(Duration::from_millis(DISCARD_MILLIS_MAX), arrives)
+        .await
+        .ok();
 }
 
 /// Calls the RPC with this path and returns its encoded answer.

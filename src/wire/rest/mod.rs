@@ -12,7 +12,7 @@ pub mod transcode;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::Body;
-use http::{Request, Response, header};
+use http::{Request, Response, header, request::Parts};
 use prost_reflect::{DescriptorError, DescriptorPool};
 use thiserror::Error;
 use tower::{ServiceBuilder, service_fn, util::BoxCloneSyncService};
@@ -77,7 +77,7 @@ pub fn service(calls: Calls) -> Result<Rest, BadDescriptors> {
         .layer(cors)
         .layer(compress)
         .map_response(|response: Response<_>| response.map(Body::new))
-        .layer(RequestDecompressionLayer::new())
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .map_request(|request: Request<_>| request.map(Body::new));
     Ok(BoxCloneSyncService::new(around.service(answer)))
 }
@@ -106,47 +106,64 @@ impl Gateway {
     /// Answers a request that is not gRPC.
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let found = self.0.routes.find(&head.method, head.uri.path());
-        let (route, values) = match found {
-            Ok(Some(found)) => found,
-            Ok(None) => return pages::answer(&head),
-            Err(error) => {
-                return self.failed(Failure::invalid(error.to_string()), &Style::default());
+        let (call, style) = match self.call(&head) {
+            Ok(Some(call)) => call,
+            Ok(None) => {
+                call::discard(body).await;
+                return pages::answer(&head);
+            }
+            Err(failure) => {
+                call::discard(body).await;
+                return self.failed(failure, &Style::default());
             }
         };
-        let query = match Query::parse(head.uri.query().unwrap_or_default()) {
-            Ok(query) => query,
-            Err(failure) => return self.failed(failure, &Style::default()),
-        };
-        match self.carry_out(route, values, &query, body).await {
+        match self.carry_out(call, body, &style).await {
             Ok(response) => response,
-            Err(failure) => self.failed(failure, &query.style),
+            Err(failure) => self.failed(failure, &style),
         }
+    }
+
+    /// What is called, as far as it is not in the body, and how the answer is wanted; nothing if it is no RPC.
+    fn call(&self, head: &Parts) -> Result<Option<(Call<'_>, Style)>, Failure> {
+        let found = self.0.routes.find(&head.method, head.uri.path());
+        let Some((route, values)) = found.map_err(|error| Failure::invalid(error.to_string()))?
+        else {
+            return Ok(None);
+        };
+        if let Some(encoding) = head.headers.get(header::CONTENT_ENCODING) {
+            return Err(Failure::invalid(format!(
+                "The content-encoding {encoding:?} is not known; gzip is."
+            )));
+        }
+        let (query, style) = Query::parse(head.uri.query().unwrap_or_default())?;
+        let paths = route.variables.iter().cloned();
+        let bound = paths.zip(values);
+        let bound = bound.map(|(path, value)| Bound { path, value }).collect();
+        let call = Call {
+            route,
+            bound,
+            query,
+        };
+        Ok(Some((call, style)))
     }
 
     async fn carry_out(
         &self,
-        route: &Route,
-        values: Vec<String>,
-        query: &Query,
+        call: Call<'_>,
         body: Body,
+        style: &Style,
     ) -> Result<Response<Body>, Failure> {
-        let calls = &self.0.calls;
-        let request = {
-            let body = match route.body {
-                BodyIs::Nothing => None,
-                _ => Some(call::collect(body, calls.budget()).await?),
-            };
-            encode(
-                route,
-                values,
-                query,
-                body.as_ref().map_or(&[], |body| body.bytes()),
-            )?
+        let (calls, path) = (&self.0.calls, &call.route.grpc_path);
+        let request = if let BodyIs::Nothing = call.route.body {
+            call::discard(body).await;
+            call.encode(&[])?
+        } else {
+            let body = call::collect(body, path, calls.budget()).await?;
+            call.encode(body.bytes())?
         };
-        let answer = call::unary(calls, &route.grpc_path, request).await?;
-        let message = route.rpc.output();
-        let json = to_json::write(&Encoded::new(&message, &answer, &query.style), &query.style);
+        let answer = call::unary(calls, path, request).await?;
+        let message = call.route.rpc.output();
+        let json = to_json::write(&Encoded::new(&message, &answer, style), style);
         let json = json.map_err(|error| Failure::internal(&error))?;
         let mut response = Response::new(Body::from(json));
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
@@ -158,35 +175,35 @@ impl Gateway {
     }
 }
 
-/// The request in protobuf: what the body gives, then the query, then the path.
-fn encode(
-    route: &Route,
-    values: Vec<String>,
-    query: &Query,
-    body: &[u8],
-) -> Result<Vec<u8>, Failure> {
-    let message = route.rpc.input();
-    let paths = route.variables.iter().cloned();
-    let bound: Vec<_> = paths
-        .zip(values)
-        .map(|(path, value)| Bound { path, value })
-        .collect();
-    let mut request = Encoder::with_capacity(body.len());
-    let given = match &route.body {
-        BodyIs::Request if !body.is_empty() => {
-            from_json::read(&mut request, &message, body, &bound)?
+/// A call of an RPC, as far as it is not in the body.
+struct Call<'a> {
+    route: &'a Route,
+    bound: Vec<Bound>,
+    query: Query,
+}
+
+impl Call<'_> {
+    /// The request in protobuf: what the body gives, then the query, then the path.
+    fn encode(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        let message = self.route.rpc.input();
+        let mut request = Encoder::with_capacity(body.len());
+        let given = match &self.route.body {
+            BodyIs::Request if !body.is_empty() => {
+                from_json::read(&mut request, &message, body, &self.bound)?
+            }
+            BodyIs::Field(field) if !body.is_empty() => {
+                let mut given = Given::default();
+                given.add(field);
+                from_json::read_field(&mut request, field, body)?;
+                given
+            }
+            _ => Given::default(),
+        };
+        self.query
+            .write(&mut request, &message, &given, &self.bound)?;
+        for bound in &self.bound {
+            bound.write(&mut request);
         }
-        BodyIs::Field(field) if !body.is_empty() => {
-            let mut given = Given::default();
-            given.add(field);
-            from_json::read_field(&mut request, field, body)?;
-            given
-        }
-        _ => Given::default(),
-    };
-    query.write(&mut request, &message, &given, &bound)?;
-    for bound in &bound {
-        bound.write(&mut request);
+        Ok(request.finish())
     }
-    Ok(request.finish())
 }

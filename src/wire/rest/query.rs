@@ -33,55 +33,35 @@ const IGNORED: [&str; 12] = [
     "$unique",
 ];
 
-/// How the answer is wanted, and the parameters that are fields of the request.
+/// The parameters that are fields of the request.
 #[derive(Debug, Default)]
 pub struct Query {
-    /// How the answer is wanted.
-    pub style: Style,
     fields: Vec<(String, String)>,
 }
 
 impl Query {
-    /// Reads a query as it was sent.
+    /// Reads a query as it was sent, with how the answer is wanted.
     ///
     /// # Errors
     /// The answer is wanted in a way that is not known.
-    pub fn parse(query: &str) -> Result<Self, Failure> {
-        let mut parsed = Self::default();
+    pub fn parse(query: &str) -> Result<(Self, Style), Failure> {
+        let (mut parsed, mut style) = (Self::default(), Style::default());
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
-                "alt" | "$alt" => parsed.alternative(&value)?,
+                "alt" | "$alt" => alternative(&value, &mut style)?,
                 "fields" | "$fields" => {
                     let selection = Selection::parse(&value);
-                    parsed.style.selection =
+                    style.selection =
                         selection.map_err(|error| Failure::invalid(error.to_string()))?;
                 }
                 "prettyPrint" | "$prettyPrint" | "pp" => {
-                    parsed.style.pretty = !["false", "0"].contains(&&*value);
+                    style.pretty = !["false", "0"].contains(&&*value);
                 }
                 ignored if IGNORED.contains(&ignored) => {}
                 _ => parsed.fields.push((name.into_owned(), value.into_owned())),
             }
         }
-        Ok(parsed)
-    }
-
-    fn alternative(&mut self, given: &str) -> Result<(), Failure> {
-        let mut parts = given.split(';');
-        let json = parts
-            .next()
-            .is_some_and(|format| ["json", ""].contains(&format));
-        for part in parts {
-            match part.trim() {
-                "enum-encoding=int" => self.style.enum_numbers = true,
-                _ => return Err(unknown_alternative(given)),
-            }
-        }
-        if json {
-            Ok(())
-        } else {
-            Err(unknown_alternative(given))
-        }
+        Ok((parsed, style))
     }
 
     /// Writes the parameters that are fields of the request behind what its body gave.
@@ -141,6 +121,23 @@ fn path(request: &MessageDescriptor, name: &str) -> Option<Vec<FieldDescriptor>>
         path.push(field);
     }
     Some(path)
+}
+
+fn alternative(given: &str, style: &mut Style) -> Result<(), Failure> {
+    let mut parts = given.split(';');
+    if !parts
+        .next()
+        .is_some_and(|format| ["json", ""].contains(&format))
+    {
+        return Err(unknown_alternative(given));
+    }
+    for part in parts {
+        match part.trim() {
+            "enum-encoding=int" => style.enum_numbers = true,
+            _ => return Err(unknown_alternative(given)),
+        }
+    }
+    Ok(())
 }
 
 fn unknown_alternative(given: &str) -> Failure {

@@ -133,6 +133,9 @@ impl<'a> Path<'a> {
                 return None;
             }
             *segments.last_mut()? = before;
+        } else if self.verb.is_some() {
+            // No name that stands last has a colon: this is a verb that is not known.
+            return None;
         }
         Some(segments)
     }

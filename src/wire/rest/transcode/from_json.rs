@@ -94,6 +94,8 @@ pub struct Given {
     /// Numbers below 64, which nearly all are.
     low: u64,
     high: Vec<u32>,
+    /// Those that are null, and so have no value.
+    nulls: Vec<u32>,
     oneofs: Vec<OneofDescriptor>,
 }
 
@@ -112,9 +114,12 @@ impl Given {
         new
     }
 
-    /// Whether the field was noted.
+    /// Whether the field was given a value.
     pub fn has(&self, field: &FieldDescriptor) -> bool {
         let number = field.number();
+        if self.nulls.contains(&number) {
+            return false;
+        }
         if number < u64::BITS {
             self.low & (1 << number) != 0
         } else {
@@ -179,7 +184,9 @@ impl Reader<'_> {
                 .next_value_seed(value)
                 .map_err(|error| self.within(field.name(), error))?;
             self.path.pop();
-            if has_value && !given.add_value(&field) {
+            if !has_value {
+                given.nulls.push(field.number());
+            } else if !given.add_value(&field) {
                 return Err(self.fail(Malformed::oneof(field.json_name())));
             }
         }

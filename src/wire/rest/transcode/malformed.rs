@@ -27,7 +27,7 @@ enum What {
 impl Malformed {
     /// The request is not JSON.
     pub fn json(error: &impl Display) -> Self {
-        Self::new(What::Json(error.to_string()))
+        Self::new(What::Json(short(&error.to_string())))
     }
 
     /// There is no field of that name.
@@ -78,7 +78,7 @@ impl Malformed {
     pub fn within(mut self, part: &str) -> Self {
         let dot = !self.path.is_empty() && !self.path.starts_with('[');
         let dot = if dot { "." } else { "" };
-        self.path = format!("{part}{dot}{}", self.path);
+        self.path = format!("{}{dot}{}", short(part), self.path);
         self
     }
 }

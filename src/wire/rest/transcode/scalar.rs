@@ -24,6 +24,9 @@ pub const DURATION: &str = "google.protobuf.Duration";
 /// See [`TIMESTAMP`].
 pub const FIELD_MASK: &str = "google.protobuf.FieldMask";
 
+/// The longest duration, seconds, to either side: ten thousand years.
+const DURATION_SECONDS_MAX: u64 = 315_576_000_000;
+
 /// The value is not one of the field's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrongType;
@@ -189,11 +192,17 @@ pub fn is_text(message: &MessageDescriptor) -> bool {
 fn well_known(message: &MessageDescriptor, given: &str) -> Result<Vec<u8>, WrongType> {
     match message.full_name() {
         TIMESTAMP => {
+            if !is_rfc_3339(given) {
+                return Err(WrongType);
+            }
             let time: Timestamp = given.parse().map_err(|_| WrongType)?;
             Ok(time.encode_to_vec())
         }
         DURATION => {
             let duration: Duration = given.parse().map_err(|_| WrongType)?;
+            if duration.seconds.unsigned_abs() > DURATION_SECONDS_MAX {
+                return Err(WrongType);
+            }
             Ok(duration.encode_to_vec())
         }
         FIELD_MASK => {
@@ -204,6 +213,18 @@ fn well_known(message: &MessageDescriptor, given: &str) -> Result<Vec<u8>, Wrong
         }
         _ => Err(WrongType),
     }
+}
+
+/// Whether it has a year of four digits, a time and a zone: the parser takes less.
+fn is_rfc_3339(given: &str) -> bool {
+    let bytes = given.as_bytes();
+    let zone = matches!(bytes.last(), Some(b'Z' | b'z'))
+        || (bytes.len() >= "0001-01-01T00:00:00+00:00".len()
+            && matches!(bytes[bytes.len() - 6], b'+' | b'-'));
+    bytes.len() >= "0001-01-01T00:00:00Z".len()
+        && bytes[..4].iter().all(u8::is_ascii_digit)
+        && matches!(bytes[10], b'T' | b't')
+        && zone
 }
 
 /// The path as protobuf writes it; one that is written so already stays.

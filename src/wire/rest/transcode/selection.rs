@@ -6,10 +6,22 @@ use thiserror::Error;
 
 use crate::limits::SELECTION_DEPTH_MAX;
 
-/// Names of fields, and of fields inside of them. Without any, everything is wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Names of fields, and of fields inside of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
+    /// Everything inside is wanted, whatever else is named.
+    whole: bool,
     inside: BTreeMap<String, Selection>,
+}
+
+/// Everything.
+impl Default for Selection {
+    fn default() -> Self {
+        Self {
+            whole: true,
+            inside: BTreeMap::new(),
+        }
+    }
 }
 
 /// A list of fields that cannot be read.
@@ -23,10 +35,10 @@ impl Selection {
     /// # Errors
     /// It cannot be read.
     pub fn parse(list: &str) -> Result<Self, BadSelection> {
-        let mut selection = Self::default();
         if list.is_empty() {
-            return Ok(selection);
+            return Ok(Self::default());
         }
+        let mut selection = Self::nothing();
         let rest = selection.add_list(list, SELECTION_DEPTH_MAX);
         match rest {
             Some("") => Ok(selection),
@@ -34,9 +46,16 @@ impl Selection {
         }
     }
 
+    const fn nothing() -> Self {
+        Self {
+            whole: false,
+            inside: BTreeMap::new(),
+        }
+    }
+
     /// What is wanted inside the field of that name; nothing if it is not wanted.
     pub fn within(&self, name: &str) -> Option<&Self> {
-        if self.inside.is_empty() {
+        if self.whole {
             return Some(self);
         }
         self.inside.get(name).or_else(|| self.inside.get("*"))
@@ -58,14 +77,16 @@ impl Selection {
         if name.is_empty() {
             return None;
         }
-        let inside = self.inside.entry(name.to_owned()).or_default();
+        let inside = self.inside.entry(name.to_owned());
+        let inside = inside.or_insert_with(Self::nothing);
         if let Some(rest) = rest.strip_prefix(['/', '.']) {
             return inside.add(rest, depth.checked_sub(1)?);
         }
-        match rest.strip_prefix('(') {
-            Some(list) => inside.add_list(list, depth)?.strip_prefix(')'),
-            None => Some(rest),
+        if let Some(list) = rest.strip_prefix('(') {
+            return inside.add_list(list, depth)?.strip_prefix(')');
         }
+        inside.whole = true;
+        Some(rest)
     }
 }
 
@@ -94,6 +115,9 @@ mod tests {
             assert!(!wanted(list, "other"), "{list}");
         }
         assert!(wanted("", "anything/at/all"));
+        for list in ["topics/name,topics", "topics,topics/name"] {
+            assert!(wanted(list, "topics/state"), "{list}");
+        }
         assert!(wanted("*/name", "topics/name"));
         assert!(!wanted("*/name", "topics/state"));
     }

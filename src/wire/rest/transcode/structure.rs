@@ -1,6 +1,6 @@
 //! `google.protobuf.Struct`, `Value` and `ListValue`: any JSON as protobuf, and back.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use prost::Message;
 use prost_reflect::{FieldDescriptor, Kind};
@@ -12,6 +12,7 @@ use serde::{
 };
 
 use super::encoder::Encoder;
+use crate::limits::STRUCTURE_VALUES_MAX;
 
 const STRUCT: &str = "google.protobuf.Struct";
 const VALUE: &str = "google.protobuf.Value";
@@ -31,7 +32,8 @@ pub fn read<'de, D: Deserializer<'de>>(
     let Kind::Message(message) = field.kind() else {
         return Err(D::Error::custom("a structure is a message"));
     };
-    let read = Anything.deserialize(json)?;
+    let left = Cell::new(STRUCTURE_VALUES_MAX);
+    let read = Anything { left: &left }.deserialize(json)?;
     let encoded = match (message.full_name(), read.kind) {
         (VALUE, kind) => prost_types::Value { kind }.encode_to_vec(),
         (STRUCT, Some(ValueKind::StructValue(fields))) => fields.encode_to_vec(),
@@ -44,13 +46,23 @@ pub fn read<'de, D: Deserializer<'de>>(
     Ok(true)
 }
 
-/// Reads any JSON.
-struct Anything;
+/// Reads any JSON of few values: each takes many times the memory of its text.
+#[derive(Clone, Copy)]
+struct Anything<'a> {
+    /// How many values there may still be.
+    left: &'a Cell<usize>,
+}
 
-impl<'de> DeserializeSeed<'de> for Anything {
+impl<'de> DeserializeSeed<'de> for Anything<'_> {
     type Value = prost_types::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        let Some(left) = self.left.get().checked_sub(1) else {
+            return Err(D::Error::custom(format!(
+                "a structure has more than {STRUCTURE_VALUES_MAX} values"
+            )));
+        };
+        self.left.set(left);
         json.deserialize_any(self)
     }
 }
@@ -59,7 +71,7 @@ const fn value(kind: ValueKind) -> prost_types::Value {
     prost_types::Value { kind: Some(kind) }
 }
 
-impl<'de> Visitor<'de> for Anything {
+impl<'de> Visitor<'de> for Anything<'_> {
     type Value = prost_types::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,7 +104,7 @@ impl<'de> Visitor<'de> for Anything {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(Anything)? {
+        while let Some(value) = list.next_element_seed(self)? {
             values.push(value);
         }
         Ok(value(ValueKind::ListValue(prost_types::ListValue {
@@ -103,9 +115,11 @@ impl<'de> Visitor<'de> for Anything {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = prost_types::Struct::default();
         while let Some(name) = map.next_key::<String>()? {
-            let value = map.next_value_seed(Anything)?;
+            let value = map.next_value_seed(self)?;
             if let Some(_twice) = fields.fields.insert(name.clone(), value) {
-                return Err(A::Error::custom(format!("{name:?} is given twice")));
+                return Err(A::Error::custom(format!(
+                    "the name \"{name:.50}\" is given twice"
+                )));
             }
         }
         Ok(value(ValueKind::StructValue(fields)))

@@ -186,6 +186,41 @@ fn a_field_mask_may_be_written_either_way() {
 }
 
 #[test]
+fn times_are_rfc_3339_and_durations_are_bounded() {
+    let seek = "google.pubsub.v1.SeekRequest";
+    for time in [
+        "2026-11-27T10:00:00Z",
+        "2026-11-27T10:00:00.123456789Z",
+        "2026-11-27t10:00:00+02:00",
+    ] {
+        assert!(
+            read(seek, &format!(r#"{{"time": "{time}"}}"#)).is_ok(),
+            "{time}"
+        );
+    }
+    for time in [
+        "2026-11-27",
+        "2026-11-27 10:00:00Z",
+        "2026-11-27T10:00:00",
+        "+12026-11-27T10:00:00Z",
+        "",
+        "now",
+    ] {
+        assert!(
+            read(seek, &format!(r#"{{"time": "{time}"}}"#)).is_err(),
+            "{time}"
+        );
+    }
+    let retention = |text: &str| format!(r#"{{"messageRetentionDuration": "{text}"}}"#);
+    for duration in ["600s", "600.500s", "-1s", "315576000000s"] {
+        assert!(read(TOPIC, &retention(duration)).is_ok(), "{duration}");
+    }
+    for duration in ["315576000001s", "600", "s", "1m", ""] {
+        assert!(read(TOPIC, &retention(duration)).is_err(), "{duration}");
+    }
+}
+
+#[test]
 fn null_is_nothing_and_a_oneof_has_one_value() {
     assert_eq!(
         read(TOPIC, r#"{"name": null, "labels": null}"#),
@@ -210,6 +245,10 @@ fn hostile_json_is_refused() {
             open.repeat(1_000_000)
         )
     };
+    let many_values = format!(
+        r#"{{"messageTransforms": [{{"aiInference": {{"unstructuredInference": {{"parameters": {{"a": [{}1]}}}}}}}}]}}"#,
+        "1,".repeat(20_000)
+    );
     let cases = [
         String::new(),
         "[".to_owned(),
@@ -231,6 +270,10 @@ fn hostile_json_is_refused() {
         deep("["),
         deep("{\"a\":"),
         format!("{{{}}}", r#""name": "a","#.repeat(100_000)),
+        format!(r#"{{"labels": {{"{}": 1}}}}"#, "a".repeat(1_000_000)),
+        format!(r#""{}""#, "\u{7f}".repeat(1_000_000)),
+        format!(r#"{{"{}": 1}}"#, "a".repeat(1_000_000)),
+        many_values,
     ];
     for json in cases {
         let error = refused(TOPIC, &json);
