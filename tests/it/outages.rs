@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::support::{
-    Client, eventually, few_or_many,
+    Client, PATIENCE, eventually, few_or_many,
     known::Known,
     nodes::{Nodes, assert_owned_by},
     place::Place,
@@ -117,7 +117,7 @@ impl Calls {
 
     /// Waits for the first call after `since` that fits, and says how long after that it ended.
     async fn first(&self, what: What, since: Instant, fits: impl Fn(&Call) -> bool) -> Duration {
-        within(&format!("{what:?}"), async {
+        let looking = async {
             loop {
                 let found = self.0.lock().calls.iter().find_map(|call| {
                     let later = call.ended > since && call.what == what && fits(call);
@@ -128,8 +128,9 @@ impl Calls {
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-        })
-        .await
+        };
+        let found = tokio::time::timeout(PATIENCE, looking).await;
+        found.unwrap_or_else(|_| panic!("{what:?} came to nothing:\n{}", self.told(what, since)))
     }
 }
 
