@@ -46,6 +46,9 @@ python_environment() {
   echo "$folder"
 }
 
+# Whether version $1 is older than $2.
+older() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1)" != "$2" ]; }
+
 install_go() {
   # The caller's settings must not change what is tested, nor another toolchain be fetched on the way.
   export GOTOOLCHAIN=local GOFLAGS=-buildvcs=false GO111MODULE=on GOWORK=off
@@ -53,7 +56,7 @@ install_go() {
   local wanted found
   wanted=$(sed -n 's/^go //p' "$clients/go/go.mod")
   found=$( (go env GOVERSION 2>/dev/null || true) | sed -n 's/^go\([0-9.]*\).*/\1/p')
-  if [ "$(printf '%s\n%s\n' "$wanted" "${found:-0}" | sort -V | head -1)" != "$wanted" ]; then
+  if older "${found:-0}" "$wanted"; then
     echo "Go ${found:-is missing}; $wanted is needed: installing it into the cache"
     local folder
     folder=$(python_environment go "$clients/go/toolchain.txt")
@@ -64,6 +67,29 @@ install_go() {
   if [ "$("$GRPCURL" -version 2>&1 || true)" != "grpcurl $grpcurl_version" ]; then
     go install -ldflags "-X main.version=$grpcurl_version" "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl_version"
   fi
+}
+
+# Sets node; exports where `require` finds the client, a folder named after what is in it: nothing is put into the tree.
+install_node() {
+  local wanted found folder npm=npm
+  node=node
+  wanted=$(sed -n 's/.*"node": ">=\([0-9.]*\)".*/\1/p' "$clients/node/package.json")
+  found=$( (command -v npm >/dev/null && node --version 2>/dev/null || true) | sed -n 's/^v//p')
+  if older "${found:-0}" "$wanted"; then
+    echo "Node ${found:-is missing}; $wanted is needed: installing it into the cache"
+    folder=$(python_environment nodejs "$clients/node/toolchain.txt")
+    node=$folder/bin/node npm=$folder/bin/npm
+  fi
+  "$node" --version
+  folder=$cache/node-$(cat "$clients"/node/package*.json | cksum | cut -d' ' -f1)
+  if [ ! -e "$folder/complete" ]; then
+    rm -rf "$folder"
+    mkdir "$folder"
+    cp "$clients"/node/package*.json "$folder"
+    (cd "$folder" && "$npm" ci --ignore-scripts --no-audit --no-fund)
+    touch "$folder/complete"
+  fi
+  export NODE_PATH=$folder/node_modules
 }
 
 # Exports where they are: PACKETBOAT_TEST_KAFKA and PACKETBOAT_TEST_POSTGRES. Sets older_kafka if --long.
@@ -102,6 +128,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
   die "$(python3 --version) is too old: the Python client needs 3.10 or later; put a newer python3 first in PATH"
 install_go
 python=$(python_environment python "$clients/python/requirements.txt")/bin/python
+install_node
 
 step 'build'
 cargo build --profile gate --locked
@@ -131,8 +158,12 @@ for pair in embedded kafka+postgres; do
   step "Go client and grpcurl, $pair"
   (cd "$clients/go" && go vet ./... && go test -json -count=1 -parallel 12 -timeout 60m ./...) |
     python3 "$clients/tally.py" go "$scratch/go-$pair.txt" || failed=1
+
+  step "Node client, $pair"
+  (cd "$clients/node" && "$node" --test --test-reporter=spec --test-reporter-destination=stdout \
+    --test-reporter=junit --test-reporter-destination="$scratch/node-$pair.xml") || failed=1
 done
 
 step 'done'
-python3 "$clients/tally.py" sum "$scratch"/python-*.xml "$scratch"/go-*.txt || failed=1
+python3 "$clients/tally.py" sum "$scratch"/{python,node}-*.xml "$scratch"/go-*.txt || failed=1
 exit $failed
