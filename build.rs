@@ -1,13 +1,30 @@
-//! Compiles the vendored protos, without protoc, into service traits, message types and a descriptor set.
+//! Compiles the vendored protos, without protoc, into service traits, message types and a descriptor set, and takes the
+//! page that shows the API out of its archive.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs::{self, File},
+    io::{self, Cursor},
+    path::{Path, PathBuf},
+};
 
 use prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+use zip::ZipArchive;
+
+/// What of Swagger UI is served, its licence among it.
+const PAGE_FILES: [&str; 4] = [
+    "dist/swagger-ui-bundle.js",
+    "dist/swagger-ui.css",
+    "LICENSE",
+    "NOTICE",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).include_source_info(false);
+    compiler.include_imports(true).include_source_info(true);
     compiler.open_files([
         "google/pubsub/v1/pubsub.proto",
         "google/pubsub/v1/schema.proto",
@@ -17,11 +34,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         "packetboat/admin/v1/admin.proto",
     ])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    // Encoded by the compiler, which keeps the annotations that REST is made of.
+    // Encoded by the compiler, which keeps the annotations that REST is made of, and the protos' documentation.
     let encoded = compiler.encode_file_descriptor_set();
     fs::write(out.join("descriptors.bin"), encoded)?;
     let mut descriptors = compiler.file_descriptor_set();
 
+    // The documentation is not written for rustdoc.
+    for file in &mut descriptors.file {
+        file.source_code_info = None;
+    }
     keep_published_messages_encoded(&mut descriptors)?;
     tonic_prost_build::configure()
         .bytes(".")
@@ -33,6 +54,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         )
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;
+    take_page(&out)
+}
+
+fn take_page(out: &Path) -> Result<(), Box<dyn Error>> {
+    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
+    let root = archive.file_names().next().ok_or("Swagger UI is empty")??;
+    let root = root.split('/').next().unwrap_or_default().to_owned();
+    for path in PAGE_FILES {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let mut to = File::create(out.join(format!("page-{name}")))?;
+        io::copy(&mut archive.by_name(&format!("{root}/{path}"))?, &mut to)?;
+    }
     Ok(())
 }
 

@@ -74,6 +74,14 @@ pub const PULL_WAIT_MILLIS_MAX: u64 = 20_000;
 /// hardly longer.
 pub const PULL_DEADLINE_MARGIN_MILLIS: u64 = 500;
 
+/// Longest wait for a backend's sign of life when somebody asks for the server's health, milliseconds: less than the
+/// second that Kubernetes gives a probe.
+pub const HEALTH_WAIT_MILLIS_MAX: u64 = 900;
+/// How much of that the backend has, so that it can still say what is wrong, milliseconds.
+pub const HEALTH_CHECK_MILLIS: u64 = 800;
+/// How long what was found then is told to those who ask next, milliseconds.
+pub const HEALTH_KEPT_MILLIS: u64 = 1_000;
+
 /// Offsets in one stored chunk of a subscription's state.
 pub const CHUNK_OFFSETS: u64 = 256;
 /// Outstanding messages of one subscription; more are delivered when some of these end.

@@ -93,7 +93,7 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
 async fn serve(bound: Bound, service: &Arc<Service>) -> Result<(Health, Listening), StartError> {
     let (health, health_rpcs) = Health::new().await;
     let guarded = Guarded::open(Arc::clone(service));
-    let listening = bound.serve(grpc::routes(&guarded, health_rpcs)?, service.lease())?;
+    let listening = bound.serve(grpc::routes(&guarded, health_rpcs)?, guarded)?;
     tokio::spawn(follow_lease(service.lease(), health.clone()));
     Ok((health, listening))
 }

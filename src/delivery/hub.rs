@@ -251,6 +251,11 @@ impl Hub {
         self.0.activity.add(topic, RETENTION_BYTES, now);
     }
 
+    /// Whether [`Hub::drain`] was called.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.is_cancelled()
+    }
+
     /// Ends all streams and pulls, stores everything, and returns when that is done. Later requests are refused.
     pub async fn drain(&self) {
         self.0.stopping.cancel();

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use thiserror::Error;
 
-use super::Service;
+use super::{Health, Lease, Service};
 use crate::auth::permission::{Permission, Rpc};
 
 /// The caller may not do this.
@@ -69,6 +69,19 @@ impl Guarded {
                     })
                 }),
         }
+    }
+}
+
+/// What nobody needs a permission for.
+impl Guarded {
+    /// Whether this node may answer for the cluster.
+    pub fn lease(&self) -> Lease {
+        self.service.lease()
+    }
+
+    /// Whether this node and its backends answer.
+    pub async fn health(&self) -> Health {
+        self.service.health().await
     }
 }
 

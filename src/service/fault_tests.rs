@@ -433,3 +433,41 @@ async fn whatever_fails_nothing_published_is_lost_and_nothing_acknowledged_comes
         assert!(lost.is_empty(), "seed {seed}: lost: {lost:?}");
     }
 }
+
+#[tokio::test]
+async fn who_asks_for_health_and_goes_away_leaves_the_answer_to_the_next() {
+    let world = World::new().await;
+    let held = world.faults.hold("check_log");
+    let gone = timeout(Duration::from_millis(1), world.service.health()).await;
+    assert!(gone.is_err(), "the log does not answer yet");
+    held.done().await;
+    // One check serves all who ask meanwhile: another one would fail.
+    let away = || StoreError::Unavailable("the log is away".to_owned());
+    world.faults.fail("check_log", away());
+    let (next, ()) = tokio::join!(world.service.health(), async { held.release() });
+    assert!(next.is_good(), "{next:?}");
+    assert!(
+        world.service.health().await.is_good(),
+        "it is kept for a while"
+    );
+
+    world.hand.advance(Duration::from_secs(1));
+    let health = world.service.health().await;
+    assert!(!health.is_good());
+    let log = health.backends.log.failure.as_deref();
+    assert!(
+        log.is_some_and(|why| why.contains("the log is away")),
+        "{health:?}"
+    );
+    assert_eq!(health.backends.store.failure, None);
+}
+
+#[tokio::test]
+async fn a_service_that_stops_is_not_healthy() {
+    let world = World::new().await;
+    assert!(world.service.health().await.is_good());
+    world.in_time(world.service.drain()).await;
+    let health = world.service.health().await;
+    assert_eq!(health.node, Some("the server is stopping"));
+    assert!(!health.is_good());
+}

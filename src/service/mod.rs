@@ -8,6 +8,7 @@ mod consumed;
 pub mod error;
 #[cfg(test)]
 mod fault_tests;
+mod health;
 mod policies;
 mod publish;
 mod pull;
@@ -24,11 +25,13 @@ pub use crate::{
 };
 pub use access::{Denied, Guarded};
 pub use consumed::ConsumeError;
+pub use health::{BackendHealth, Health};
 pub use policies::WithPolicy;
 pub use publish::PublishError;
 pub use received::Receipts;
 pub use streaming::{OpenStream, StreamStart};
 
+use self::health::LastLook;
 use crate::{
     clock::Clock,
     delivery::{Hub, retention},
@@ -45,6 +48,7 @@ pub struct Service {
     pub(crate) delivery: Hub,
     pub(crate) clock: Clock,
     ack_key: AckKey,
+    last_look: LastLook,
 }
 
 impl Service {
@@ -66,6 +70,7 @@ impl Service {
             delivery,
             clock,
             ack_key,
+            last_look: LastLook::default(),
         })
     }
 

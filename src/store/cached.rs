@@ -3,7 +3,7 @@
 //! Right only while all changes go through it, as on a single node, and while the future of each change is run to its
 //! end: one that is dropped on the way may still be carried out, and leave here what was true before it.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -102,6 +102,14 @@ impl CachedState {
 
 #[async_trait]
 impl StateStore for CachedState {
+    fn backend(&self) -> &'static str {
+        self.inner.backend()
+    }
+
+    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        self.inner.check(patience).await
+    }
+
     fn ack_key(&self) -> [u8; 16] {
         self.inner.ack_key()
     }

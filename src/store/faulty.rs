@@ -177,6 +177,15 @@ impl<S> Faulty<S> {
 
 #[async_trait]
 impl<S: MessageLog> MessageLog for Faulty<S> {
+    fn backend(&self) -> &'static str {
+        self.inner.backend()
+    }
+
+    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        let check = self.inner.check(patience);
+        self.faults.run("check_log", check).await
+    }
+
     fn identity(&self) -> String {
         self.inner.identity()
     }
@@ -276,6 +285,15 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
 
 #[async_trait]
 impl<S: StateStore> StateStore for Faulty<S> {
+    fn backend(&self) -> &'static str {
+        self.inner.backend()
+    }
+
+    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        let check = self.inner.check(patience);
+        self.faults.run("check_state", check).await
+    }
+
     fn ack_key(&self) -> [u8; 16] {
         self.inner.ack_key()
     }

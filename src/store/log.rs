@@ -108,6 +108,12 @@ pub type LogEnds = watch::Receiver<Vec<Offset>>;
 /// Messages of all topics. One contract suite (`store/contract/log.rs`) runs against every implementation.
 #[async_trait]
 pub trait MessageLog: Send + Sync + 'static {
+    /// What keeps the messages, as health checks name it.
+    fn backend(&self) -> &'static str;
+
+    /// Asks the backend for a sign of life, which it has to give within `patience`. Else says what is wrong.
+    async fn check(&self, patience: Duration) -> Result<(), StoreError>;
+
     /// Names this log for ever. A state store belongs to one log, as its offsets are of that one.
     fn identity(&self) -> String;
 

@@ -205,6 +205,12 @@ pub enum UpdateError {
 /// implementation. A method that writes returns when the write is durable.
 #[async_trait]
 pub trait StateStore: Send + Sync + 'static {
+    /// What keeps the state, as health checks name it.
+    fn backend(&self) -> &'static str;
+
+    /// Asks the backend for a sign of life, which it has to give within `patience`. Else says what is wrong.
+    async fn check(&self, patience: Duration) -> Result<(), StoreError>;
+
     /// The secret under which ack ids are authenticated, made once per store.
     fn ack_key(&self) -> [u8; 16];
 

@@ -23,7 +23,7 @@ use super::{
     dispatch::Dispatch,
     rest::{self, BadDescriptors},
 };
-use crate::{limits, service::Lease};
+use crate::{limits, service::Guarded};
 
 /// Why an address cannot be listened on.
 #[derive(Debug, Error)]
@@ -85,8 +85,8 @@ impl Bound {
         self.0.iter().map(|(address, _)| *address).collect()
     }
 
-    /// Lets clients connect and answers with `routes`, over gRPC and REST, while `lease` holds.
-    pub fn serve(self, routes: Routes, lease: Lease) -> Result<Listening, ServeError> {
+    /// Lets clients connect and answers with `routes`, over gRPC and REST, while the service's lease holds.
+    pub fn serve(self, routes: Routes, service: Guarded) -> Result<Listening, ServeError> {
         let listeners = self
             .0
             .into_iter()
@@ -102,8 +102,8 @@ impl Bound {
             abort: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        let calls = Calls::new(routes, lease, listening.closing.clone());
-        let rest = rest::service(calls.clone())?;
+        let calls = Calls::new(routes, service.lease(), listening.closing.clone());
+        let rest = rest::service(calls.clone(), service)?;
         let shared = Arc::new(Shared {
             http: http(listening.tasks.clone()),
             dispatch: Dispatch::new(calls, rest),

@@ -30,17 +30,18 @@ fn pool() -> DescriptorPool {
     DescriptorPool::decode(DESCRIPTORS).expect("descriptors")
 }
 
-/// A server that allows nothing.
-async fn closed() -> Calls {
+/// A server that allows nothing, and what answers for it.
+async fn closed() -> (Calls, Guarded) {
     let (clock, _hand) = Clock::manual(Timestamp::from_millis(1_000_000_000));
     let state = Arc::new(MemoryState::new().expect("random bytes"));
     let log = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
     let service = Service::start(state, log, clock).await.expect("a service");
     let service = Arc::new(service);
     let (_health, rpcs) = Health::new().await;
-    let routes = grpc::routes(&Guarded::closed(Arc::clone(&service)), rpcs);
-    let routes = routes.expect("descriptors");
-    Calls::new(routes, service.lease(), CancellationToken::new())
+    let guarded = Guarded::closed(service);
+    let routes = grpc::routes(&guarded, rpcs).expect("descriptors");
+    let calls = Calls::new(routes, guarded.lease(), CancellationToken::new());
+    (calls, guarded)
 }
 
 /// Every RPC of Pub/Sub, of policies and of ours.
@@ -119,10 +120,10 @@ fn the_table_has_every_rpc() {
 
 #[tokio::test]
 async fn every_rpc_asks_before_it_does_anything() {
-    let calls = closed().await;
+    let (calls, _service) = closed().await;
     for (name, message) in rpcs() {
         let request = request(&message).encode_to_vec();
-        let answer = unary(&calls, &format!("/{name}"), request).await;
+        let answer = unary(&calls, &format!("/{name}"), request, None).await;
         let code = answer.map_or_else(|status| status.code(), |_| Code::Ok);
         let expected = match name.as_str() {
             name if name == rpc::TEST_PERMISSIONS.name => Code::Ok,
@@ -135,7 +136,8 @@ async fn every_rpc_asks_before_it_does_anything() {
 
 #[tokio::test]
 async fn it_is_the_same_over_rest() {
-    let rest = service(closed().await).expect("routes");
+    let (calls, guarded) = closed().await;
+    let rest = service(calls, guarded).expect("routes");
     for (method, target) in [
         (Method::GET, "/v1/projects/p/topics"),
         (Method::PUT, "/v1/projects/p/topics/top"),

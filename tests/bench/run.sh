@@ -4,7 +4,8 @@
 #   tests/bench/run.sh [--rounds 5] [--seconds 3] [--profile dist] [--out FILE] [--messages 1000000]
 #                      [--only LOAD,...] [--targets TARGET,...] [--peer NAME=HOST:PORT[=PID]]... [--idle]
 #
-#   --only      publish, latency, topics, end-to-end, fan-out, pull, backlog, floors; without it, all
+#   --only      publish, latency, topics, end-to-end, fan-out, pull, backlog, rest, floors; without it, all. rest is of
+#               the durable server only
 #   --targets   echo, ephemeral, durable, kafka; without it, all. Peers are measured in any case. kafka is the server
 #               over Kafka and Postgres and, after it, as rdkafka, bare clients of the same Kafka
 #   --peer      another server that speaks the API and runs already; with its process id, its CPU and memory count too
@@ -48,12 +49,15 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 for load in ${only//,/ }; do
-  [[ " publish latency topics end-to-end fan-out pull backlog floors " == *" $load "* ]] ||
+  [[ " publish latency topics end-to-end fan-out pull backlog rest floors " == *" $load "* ]] ||
     die "--only $load: no such load"
 done
 for target in ${targets//,/ }; do
   [[ " echo ephemeral durable kafka " == *" $target "* ]] || die "--targets $target: no such target"
 done
+if [[ ,$only, == *,rest,* ]] && [[ ,$targets, != *,durable,* ]]; then
+  die "--only rest measures the durable server, which is not among --targets $targets"
+fi
 out=${out:-$(mktemp "${TMPDIR:-/tmp}/packetboat-bench.XXXXXX.jsonl")}
 : >"$out"
 work=$(mktemp -d "${TMPDIR:-/tmp}/packetboat-bench.XXXXXX")
@@ -76,7 +80,7 @@ build() {
   # In two commands: dependencies of tests must not add features to the server that is measured.
   cargo build --profile "$profile" --locked --bin packetboat
   cargo build --profile "$profile" --locked --example bench-echo --example bench-floors \
-    --example bench-kafka
+    --example bench-kafka --example bench-rest
   local folder=$profile
   [ "$profile" != dev ] || folder=debug
   bin=$(cargo metadata --no-deps --format-version 1 --locked |
@@ -200,6 +204,20 @@ loads() {
   measure "$@" backlog backlog --messages "$messages"
 }
 
+# What goes over REST is held against what goes over gRPC in the same round.
+rest_loads() {
+  local load
+  wanted rest || return 0
+  for load in publish call; do
+    printf '   durable: rest %s\n' "$load" >&2
+    start_target durable
+    run_bench durable "$1" "rest-$load" \
+      "$bin/examples/bench-rest" "$load" --addr "$address" --pid "$pid" --seconds "$seconds"
+    stop
+    rm -rf "$work/data"
+  done
+}
+
 # What a bare client of Kafka can be compared in.
 bare_loads() {
   local name
@@ -215,6 +233,7 @@ run_round() {
   for target in ${targets//,/ }; do
     step "round $round of $rounds: $target"
     loads "$target" "$round"
+    if [ "$target" = durable ]; then rest_loads "$round"; fi
     if [ "$target" = kafka ]; then bare_loads "$round"; fi
   done
   for peer in ${peers[@]+"${peers[@]}"}; do

@@ -24,6 +24,8 @@ MEASURES = {
     "pull": 100,
     "backlog-publish": 100,
     "backlog-drain": None,
+    "rest-publish": None,
+    "rest-call": None,
     "idle": None,
     "shared-rate-10": None,
     "shared-rate-10000": None,
@@ -137,6 +139,9 @@ def notes(figures, measure, target):
     if measure == "topics-during":
         created, seconds = (figures.median(measure, target, name) for name in ("new_topics", "seconds"))
         found.append(f"{created:,.0f} topics in {seconds:.1f} s")
+    if measure == "rest-call":
+        rest, grpc = (pair(figures, measure, target, name) for name in ("rest_ms", "grpc_ms"))
+        found.append(f"ms p50 / p99: REST {rest}, gRPC {grpc}")
     if measure in ("idle", "shared-rate-10", "shared-rate-10000"):
         cpu = figures.median(measure, target, "server_cpu_percent")
         found.append(f"CPU {number(cpu, 2)} %")
@@ -158,7 +163,7 @@ def rows(figures):
                 ratio(rate, figures.best_floor(name, batch)) if target == "durable" and batch else None
                 for name in ("sqlite", "fdatasync")
             )
-            paced = measure == "latency" or measure.startswith(("topics-", "shared-rate"))
+            paced = measure in ("latency", "rest-call") or measure.startswith(("topics-", "shared-rate"))
             of_bound = ratio(rate, figures.bound(measure)) if target == "kafka" and not paced else None
             of_echo = None if paced or measure == "idle" or target == "rdkafka" else ratio(rate, echo)
             yield (
@@ -243,6 +248,11 @@ def goals(figures):
         append = figures.floor(floor, 1, commit, 1000, "latency_micros", "p50")
         base = call["p50"] + append / 1e3 if call["p50"] is not None and append is not None else None
         yield f"durable publish to receive, p50, of echo's call + {words}", ratio(durable, base), times, None, 1.5
+
+    yield share("durable publish over REST, batch 100, of gRPC's", rate("rest-publish", "durable"), publish, 0.40)
+    rest, grpc = (median("rest-call", "durable", name, "p50") for name in ("rest_ms", "grpc_ms"))
+    more = rest - grpc if rest is not None and grpc is not None else None
+    yield "a small call over REST, p50 above the same over gRPC", more, milliseconds, None, 0.3
 
     for measure, words, least in (
         ("publish-100", "publish, batch 100", 0.70),

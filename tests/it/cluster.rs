@@ -227,7 +227,7 @@ async fn a_server_started_under_the_name_of_a_running_one_replaces_it() {
     assert_eq!(end.code(), Code::Unavailable, "{end:?}");
 
     // What was leased comes again when its deadline is over, what was acknowledged does not.
-    let client = Client::new(second.channel().await);
+    let client = second.client().await;
     client.receive_and_ack(&subscription, 6).await;
     client.assert_nothing(&subscription, "all is acked").await;
     assert_owned_by(nodes.on_b.try_pull_now(&subscription).await, "node-a");

@@ -98,7 +98,7 @@ async fn what_a_killed_server_confirmed_holds_on_the_one_that_takes_over() {
         println!("kill {kill}: {} delivers after {took:?}", names[1]);
         assert!(took <= TAKEN_OVER_WITHIN, "{took:?}");
         one = Process::serve_at(&place, names[0]).await;
-        on_one = Client::new(one.channel().await);
+        on_one = one.client().await;
         assert_owned_by(on_one.try_pull_now(&subscription).await, names[1]);
         let confirmed = (known.published(), known.acked());
         assert!(confirmed.0 > 0 && confirmed.1 > 0, "{confirmed:?}");
@@ -117,7 +117,7 @@ async fn a_killed_server_takes_its_own_back_at_once_when_it_starts_again() {
     nodes.a.signal("KILL").await;
     nodes.a.ended().await;
     let a = Process::serve_at(&nodes.place, "node-a").await;
-    let on_a = Client::new(a.channel().await);
+    let on_a = a.client().await;
     assert!(ok_now(&on_a, &subscription).await.is_empty());
     nodes.on_b.publish_text(&topic, "after").await;
     let received = on_a.receive(&subscription, 1).await;

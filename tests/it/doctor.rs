@@ -5,7 +5,6 @@ use std::{fs, process::Output};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::support::{
-    Client,
     kafka::Kafka,
     place::{Place, service},
     process::{Process, run},
@@ -97,7 +96,7 @@ async fn a_healthy_pair_has_no_problem_and_stays_as_it_is() {
     let (_postgres, place) = healthy().await;
     let kafka = Kafka::new();
     let server = Process::serve_at(&place, "the-node").await;
-    let client = Client::new(server.channel().await);
+    let client = server.client().await;
     let topic = client.topic("orders").await;
     client.subscription("orders-worker", &topic).await;
     client.publish_text(&topic, "a").await;
@@ -170,7 +169,7 @@ async fn topics_that_only_one_side_knows_are_named() {
     let prefix = &place.services().prefix;
     let kafka = Kafka::new();
     let server = Process::serve_at(&place, "the-node").await;
-    let client = Client::new(server.channel().await);
+    let client = server.client().await;
     client.topic("kept").await;
     client.topic("lost").await;
     let lost = kafka.topics(&format!("{prefix}.tests.lost.")).remove(0);

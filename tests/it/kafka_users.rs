@@ -29,7 +29,7 @@ impl Server {
         let place = Place::kafka_and_postgres().await;
         let process = Process::serve_at(&place, "only").await;
         Self {
-            client: Client::new(process.channel().await),
+            client: process.client().await,
             process,
             place,
             kafka: Kafka::new(),

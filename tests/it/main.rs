@@ -23,6 +23,7 @@ mod publish_limits;
 mod pull;
 mod refused_settings;
 mod rest;
+mod rest_pages;
 mod restart;
 mod retention;
 mod start;

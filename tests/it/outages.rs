@@ -18,13 +18,14 @@ use rdkafka::{
     client::DefaultClientContext,
     producer::{FutureProducer, FutureRecord},
 };
+use serde_json::Value;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::support::{
-    Client, PATIENCE, eventually, few_or_many,
+    Client, PATIENCE, eventually, few_or_many, http,
     known::Known,
     nodes::{Nodes, assert_owned_by},
     place::Place,
@@ -343,7 +344,7 @@ async fn after_the_broker_was_killed_nothing_is_lost_and_all_goes_on_by_itself()
     let brokers = &place.services().kafka;
     make_bare_topic(brokers).await;
     let server = Process::serve_at(&place, "only").await;
-    let client = Client::new(server.channel().await);
+    let client = server.client().await;
     let load = Load::start(&client).await;
     for _ in 0..few_or_many(1, 5) {
         // What is read already can be delivered without a broker.
@@ -356,6 +357,29 @@ async fn after_the_broker_was_killed_nothing_is_lost_and_all_goes_on_by_itself()
     streamed
         .receive_the_rest(&client, "projects/tests/subscriptions/streamed")
         .await;
+    kafka.kill().await;
+    assert_unhealthy(&server, ("log", "kafka"), brokers, "store").await;
+}
+
+/// Waits until health says that this backend is away and where it was, and that the other one is there.
+async fn assert_unhealthy(
+    server: &Process,
+    (away, backend): (&str, &str),
+    says: &str,
+    other: &str,
+) {
+    let address = server.addresses[0].to_string();
+    let health = eventually("health tells of it", || async {
+        let answer = http::call(&address, "GET", "/healthz", Value::Null).await;
+        (answer.status == 503).then_some(answer)
+    });
+    let health = health.await.json();
+    assert_eq!(health["status"], "unavailable");
+    assert_eq!(health[away]["backend"], backend);
+    assert_eq!(health[away]["status"], "unavailable");
+    let message = health[away]["message"].as_str().expect("a reason");
+    assert!(message.contains(says), "{message}");
+    assert_eq!(health[other]["status"], "ok");
 }
 
 #[tokio::test]
@@ -388,4 +412,6 @@ async fn after_the_database_was_killed_nothing_is_undone_and_all_goes_on_by_itse
     streamed
         .receive_the_rest(&nodes.on_a, "projects/tests/subscriptions/streamed")
         .await;
+    postgres.kill().await;
+    assert_unhealthy(&nodes.a, ("store", "postgres"), "127.0.0.1", "log").await;
 }

@@ -4,12 +4,13 @@ use packetboat::proto::google::pubsub::v1::{
     ListSubscriptionsRequest, ListTopicSubscriptionsRequest, ListTopicsRequest, ListTopicsResponse,
     Topic,
 };
+use serde_json::Value;
 use tonic::Code;
 
 use crate::support::{
     Client, Pubsub,
     admin::{Answer, subscription_name, topic_name},
-    ok, refused, refused_with,
+    http, ok, refused, refused_with,
 };
 
 async fn list(client: &Client, page_size: i32, page_token: &str) -> Answer<ListTopicsResponse> {
@@ -174,4 +175,18 @@ async fn case_09_the_subscriptions_of_a_missing_topic_are_not_found() {
     };
     let answer = client.publisher().list_topic_subscriptions(request).await;
     refused(answer, Code::NotFound, "a missing topic");
+}
+
+#[tokio::test]
+async fn case_09_a_token_of_grpc_is_good_over_rest() {
+    let (pubsub, names) = with_topics(3).await;
+    let first = ok(list(&pubsub.client(), 2, "").await);
+    let target = format!(
+        "/v1/projects/tests/topics?pageToken={}",
+        first.next_page_token.replace('=', "%3D")
+    );
+    let rest = http::call(&pubsub.address(), "GET", &target, Value::Null).await;
+    let rest = rest.expect(200).json();
+    assert_eq!(rest["topics"][0]["name"], names[2]);
+    assert_eq!(rest["topics"].as_array().map(Vec::len), Some(1));
 }

@@ -10,19 +10,20 @@ use packetboat::proto::google::{
 };
 use prost_types::FieldMask;
 use serde_json::{Value, json};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use crate::support::{
     Client, Pubsub,
     admin::{subscription_name, topic_name},
     http, ok,
+    transport::Transport,
 };
 
-struct Policies(IamPolicyClient<Channel>);
+struct Policies(IamPolicyClient<Transport>);
 
 impl Policies {
     fn of(pubsub: &Pubsub) -> Self {
-        Self(IamPolicyClient::new(pubsub.channel()))
+        Self(IamPolicyClient::new(pubsub.transport()))
     }
 
     async fn get(&self, resource: &str) -> Result<Policy, Status> {
@@ -78,7 +79,7 @@ fn code<T: std::fmt::Debug>(answer: Result<T, Status>) -> Code {
 }
 
 #[tokio::test]
-async fn a_policy_is_shown_as_it_was_set_until_its_resource_is_deleted() {
+async fn case_60_a_policy_is_shown_as_it_was_set_until_its_resource_is_deleted() {
     let (_pubsub, client, policies) = start().await;
     for resource in [topic_name("letters"), subscription_name("desk")] {
         let first = policies.get(&resource).await.expect("no policy yet");
@@ -124,7 +125,7 @@ async fn an_update_of_the_resource_keeps_its_policy_and_does_not_show_it() {
 }
 
 #[tokio::test]
-async fn an_old_etag_is_aborted_and_none_overwrites() {
+async fn case_60_an_old_etag_is_aborted_and_none_overwrites() {
     let (_pubsub, _client, policies) = start().await;
     let topic = topic_name("letters");
     let old = policies.get(&topic).await.expect("no policy yet").etag;
@@ -220,7 +221,7 @@ async fn what_is_wrong_with_a_policy_is_refused() {
 }
 
 #[tokio::test]
-async fn everybody_holds_every_permission_on_what_exists() {
+async fn case_60_everybody_holds_every_permission_on_what_exists() {
     let (_pubsub, _client, policies) = start().await;
     let asked = [
         "pubsub.topics.get",

@@ -121,7 +121,7 @@ async fn a_message_goes_from_publish_to_ack() {
 }
 
 #[tokio::test]
-async fn resources_are_created_changed_listed_and_deleted() {
+async fn case_60_resources_are_created_changed_listed_and_deleted() {
     let rest = Rest::with_subscription().await;
     let shown = rest.get(SUBSCRIPTION).await.expect(200).json();
     assert_eq!(
@@ -193,7 +193,7 @@ async fn resources_are_created_changed_listed_and_deleted() {
 }
 
 #[tokio::test]
-async fn errors_are_googles_envelope() {
+async fn case_60_errors_are_googles_envelope() {
     let rest = Rest::with_subscription().await;
     let missing = rest.get("/v1/projects/p/topics/none").await.expect(404);
     let text = "Resource not found (resource=none).";
@@ -237,7 +237,7 @@ async fn errors_are_googles_envelope() {
 }
 
 #[tokio::test]
-async fn what_is_no_route_is_404_in_html() {
+async fn case_60_what_is_no_route_is_404_in_html() {
     let rest = Rest::with_subscription().await;
     for (method, target) in [
         ("GET", "/v1/projects/p"),
@@ -308,7 +308,7 @@ async fn the_path_wins_and_a_body_that_contradicts_it_is_refused() {
 }
 
 #[tokio::test]
-async fn parameters_of_the_system_say_how_the_answer_is_wanted() {
+async fn case_60_parameters_of_the_system_say_how_the_answer_is_wanted() {
     let rest = Rest::with_subscription().await;
     let compact = rest
         .get(&format!(

@@ -151,7 +151,7 @@ async fn kill_under_load(place: &Place) {
     let (mut topic, mut subscription) = (String::new(), String::new());
     for kill in 0..few_or_many(3, 20) {
         let server = Process::serve_at(place, "only").await;
-        let client = Client::new(server.channel().await);
+        let client = server.client().await;
         if kill == 0 {
             topic = client.topic("orders").await;
             subscription = client.subscription("orders-worker", &topic).await;
@@ -173,6 +173,6 @@ async fn kill_under_load(place: &Place) {
     }
 
     let server = Process::serve_at(place, "only").await;
-    let client = Client::new(server.channel().await);
+    let client = server.client().await;
     known.receive_the_rest(&client, &subscription).await;
 }

@@ -6,7 +6,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use tonic::Code;
 
 use crate::support::{
-    Client, eventually,
+    eventually,
     kafka::Kafka,
     process::Process,
     refused,
@@ -94,7 +94,7 @@ async fn a_kafka_with_tls_and_scram_serves_whoever_has_the_password_and_nobody_e
     let listen = ["--listen", "127.0.0.1:0", "--data-dir", text(data.path())];
     let arguments = [&listen[..], &arguments[..]].concat();
     let server = Process::serve_with(&arguments, &[(variable, password)]).await;
-    let client = Client::new(server.channel().await);
+    let client = server.client().await;
     let topic = client.topic("orders").await;
     for _ in 0..2 {
         let request = publish_request(&topic, &numbered(3));

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::support::{Client, ok, process::Process};
+use crate::support::{ok, process::Process};
 
 /// One line of the trace, as far as this test reads it.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ async fn publish_and_acknowledge_are_answered_after_a_sync() {
     ];
     let server =
         Process::serve_under(&strace, &["--listen", "127.0.0.1:0", "--data-dir", &data]).await;
-    let client = Client::new(server.channel().await);
+    let client = server.client().await;
     let topic = client.topic("orders").await;
     let subscription = client.subscription("orders-worker", &topic).await;
     let mut answered = Vec::new();

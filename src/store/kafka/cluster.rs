@@ -50,7 +50,20 @@ impl Cluster {
     /// How many partitions a topic has.
     pub(super) async fn partitions(&self, topic: &str) -> Result<u32, StoreError> {
         let topic = topic.to_owned();
-        self.ask(move |client| partitions(client, &topic)).await
+        self.ask(move |client| partitions(client, &topic, ANSWER))
+            .await
+    }
+
+    /// Has a broker answer anything at all. Holds a thread for no longer than `patience`.
+    pub(super) async fn check(&self, topic: &str, patience: Duration) -> Result<(), StoreError> {
+        let topic = topic.to_owned();
+        let question = Arc::new(move |client: &Asker| partitions(client, &topic, patience));
+        let answer = self.ask_once(Instant::now() + patience, question).await?;
+        match answer.map_err(|error| errors::of_question(&error)) {
+            Err(error @ StoreError::Unavailable(_)) => Err(self.explained(error)),
+            // That there is no such topic, or that this client may not know, is an answer.
+            _ => Ok(()),
+        }
     }
 
     /// Waits until a topic that was deleted is not shown any more: brokers take part in a deletion, and refuse what is
@@ -58,7 +71,7 @@ impl Cluster {
     pub(super) async fn wait_until_gone(&self, topic: &str) -> Result<(), StoreError> {
         let deadline = Instant::now() + ANSWER;
         let topic = topic.to_owned();
-        let question = Arc::new(move |client: &Asker| partitions(client, &topic));
+        let question = Arc::new(move |client: &Asker| partitions(client, &topic, ANSWER));
         loop {
             match self.ask_once(deadline, Arc::clone(&question)).await? {
                 Err(error) if matches!(errors::of_question(&error), StoreError::NoSuchLog) => {
@@ -91,7 +104,7 @@ impl Cluster {
     pub(super) async fn bounds(&self, topic: &str) -> Result<Vec<PartitionBounds>, StoreError> {
         let topic = topic.to_owned();
         self.ask(move |client| {
-            let partitions = 0..partitions(client, &topic)?;
+            let partitions = 0..partitions(client, &topic, ANSWER)?;
             let starts = offsets(client, &topic, partitions.clone(), Position::Beginning)?;
             let ends = offsets(client, &topic, partitions.clone(), Position::End)?;
             let bounds = partitions.zip(starts).zip(ends);
@@ -131,7 +144,7 @@ impl Cluster {
         let topic = topic.to_owned();
         let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         self.ask(move |client| {
-            if partition >= partitions(client, &topic)? {
+            if partition >= partitions(client, &topic, ANSWER)? {
                 return Err(unknown());
             }
             let only = partition..partition + 1;
@@ -209,8 +222,8 @@ impl Cluster {
     }
 }
 
-fn partitions(client: &Asker, topic: &str) -> Answer<u32> {
-    let metadata = client.fetch_metadata(Some(topic), ANSWER)?;
+fn partitions(client: &Asker, topic: &str, patience: Duration) -> Answer<u32> {
+    let metadata = client.fetch_metadata(Some(topic), patience)?;
     client.context().forget();
     let Some(found) = metadata.topics().first() else {
         return Err(unknown());

@@ -90,6 +90,23 @@ impl KafkaLog {
 
 #[async_trait]
 impl MessageLog for KafkaLog {
+    fn backend(&self) -> &'static str {
+        "kafka"
+    }
+
+    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        self.open_still()?;
+        // It need not exist; a name of ours is one that this client may ask about.
+        let checked = self.cluster.check(&self.options.prefix, patience).await;
+        checked.map_err(|error| match error {
+            StoreError::Unavailable(text) => StoreError::Unavailable(format!(
+                "no Kafka broker answers at {}: {text}",
+                self.options.brokers
+            )),
+            other => other,
+        })
+    }
+
     fn identity(&self) -> String {
         self.identity.clone()
     }

@@ -112,6 +112,14 @@ fn messages_bytes(messages: &[Bytes]) -> usize {
 
 #[async_trait]
 impl MessageLog for MemoryLog {
+    fn backend(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn check(&self, _patience: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn identity(&self) -> String {
         "memory".to_owned()
     }

@@ -1,6 +1,6 @@
 //! Resources and positions in memory.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -180,6 +180,14 @@ impl Position {
 
 #[async_trait]
 impl StateStore for MemoryState {
+    fn backend(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn check(&self, _patience: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn ack_key(&self) -> [u8; 16] {
         self.ack_key
     }

@@ -67,6 +67,20 @@ impl Database {
         })
     }
 
+    /// Has the server answer on some connection.
+    pub(super) async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        let late = |_| {
+            StoreError::Unavailable(format!(
+                "{}: no answer within {} ms",
+                self.shown,
+                patience.as_millis()
+            ))
+        };
+        // Each has just answered when it is given out.
+        let connection = timeout(patience, self.connection()).await;
+        connection.map_err(late)?.map(drop)
+    }
+
     /// What the failure of a statement means. A write in it did not happen, as it was not committed.
     pub(super) fn failed(&self, error: &sqlx::Error) -> StoreError {
         let shown = &self.shown;

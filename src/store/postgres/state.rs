@@ -153,6 +153,14 @@ impl PostgresState {
 
 #[async_trait]
 impl StateStore for PostgresState {
+    fn backend(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        self.database.check(patience).await
+    }
+
     fn ack_key(&self) -> [u8; 16] {
         self.ack_key
     }

@@ -15,6 +15,8 @@ use sqlx::{
     },
 };
 
+use tokio::time::timeout;
+
 use super::writer::{Writer, WriterGuard};
 use crate::store::StoreError;
 
@@ -135,6 +137,19 @@ impl Database {
     /// The file's path.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Reads something small.
+    pub(super) async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        let version = sqlx::query("PRAGMA user_version").fetch_one(&self.readers);
+        let Ok(version) = timeout(patience, version).await else {
+            let file = self.path.display();
+            let waited = patience.as_millis();
+            return Err(StoreError::Unavailable(format!(
+                "{file}: nothing could be read within {waited} ms"
+            )));
+        };
+        version.map(drop).map_err(|error| self.failed(&error))
     }
 
     /// What the failure of a statement means. A write in it did not happen, as it was not committed.

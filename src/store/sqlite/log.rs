@@ -140,6 +140,19 @@ fn known(partition: Partition) -> Result<(), StoreError> {
 
 #[async_trait]
 impl MessageLog for SqliteLog {
+    fn backend(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        if self.ended.is_cancelled() {
+            return Err(StoreError::Unavailable(
+                "the log's writer has ended".to_owned(),
+            ));
+        }
+        self.database.check(patience).await
+    }
+
     fn identity(&self) -> String {
         self.identity.clone()
     }

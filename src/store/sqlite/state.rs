@@ -1,6 +1,6 @@
 //! The state store in one SQLite file. Each write is one transaction on the writer's connection.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 
@@ -85,6 +85,14 @@ pub(super) fn write_failed(
 
 #[async_trait]
 impl StateStore for SqliteState {
+    fn backend(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        self.database.check(patience).await
+    }
+
     fn ack_key(&self) -> [u8; 16] {
         self.ack_key
     }

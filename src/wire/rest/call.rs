@@ -5,7 +5,7 @@ use std::{fmt::Display, time::Duration};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
-use http::{Method, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::time::timeout;
@@ -119,12 +119,34 @@ pub async fn discard(mut body: Body) {
         .ok();
 }
 
-/// Calls the RPC with this path and returns its encoded answer.
+/// How long the client waits for its answer, as it says in `X-Server-Timeout`: seconds, with a fraction or without.
+/// Anything else is ignored.
+pub fn timeout_given(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("x-server-timeout")?.to_str().ok()?;
+    let timeout = Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?;
+    (timeout.as_millis() <= GRPC_TIMEOUT_MILLIS_MAX).then_some(timeout)
+}
+
+/// `grpc-timeout` has at most eight digits.
+const GRPC_TIMEOUT_MILLIS_MAX: u128 = 99_999_999;
+
+/// Calls the RPC with this path and returns its encoded answer. `client_timeout` is how long the client waits for it.
 ///
 /// # Errors
 /// What the RPC answered instead.
-pub async fn unary(calls: &Calls, path: &str, message: Vec<u8>) -> Result<Bytes, Status> {
-    let response = calls.clone().call(request(path, message)?).await;
+pub async fn unary(
+    calls: &Calls,
+    path: &str,
+    message: Vec<u8>,
+    client_timeout: Option<Duration>,
+) -> Result<Bytes, Status> {
+    let mut request = request(path, message)?;
+    if let Some(timeout) = client_timeout {
+        let millis = HeaderValue::try_from(format!("{}m", timeout.as_millis()));
+        let millis = millis.map_err(|error| Status::internal(error.to_string()))?;
+        request.headers_mut().insert("grpc-timeout", millis);
+    }
+    let response = calls.clone().call(request).await;
     let (head, body) = response.into_parts();
     // An error without a message is in the headers.
     if let Some(status) = Status::from_header_map(&head.headers) {
@@ -165,4 +187,26 @@ fn request(path: &str, message: Vec<u8>) -> Result<Request<Body>, Status> {
         .header(header::TE, "trailers")
         .body(Body::new(StreamBody::new(stream::iter(frames))));
     request.map_err(|error| Status::internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_a_number_of_seconds_and_anything_else_is_ignored() {
+        let given = |value: &str| {
+            let mut headers = HeaderMap::new();
+            let value = HeaderValue::from_str(value).expect("a header value");
+            headers.insert("x-server-timeout", value);
+            timeout_given(&headers)
+        };
+        assert_eq!(given("5"), Some(Duration::from_secs(5)));
+        assert_eq!(given("0.25"), Some(Duration::from_millis(250)));
+        assert_eq!(given("0"), Some(Duration::ZERO));
+        assert_eq!(given("99999.999"), Some(Duration::from_millis(99_999_999)));
+        for ignored in ["", "-1", "NaN", "inf", "1e300", "100000", "5s", "5 6", "é"] {
+            assert_eq!(given(ignored), None, "{ignored}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 pub mod call;
 pub mod error;
+pub mod openapi;
 pub mod pages;
 pub mod query;
 pub mod routes;
@@ -24,6 +25,7 @@ use tower_http::{
 
 use self::{
     error::{Failure, JSON},
+    pages::Pages,
     query::Query,
     routes::{BadRoutes, BodyIs, Route, Routes},
     transcode::{
@@ -33,7 +35,7 @@ use self::{
     },
 };
 use super::calls::Calls;
-use crate::proto::DESCRIPTORS;
+use crate::{proto::DESCRIPTORS, service::Guarded};
 
 /// How long a browser remembers that it may ask.
 const CORS_SECONDS: u64 = 3600;
@@ -54,12 +56,13 @@ pub enum BadDescriptors {
 /// Answers every request that is not gRPC.
 pub type Rest = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// The gateway to what `calls` answers, with what browsers and compressing clients need around it.
+/// The gateway to what `calls` answers, and pages that tell of the service, with what browsers and compressing clients
+/// need around both.
 ///
 /// # Errors
 /// The descriptors that were compiled in are not those of Pub/Sub.
-pub fn service(calls: Calls) -> Result<Rest, BadDescriptors> {
-    let gateway = Gateway::new(calls)?;
+pub fn service(calls: Calls, service: Guarded) -> Result<Rest, BadDescriptors> {
+    let gateway = Gateway::new(calls, Pages::new(service))?;
     let answer = service_fn(move |request| {
         let gateway = gateway.clone();
         async move { Ok::<_, Infallible>(gateway.answer(request).await) }
@@ -90,16 +93,18 @@ struct Inner {
     descriptors: DescriptorPool,
     routes: Routes,
     calls: Calls,
+    pages: Pages,
 }
 
 impl Gateway {
-    fn new(calls: Calls) -> Result<Self, BadDescriptors> {
+    fn new(calls: Calls, pages: Pages) -> Result<Self, BadDescriptors> {
         let descriptors = DescriptorPool::decode(DESCRIPTORS)?;
         let routes = Routes::read(&descriptors)?;
         Ok(Self(Arc::new(Inner {
             descriptors,
             routes,
             calls,
+            pages,
         })))
     }
 
@@ -110,7 +115,9 @@ impl Gateway {
             Ok(Some(call)) => call,
             Ok(None) => {
                 call::discard(body).await;
-                return pages::answer(&head);
+                let (pool, routes) = (&self.0.descriptors, &self.0.routes);
+                let describe = || openapi::document(pool, routes);
+                return self.0.pages.answer(&head, describe).await;
             }
             Err(failure) => {
                 call::discard(body).await;
@@ -143,6 +150,7 @@ impl Gateway {
             route,
             bound,
             query,
+            timeout: call::timeout_given(&head.headers),
         };
         Ok(Some((call, style)))
     }
@@ -161,7 +169,7 @@ impl Gateway {
             let body = call::collect(body, path, calls.budget()).await?;
             call.encode(body.bytes())?
         };
-        let answer = call::unary(calls, path, request).await?;
+        let answer = call::unary(calls, path, request, call.timeout).await?;
         let message = call.route.rpc.output();
         let json = to_json::write(&Encoded::new(&message, &answer, style), style);
         let json = json.map_err(|error| Failure::internal(&error))?;
@@ -180,6 +188,8 @@ struct Call<'a> {
     route: &'a Route,
     bound: Vec<Bound>,
     query: Query,
+    /// How long the client waits.
+    timeout: Option<Duration>,
 }
 
 impl Call<'_> {

@@ -18,6 +18,8 @@ const ANNOTATED: [&str; 3] = [
 /// The service of access policies. Its annotations are not those that Pub/Sub has in production: Google's service
 /// configuration puts others in their place (docs/behaviour.md, section 20.1).
 const POLICIES: &str = "google.iam.v1.IAMPolicy";
+/// All services that have routes.
+pub(super) const SERVICES: [&str; 4] = [ANNOTATED[0], ANNOTATED[1], ANNOTATED[2], POLICIES];
 /// What has a policy.
 const WITH_POLICY: [&str; 4] = ["topics", "subscriptions", "snapshots", "schemas"];
 
@@ -120,8 +122,7 @@ impl Routes {
     }
 
     /// All of them.
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
         self.0.iter()
     }
 }

@@ -86,6 +86,28 @@ impl Template {
         self.verb.is_some()
     }
 
+    /// The path for people, `/v1/projects/{project}/topics/{topic}:publish`, and the names in it: each segment that may
+    /// be any is named after the collection before it.
+    pub fn described(&self) -> (String, Vec<String>) {
+        let (mut path, mut names) = (String::new(), Vec::new());
+        let mut collection = "";
+        for segment in &self.segments {
+            path.push('/');
+            if let Segment::Literal(text) = segment {
+                path.push_str(text);
+                collection = text;
+            } else {
+                let name = collection.strip_suffix('s').unwrap_or(collection);
+                path.extend(["{", name, "}"]);
+                names.push(name.to_owned());
+            }
+        }
+        if let Some(verb) = &self.verb {
+            path.extend([":", verb]);
+        }
+        (path, names)
+    }
+
     /// The names of the variables: paths of fields, with dots.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.variables.iter().map(|(name, _)| name.as_str())

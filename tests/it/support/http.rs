@@ -1,5 +1,7 @@
 //! A plain client of HTTP/1.1, which does nothing that a test does not say.
 
+use std::io;
+
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -50,6 +52,18 @@ pub(crate) async fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Answer {
+    let answer = try_send(address, method, target, headers, body).await;
+    answer.expect("the server takes the request and answers it")
+}
+
+/// The same, with a server that may be gone.
+pub(crate) async fn try_send(
+    address: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
     let length = match body.len() {
         0 => String::new(),
         length => format!("content-length: {length}\r\n"),
@@ -62,17 +76,15 @@ pub(crate) async fn send(
     let request = format!(
         "{method} {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}{length}\r\n"
     );
-    let mut stream = TcpStream::connect(address)
-        .await
-        .expect("the server accepts connections");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("the request is sent");
-    stream.write_all(body).await.expect("the body is sent");
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(body).await?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.expect("an answer");
-    parse(&answer)
+    stream.read_to_end(&mut answer).await?;
+    if answer.is_empty() {
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
+    Ok(parse(&answer))
 }
 
 /// Calls `method target`, with a body of JSON unless it is null.

@@ -12,9 +12,10 @@ pub(crate) mod raw;
 pub(crate) mod services;
 pub(crate) mod starts;
 pub(crate) mod stream;
+pub(crate) mod transport;
 pub(crate) mod values;
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use packetboat::{
     clock::{Clock, ManualClock, Timestamp},
@@ -28,6 +29,8 @@ use tonic::{
     Code, Response, Status,
     transport::{Channel, Endpoint},
 };
+
+use self::transport::Transport;
 
 /// Longest that a test waits, in real time, for something that must happen at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -109,12 +112,21 @@ impl Pubsub {
 
     /// A client on the shared connection.
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.channel.clone())
+        self.client_over(self.channel.clone())
     }
 
     /// A client on a connection of its own.
     pub(crate) fn another_client(&self) -> Client {
-        Client::new(lazy_connection(&self.server))
+        self.client_over(lazy_connection(&self.server))
+    }
+
+    /// The way of its clients, for services that they do not have.
+    pub(crate) fn transport(&self) -> Transport {
+        Transport::new(self.channel(), self.server.addresses()[0])
+    }
+
+    fn client_over(&self, channel: Channel) -> Client {
+        Client::new(channel, self.server.addresses()[0])
     }
 }
 
@@ -127,36 +139,39 @@ fn lazy_connection(server: &Server) -> Channel {
         .connect_lazy()
 }
 
-/// Both services over one connection.
+/// Both services of one server.
 #[derive(Clone)]
 pub(crate) struct Client {
-    channel: Channel,
+    transport: Transport,
 }
 
 impl Client {
-    pub(crate) fn new(channel: Channel) -> Self {
-        Self { channel }
+    /// Over a connection to that address, and over REST if the tests are to go over REST.
+    pub(crate) fn new(channel: Channel, address: SocketAddr) -> Self {
+        Self {
+            transport: Transport::new(channel, address),
+        }
     }
 
     /// Topics and Publish.
-    pub(crate) fn publisher(&self) -> PublisherClient<Channel> {
-        PublisherClient::new(self.channel.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn publisher(&self) -> PublisherClient<Transport> {
+        PublisherClient::new(self.transport.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Subscriptions and delivery, with gRPC's default receive limit of 4 MiB.
-    pub(crate) fn subscriber(&self) -> SubscriberClient<Channel> {
-        SubscriberClient::new(self.channel.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn subscriber(&self) -> SubscriberClient<Transport> {
+        SubscriberClient::new(self.transport.clone()).max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// The same with the receive limit of the Go and Java clients.
-    pub(crate) fn subscriber_of_big_messages(&self) -> SubscriberClient<Channel> {
+    pub(crate) fn subscriber_of_big_messages(&self) -> SubscriberClient<Transport> {
         self.subscriber()
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// The connection itself.
     pub(crate) fn channel(&self) -> &Channel {
-        &self.channel
+        self.transport.channel()
     }
 }
 

@@ -25,8 +25,8 @@ impl Nodes {
             Process::serve_at(&place, "node-b")
         );
         Self {
-            on_a: Client::new(a.channel().await),
-            on_b: Client::new(b.channel().await),
+            on_a: a.client().await,
+            on_b: b.client().await,
             place,
             a,
             b,

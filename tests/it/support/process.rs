@@ -14,7 +14,7 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::place::Place;
+use super::{Client, place::Place};
 
 /// Longer than anything here takes on a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -156,6 +156,11 @@ impl Process {
     /// A connection to the server.
     pub(crate) async fn channel(&self) -> Channel {
         connect(self.addresses[0]).await
+    }
+
+    /// A client of both services.
+    pub(crate) async fn client(&self) -> Client {
+        Client::new(self.channel().await, self.addresses[0])
     }
 
     /// The process's number.

@@ -15,7 +15,6 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    Client,
     process::{Process, refusal_with},
     values::{numbered, texts},
 };
@@ -84,7 +83,7 @@ pub(crate) fn assert_says(line: &str, parts: &[&str]) {
 pub(crate) async fn outlives_restarts(arguments: &[&str], environment: &[(&str, &str)]) {
     let arguments = [&["--listen", "127.0.0.1:0"], arguments].concat();
     let mut server = Process::serve_with(&arguments, environment).await;
-    let mut client = Client::new(server.channel().await);
+    let mut client = server.client().await;
     let topic = client.topic("orders").await;
     let subscription = client.subscription("orders-worker", &topic).await;
     client.publish(&topic, &numbered(10)).await;
@@ -93,7 +92,7 @@ pub(crate) async fn outlives_restarts(arguments: &[&str], environment: &[(&str, 
         server.signal(signal).await;
         server.ended().await;
         server = Process::serve_with(&arguments, environment).await;
-        client = Client::new(server.channel().await);
+        client = server.client().await;
         acked.extend(client.receive_and_ack(&subscription, 3).await);
     }
     let all: Vec<_> = (0..10).map(|number| number.to_string()).collect();

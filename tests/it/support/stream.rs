@@ -4,9 +4,9 @@ use packetboat::proto::google::pubsub::v1::{
     StreamingPullRequest, StreamingPullResponse, subscriber_client::SubscriberClient,
 };
 use tokio::sync::mpsc;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming};
 
-use super::{Client, values::Received, within};
+use super::{Client, transport::Transport, values::Received, within};
 
 /// An open stream.
 pub(crate) struct PullStream {
@@ -42,7 +42,7 @@ impl Client {
 impl PullStream {
     /// Opens a stream over `subscriber`.
     pub(crate) async fn open(
-        mut subscriber: SubscriberClient<Channel>,
+        mut subscriber: SubscriberClient<Transport>,
         first: StreamingPullRequest,
     ) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(16);

@@ -1,0 +1,127 @@
+//! Whether this node and both of its backends answer, for whoever decides where requests go.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::timeout};
+
+use super::{Service, StoreError};
+use crate::{
+    clock::Timestamp,
+    limits::{HEALTH_CHECK_MILLIS, HEALTH_KEPT_MILLIS, HEALTH_WAIT_MILLIS_MAX},
+    store::{MessageLog, StateStore},
+};
+
+/// What was found, a moment ago at most.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Why this node does not answer for those that share its store; nothing if it does.
+    pub node: Option<&'static str>,
+    /// The backends.
+    pub backends: Arc<Backends>,
+}
+
+/// Both backends.
+#[derive(Debug)]
+pub struct Backends {
+    /// What keeps the messages.
+    pub log: BackendHealth,
+    /// What keeps everything else.
+    pub store: BackendHealth,
+}
+
+/// Whether a backend answers.
+#[derive(Debug)]
+pub struct BackendHealth {
+    /// What it is: `kafka`, `postgres`, `sqlite` or `memory`.
+    pub backend: &'static str,
+    /// Why it cannot be used now.
+    pub failure: Option<String>,
+}
+
+impl Health {
+    /// Whether everything that a request needs is there.
+    pub fn is_good(&self) -> bool {
+        let Backends { log, store } = &*self.backends;
+        self.node.is_none() && log.failure.is_none() && store.failure.is_none()
+    }
+}
+
+/// What was found and when; nothing while somebody is looking.
+type Finding = Option<(Timestamp, Arc<Backends>)>;
+
+/// The last look at the backends. At most one is under way, in a task of its own: who asks meanwhile waits for it, and
+/// who goes away ends nothing.
+#[derive(Debug, Default)]
+pub(super) struct LastLook(Mutex<Option<watch::Receiver<Finding>>>);
+
+impl Service {
+    /// Asks both backends, unless somebody did a moment ago.
+    pub async fn health(&self) -> Health {
+        let backends = loop {
+            // It ends without a finding only if its task does not run to its end; then there is a new one.
+            if let Ok(found) = self.look().wait_for(Option::is_some).await
+                && let Some((_, backends)) = &*found
+            {
+                break Arc::clone(backends);
+            }
+        };
+        let node = if self.delivery.is_stopping() {
+            Some("the server is stopping")
+        } else if self.lease().holds() {
+            None
+        } else {
+            Some("this node has lost its place among those that share its store")
+        };
+        Health { node, backends }
+    }
+
+    /// The last look, or a new one if that was too long ago.
+    fn look(&self) -> watch::Receiver<Finding> {
+        let mut last = self.last_look.0.lock();
+        if let Some(look) = &*last {
+            let is_new = match &*look.borrow() {
+                Some((at, _)) => self.clock.now() < at.plus_millis(HEALTH_KEPT_MILLIS),
+                None => look.has_changed().is_ok(),
+            };
+            if is_new {
+                return look.clone();
+            }
+        }
+        let (found, look) = watch::channel(None);
+        let (log, store) = (Arc::clone(&self.log), Arc::clone(&self.stored));
+        let clock = self.clock.clone();
+        tokio::spawn(async move {
+            let backends = look_at(log.as_ref(), store.as_ref()).await;
+            found.send_replace(Some((clock.now(), Arc::new(backends))));
+        });
+        *last = Some(look.clone());
+        look
+    }
+}
+
+async fn look_at(log: &dyn MessageLog, store: &dyn StateStore) -> Backends {
+    let patience = Duration::from_millis(HEALTH_CHECK_MILLIS);
+    let (log_failure, store_failure) =
+        tokio::join!(sign(log.check(patience)), sign(store.check(patience)));
+    Backends {
+        log: BackendHealth {
+            backend: log.backend(),
+            failure: log_failure,
+        },
+        store: BackendHealth {
+            backend: store.backend(),
+            failure: store_failure,
+        },
+    }
+}
+
+/// Why there is no sign of life. The backend has a little less time to say so itself, as it knows more.
+async fn sign(check: impl Future<Output = Result<(), StoreError>>) -> Option<String> {
+    let patience = Duration::from_millis(HEALTH_WAIT_MILLIS_MAX);
+    match timeout(patience, check).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {HEALTH_WAIT_MILLIS_MAX} ms")),
+    }
+}

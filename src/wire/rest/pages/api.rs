@@ -1,0 +1,59 @@
+//! `/docs`: the API as a page, made by Swagger UI of the description at `/openapi.json`.
+
+use axum::body::Body;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::{HTML, TEXT, page};
+
+const PAGE: &str = r##"<!DOCTYPE html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>Packetboat API</title>
+  <link rel="icon" href="data:,">
+  <link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+  <div id="api"><noscript>This page needs JavaScript; <a href="/openapi.json">the description</a> does not.</noscript></div>
+  <script src="/docs/swagger-ui-bundle.js"></script>
+  <script>
+    SwaggerUIBundle({
+      url: "/openapi.json",
+      dom_id: "#api",
+      deepLinking: true,
+      docExpansion: "list",
+      filter: true,
+    });
+  </script>
+  <p style="text-align: center; font: small sans-serif">
+    Shown by Swagger UI (<a href="/docs/LICENSE">licence</a>, <a href="/docs/NOTICE">notice</a>).
+  </p>
+</body>
+</html>
+"##;
+
+/// The page or what it is made of; nothing for another path.
+pub(super) fn answer(path: &str) -> Option<Response<Body>> {
+    macro_rules! file {
+        ($name:literal) => {
+            include_bytes!(concat!(env!("OUT_DIR"), "/page-", $name)).as_slice()
+        };
+    }
+    let (content_type, content) = match path {
+        "/docs" | "/docs/" => return Some(page(StatusCode::OK, HTML, PAGE)),
+        "/docs/swagger-ui-bundle.js" => (JAVASCRIPT, file!("swagger-ui-bundle.js")),
+        "/docs/swagger-ui.css" => (CSS, file!("swagger-ui.css")),
+        "/docs/LICENSE" => (TEXT, file!("LICENSE")),
+        "/docs/NOTICE" => (TEXT, file!("NOTICE")),
+        _ => return None,
+    };
+    let mut file = page(StatusCode::OK, content_type, content);
+    file.headers_mut().insert(header::CACHE_CONTROL, KEPT);
+    Some(file)
+}
+
+const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
+const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+/// It changes with the server's version only.
+const KEPT: HeaderValue = HeaderValue::from_static("max-age=3600");
