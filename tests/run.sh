@@ -26,6 +26,7 @@ step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 install_debian_packages() {
   local missing=()
   command -v strace >/dev/null || missing+=(strace)
+  command -v curl >/dev/null || missing+=(curl)
   command -v python3 >/dev/null || missing+=(python3)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
@@ -128,6 +129,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
   die "$(python3 --version) is too old: the Python client needs 3.10 or later; put a newer python3 first in PATH"
 install_go
 python=$(python_environment python "$clients/python/requirements.txt")/bin/python
+openapi=$(python_environment openapi "$clients/openapi/requirements.txt")/bin/python
 install_node
 
 step 'build'
@@ -142,6 +144,8 @@ start_services
 failed=0
 step 'cargo test'
 cargo test --profile gate --locked --no-fail-fast || failed=1
+step 'cargo test of the numbered cases over REST'
+PACKETBOAT_TEST_TRANSPORT=rest cargo test --profile gate --locked --no-fail-fast --test it -- case_ || failed=1
 if [ -n "${PACKETBOAT_LONG:-}" ]; then
   step "cargo test of what talks to Kafka, with Kafka $older_kafka_version"
   KAFKA_VERSION=$older_kafka_version PACKETBOAT_TEST_KAFKA=$older_kafka \
@@ -162,8 +166,18 @@ for pair in embedded kafka+postgres; do
   step "Node client, $pair"
   (cd "$clients/node" && "$node" --test --test-reporter=spec --test-reporter-destination=stdout \
     --test-reporter=junit --test-reporter-destination="$scratch/node-$pair.xml") || failed=1
+
+  step "Rust client, $pair"
+  (cd "$clients/rust" && cargo test --profile gate --locked --target-dir "$target") |
+    python3 "$clients/tally.py" cargo "$scratch/rust-$pair.txt" || failed=1
 done
 
+step 'generated requests of every call'
+(export PACKETBOAT_TEST_PAIR=embedded
+  cd "$clients/openapi" && PYTHONDONTWRITEBYTECODE=1 "$openapi" -m pytest -v --tb=short --junitxml "$scratch/openapi.xml") ||
+  failed=1
+
 step 'done'
-python3 "$clients/tally.py" sum "$scratch"/{python,node}-*.xml "$scratch"/go-*.txt || failed=1
+python3 "$clients/tally.py" sum "$scratch"/{python,node}-*.xml "$scratch"/{go,rust}-*.txt "$scratch/openapi.xml" ||
+  failed=1
 exit $failed

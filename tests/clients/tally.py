@@ -1,12 +1,14 @@
 """Reads what the client suites report.
 
 tally.py go COUNTS             prints `go test -json` from stdin as it comes, and writes "passed failed" to COUNTS
+tally.py cargo COUNTS          the same with what `cargo test` prints
 tally.py sum REPORT...         prints `clients: N passed, N failed` over all reports, JUNIT_XML or COUNTS; one that is
                                missing or empty failed
 """
 
 import collections
 import json
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
@@ -34,6 +36,19 @@ def go(counts_path: str) -> int:
             package_failed = True
     if package_failed and not failed or not passed + failed:
         print("".join(outputs[None]), end="")
+        failed += 1
+    with open(counts_path, "w", encoding="utf-8") as counts:
+        counts.write(f"{passed} {failed}")
+    return 1 if failed else 0
+
+
+def cargo(counts_path: str) -> int:
+    passed, failed = 0, 0
+    for line in sys.stdin:
+        print(line, end="", flush=True)
+        if result := re.match(r"test result: .* (\d+) passed; (\d+) failed;", line):
+            passed, failed = passed + int(result[1]), failed + int(result[2])
+    if not passed:  # not even built
         failed += 1
     with open(counts_path, "w", encoding="utf-8") as counts:
         counts.write(f"{passed} {failed}")
@@ -69,4 +84,5 @@ def counted(path: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(go(sys.argv[2]) if sys.argv[1] == "go" else total(sys.argv[2:]))
+    verb, *rest = sys.argv[1:]
+    sys.exit(total(rest) if verb == "sum" else {"go": go, "cargo": cargo}[verb](*rest))
