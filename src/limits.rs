@@ -304,6 +304,10 @@ pub const CLOSE_MILLIS_MAX: u64 = 1_500;
 pub const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of any other request's body in REST.
 pub const SMALL_JSON_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a body that is read between other requests; a larger one is read on a thread beside them.
+pub const JSON_BYTES_AT_ONCE_MAX: usize = 256 * 1024;
+/// Large bodies that are read at the same time; more wait for their turn.
+pub const LARGE_JSON_READERS: usize = 2;
 /// Values of all kinds in a structure that is any JSON.
 pub const STRUCTURE_VALUES_MAX: usize = 10_000;
 /// Milliseconds within which the next part of a REST request's body has to arrive.

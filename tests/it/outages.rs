@@ -369,9 +369,14 @@ async fn assert_unhealthy(
     other: &str,
 ) {
     let address = server.addresses[0].to_string();
-    let health = eventually("health tells of it", || async {
-        let answer = http::call(&address, "GET", "/healthz", Value::Null).await;
-        (answer.status == 503).then_some(answer)
+    let health = within("health tells of it", async {
+        loop {
+            let answer = http::call(&address, "GET", "/healthz", Value::Null).await;
+            if answer.status == 503 {
+                return answer;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     });
     let health = health.await.json();
     assert_eq!(health["status"], "unavailable");

@@ -7,6 +7,7 @@ pub mod health;
 mod iam;
 pub mod publisher;
 pub mod reflection;
+mod schemas;
 mod status;
 mod streaming_pull;
 pub mod subscriber;
@@ -15,13 +16,18 @@ mod timeout;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health as HealthRpcs, HealthServer};
 
-use self::{admin::Admin, iam::IamPolicy, publisher::Publisher, subscriber::Subscriber};
+use self::{
+    admin::Admin, iam::IamPolicy, publisher::Publisher, schemas::Schemas, subscriber::Subscriber,
+};
 use super::layers::size::DECODED_BYTES_MAX;
 use crate::{
     proto::{
         google::{
             iam::v1::iam_policy_server::IamPolicyServer,
-            pubsub::v1::{publisher_server::PublisherServer, subscriber_server::SubscriberServer},
+            pubsub::v1::{
+                publisher_server::PublisherServer, schema_service_server::SchemaServiceServer,
+                subscriber_server::SubscriberServer,
+            },
         },
         packetboat::admin::v1::admin_server::AdminServer,
     },
@@ -38,12 +44,14 @@ pub fn routes(
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let publisher = PublisherServer::new(Publisher::new(service.clone()));
     let subscriber = SubscriberServer::new(Subscriber::new(service.clone()));
+    let schemas = SchemaServiceServer::new(Schemas::new(service.clone()));
     let policies = IamPolicyServer::new(IamPolicy::new(service.clone()));
     let admin = AdminServer::new(Admin::new(service.clone()));
     let health = health.max_decoding_message_size(DECODED_BYTES_MAX);
     let routes = Routes::new(health)
         .add_service(publisher.max_decoding_message_size(DECODED_BYTES_MAX))
         .add_service(subscriber.max_decoding_message_size(DECODED_BYTES_MAX))
+        .add_service(schemas.max_decoding_message_size(DECODED_BYTES_MAX))
         .add_service(policies.max_decoding_message_size(DECODED_BYTES_MAX))
         .add_service(admin.max_decoding_message_size(DECODED_BYTES_MAX));
     reflection::add_to(routes)

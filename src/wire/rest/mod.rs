@@ -16,6 +16,7 @@ use axum::body::Body;
 use http::{Request, Response, header, request::Parts};
 use prost_reflect::{DescriptorError, DescriptorPool};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tower::{ServiceBuilder, service_fn, util::BoxCloneSyncService};
 use tower_http::{
     compression::{CompressionLayer, CompressionLevel, predicate::SizeAbove},
@@ -24,6 +25,7 @@ use tower_http::{
 };
 
 use self::{
+    call::Collected,
     error::{Failure, JSON},
     pages::Pages,
     query::Query,
@@ -35,7 +37,11 @@ use self::{
     },
 };
 use super::calls::Calls;
-use crate::{proto::DESCRIPTORS, service::Guarded};
+use crate::{
+    limits::{JSON_BYTES_AT_ONCE_MAX, LARGE_JSON_READERS},
+    proto::DESCRIPTORS,
+    service::Guarded,
+};
 
 /// How long a browser remembers that it may ask.
 const CORS_SECONDS: u64 = 3600;
@@ -94,6 +100,8 @@ struct Inner {
     routes: Routes,
     calls: Calls,
     pages: Pages,
+    /// Turns of large bodies.
+    readers: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -105,6 +113,7 @@ impl Gateway {
             routes,
             calls,
             pages,
+            readers: Arc::new(Semaphore::new(LARGE_JSON_READERS)),
         })))
     }
 
@@ -131,7 +140,7 @@ impl Gateway {
     }
 
     /// What is called, as far as it is not in the body, and how the answer is wanted; nothing if it is no RPC.
-    fn call(&self, head: &Parts) -> Result<Option<(Call<'_>, Style)>, Failure> {
+    fn call(&self, head: &Parts) -> Result<Option<(Call, Style)>, Failure> {
         let found = self.0.routes.find(&head.method, head.uri.path());
         let Some((route, values)) = found.map_err(|error| Failure::invalid(error.to_string()))?
         else {
@@ -147,7 +156,7 @@ impl Gateway {
         let bound = paths.zip(values);
         let bound = bound.map(|(path, value)| Bound { path, value }).collect();
         let call = Call {
-            route,
+            route: Arc::clone(route),
             bound,
             query,
             timeout: call::timeout_given(&head.headers),
@@ -157,25 +166,42 @@ impl Gateway {
 
     async fn carry_out(
         &self,
-        call: Call<'_>,
+        call: Call,
         body: Body,
         style: &Style,
     ) -> Result<Response<Body>, Failure> {
-        let (calls, path) = (&self.0.calls, &call.route.grpc_path);
-        let request = if let BodyIs::Nothing = call.route.body {
+        let (calls, route) = (&self.0.calls, Arc::clone(&call.route));
+        let timeout = call.timeout;
+        let request = if let BodyIs::Nothing = route.body {
             call::discard(body).await;
             call.encode(&[])?
         } else {
-            let body = call::collect(body, path, calls.budget()).await?;
-            call.encode(body.bytes())?
+            let body = call::collect(body, &route.grpc_path, calls.budget()).await?;
+            if body.bytes().len() <= JSON_BYTES_AT_ONCE_MAX {
+                call.encode(body.bytes())?
+            } else {
+                self.encode_beside(call, body).await?
+            }
         };
-        let answer = call::unary(calls, path, request, call.timeout).await?;
-        let message = call.route.rpc.output();
+        let answer = call::unary(calls, &route.grpc_path, request, timeout).await?;
+        let message = route.rpc.output();
         let json = to_json::write(&Encoded::new(&message, &answer, style), style);
         let json = json.map_err(|error| Failure::internal(&error))?;
         let mut response = Response::new(Body::from(json));
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
         Ok(response)
+    }
+
+    /// A body of many small messages takes its time, which is not to be that of other requests.
+    async fn encode_beside(&self, call: Call, body: Collected) -> Result<Vec<u8>, Failure> {
+        let turn = Arc::clone(&self.0.readers).acquire_owned().await;
+        let turn = turn.map_err(|error| Failure::internal(&error))?;
+        let encoded = tokio::task::spawn_blocking(move || {
+            // Also when the client has gone away meanwhile.
+            let _turn = turn;
+            call.encode(body.bytes())
+        });
+        encoded.await.map_err(|error| Failure::internal(&error))?
     }
 
     fn failed(&self, failure: Failure, style: &Style) -> Response<Body> {
@@ -184,15 +210,15 @@ impl Gateway {
 }
 
 /// A call of an RPC, as far as it is not in the body.
-struct Call<'a> {
-    route: &'a Route,
+struct Call {
+    route: Arc<Route>,
     bound: Vec<Bound>,
     query: Query,
     /// How long the client waits.
     timeout: Option<Duration>,
 }
 
-impl Call<'_> {
+impl Call {
     /// The request in protobuf: what the body gives, then the query, then the path.
     fn encode(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let message = self.route.rpc.input();

@@ -1,5 +1,7 @@
 //! Which RPC a method and a path mean, read from the descriptors.
 
+use std::sync::Arc;
+
 use http::Method;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MethodDescriptor,
@@ -70,9 +72,12 @@ pub struct Route {
     pub grpc_path: String,
 }
 
+/// The route of a request, with the values of its variables.
+pub type Found<'a> = (&'a Arc<Route>, Vec<String>);
+
 /// All ways to call RPCs.
 #[derive(Clone, Debug)]
-pub struct Routes(Vec<Route>);
+pub struct Routes(Vec<Arc<Route>>);
 
 impl Routes {
     /// Reads the routes of all RPCs that have one.
@@ -100,18 +105,14 @@ impl Routes {
         }
         // A path with a verb could be taken for one whose last name has a colon.
         routes.sort_by_key(|route| !route.template.has_verb());
-        Ok(Self(routes))
+        Ok(Self(routes.into_iter().map(Arc::new).collect()))
     }
 
     /// The route of a request, with the values of its variables.
     ///
     /// # Errors
     /// A value is not UTF-8.
-    pub fn find(
-        &self,
-        method: &Method,
-        path: &str,
-    ) -> Result<Option<(&Route, Vec<String>)>, NotText> {
+    pub fn find(&self, method: &Method, path: &str) -> Result<Option<Found<'_>>, NotText> {
         let path = Path::new(path);
         let routes = self.0.iter().filter(|route| route.method == *method);
         let mut found = routes.filter_map(|route| Some((route, route.template.matches(&path)?)));
@@ -123,7 +124,7 @@ impl Routes {
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.iter()
+        self.0.iter().map(AsRef::as_ref)
     }
 }
 

@@ -41,7 +41,8 @@ fn markdown(comment: &str) -> String {
         .lines()
         .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end())
         .collect();
-    without_references(lines.join("\n").trim())
+    // Some links go on in the next line.
+    without_references(&lines.join("\n").trim().replace("]\n(", "]("))
 }
 
 /// `[Topic][google.pubsub.v1.Topic]` becomes `Topic`.
@@ -76,7 +77,7 @@ mod tests {
                 "Of Topic and [`x`] y.",
             ),
             (
-                " [a link](https://b.c) [stays][",
+                " [a link]\n (https://b.c) [stays][",
                 "[a link](https://b.c) [stays][",
             ),
         ] {

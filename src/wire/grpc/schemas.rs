@@ -1,0 +1,106 @@
+//! `google.pubsub.v1.SchemaService`, none of which is here yet: who may call an RPC hears so.
+
+use tonic::{Request, Response, Status};
+
+use super::status::unimplemented;
+use crate::{
+    auth::permission::rpc,
+    proto::google::pubsub::v1::{self as proto, schema_service_server},
+    service::Guarded,
+};
+
+/// The service as tonic calls it.
+#[derive(Clone, Debug)]
+pub(super) struct Schemas {
+    service: Guarded,
+}
+
+impl Schemas {
+    /// Asks `service` who may call.
+    pub(super) const fn new(service: Guarded) -> Self {
+        Self { service }
+    }
+}
+
+#[tonic::async_trait]
+impl schema_service_server::SchemaService for Schemas {
+    async fn create_schema(
+        &self,
+        request: Request<proto::CreateSchemaRequest>,
+    ) -> Result<Response<proto::Schema>, Status> {
+        let on = [request.get_ref().parent.as_str()];
+        unimplemented(&self.service, &rpc::CREATE_SCHEMA, &on)
+    }
+
+    async fn get_schema(
+        &self,
+        request: Request<proto::GetSchemaRequest>,
+    ) -> Result<Response<proto::Schema>, Status> {
+        let on = [request.get_ref().name.as_str()];
+        unimplemented(&self.service, &rpc::GET_SCHEMA, &on)
+    }
+
+    async fn list_schemas(
+        &self,
+        request: Request<proto::ListSchemasRequest>,
+    ) -> Result<Response<proto::ListSchemasResponse>, Status> {
+        let on = [request.get_ref().parent.as_str()];
+        unimplemented(&self.service, &rpc::LIST_SCHEMAS, &on)
+    }
+
+    async fn list_schema_revisions(
+        &self,
+        request: Request<proto::ListSchemaRevisionsRequest>,
+    ) -> Result<Response<proto::ListSchemaRevisionsResponse>, Status> {
+        let on = [request.get_ref().name.as_str()];
+        unimplemented(&self.service, &rpc::LIST_SCHEMA_REVISIONS, &on)
+    }
+
+    async fn commit_schema(
+        &self,
+        request: Request<proto::CommitSchemaRequest>,
+    ) -> Result<Response<proto::Schema>, Status> {
+        let on = [request.get_ref().name.as_str()];
+        unimplemented(&self.service, &rpc::COMMIT_SCHEMA, &on)
+    }
+
+    async fn rollback_schema(
+        &self,
+        request: Request<proto::RollbackSchemaRequest>,
+    ) -> Result<Response<proto::Schema>, Status> {
+        let on = [request.get_ref().name.as_str()];
+        unimplemented(&self.service, &rpc::ROLLBACK_SCHEMA, &on)
+    }
+
+    async fn delete_schema_revision(
+        &self,
+        request: Request<proto::DeleteSchemaRevisionRequest>,
+    ) -> Result<Response<proto::Schema>, Status> {
+        let on = [request.get_ref().name.as_str()];
+        unimplemented(&self.service, &rpc::DELETE_SCHEMA_REVISION, &on)
+    }
+
+    async fn delete_schema(
+        &self,
+        request: Request<proto::DeleteSchemaRequest>,
+    ) -> Result<Response<()>, Status> {
+        let on = [request.get_ref().name.as_str()];
+        unimplemented(&self.service, &rpc::DELETE_SCHEMA, &on)
+    }
+
+    async fn validate_schema(
+        &self,
+        request: Request<proto::ValidateSchemaRequest>,
+    ) -> Result<Response<proto::ValidateSchemaResponse>, Status> {
+        let on = [request.get_ref().parent.as_str()];
+        unimplemented(&self.service, &rpc::VALIDATE_SCHEMA, &on)
+    }
+
+    async fn validate_message(
+        &self,
+        request: Request<proto::ValidateMessageRequest>,
+    ) -> Result<Response<proto::ValidateMessageResponse>, Status> {
+        let on = [request.get_ref().parent.as_str()];
+        unimplemented(&self.service, &rpc::VALIDATE_MESSAGE, &on)
+    }
+}
