@@ -23,26 +23,16 @@ const PAGE_FILES: [&str; 4] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).include_source_info(true);
-    compiler.open_files([
-        "google/pubsub/v1/pubsub.proto",
-        "google/pubsub/v1/schema.proto",
-        "google/iam/v1/iam_policy.proto",
-        "google/rpc/error_details.proto",
-        "google/rpc/status.proto",
-        "packetboat/admin/v1/admin.proto",
-    ])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    // Encoded by the compiler, which keeps the annotations that REST is made of, and the protos' documentation.
+    let compiler = compile(false)?;
+    // Encoded by the compiler, which keeps the annotations that REST is made of.
     let encoded = compiler.encode_file_descriptor_set();
     fs::write(out.join("descriptors.bin"), encoded)?;
+    // With the protos' documentation, which takes memory and is seldom asked for.
+    let documented = compile(true)?.encode_file_descriptor_set();
+    fs::write(out.join("documented.bin"), documented)?;
     let mut descriptors = compiler.file_descriptor_set();
 
-    // The documentation is not written for rustdoc.
-    for file in &mut descriptors.file {
-        file.source_code_info = None;
-    }
     keep_published_messages_encoded(&mut descriptors)?;
     tonic_prost_build::configure()
         .bytes(".")
@@ -57,6 +47,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     take_page(&out)
 }
 
+fn compile(documented: bool) -> Result<protox::Compiler, protox::Error> {
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler
+        .include_imports(true)
+        .include_source_info(documented);
+    compiler.open_files([
+        "google/pubsub/v1/pubsub.proto",
+        "google/pubsub/v1/schema.proto",
+        "google/iam/v1/iam_policy.proto",
+        "google/rpc/error_details.proto",
+        "google/rpc/status.proto",
+        "packetboat/admin/v1/admin.proto",
+    ])?;
+    Ok(compiler)
+}
+
+/// Takes what is served out of Swagger UI.
 fn take_page(out: &Path) -> Result<(), Box<dyn Error>> {
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     let root = archive.file_names().next().ok_or("Swagger UI is empty")??;

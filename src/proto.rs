@@ -43,5 +43,7 @@ pub mod packetboat {
     }
 }
 
-/// Every proto, with what it imports, for reflection.
+/// The same as [`DESCRIPTORS`], with the comments in the protos.
+pub const DOCUMENTED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/documented.bin"));
+/// Every proto, with what it imports, for reflection and REST.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

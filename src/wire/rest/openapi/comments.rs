@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-use prost_reflect::{DescriptorPool, FileDescriptor};
+use prost::Message;
+use prost_reflect::FileDescriptor;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 /// The documentation of everything in the descriptors.
 #[derive(Debug)]
 pub(super) struct Comments(HashMap<(String, Vec<i32>), String>);
 
 impl Comments {
-    /// Reads all of it.
-    pub(super) fn read(pool: &DescriptorPool) -> Self {
-        let files = pool.files();
-        Self(files.flat_map(|file| of_file(&file)).collect())
+    /// Reads all of it from encoded descriptors; nothing if they are damaged.
+    pub(super) fn read(documented: &[u8]) -> Self {
+        let set = FileDescriptorSet::decode(documented).unwrap_or_default();
+        Self(set.file.iter().flat_map(of_file).collect())
     }
 
     /// What is said about the thing at `path` in `file`, in Markdown; nothing if there is nothing.
@@ -22,8 +24,8 @@ impl Comments {
     }
 }
 
-fn of_file(file: &FileDescriptor) -> Vec<((String, Vec<i32>), String)> {
-    let Some(source) = &file.file_descriptor_proto().source_code_info else {
+fn of_file(file: &FileDescriptorProto) -> Vec<((String, Vec<i32>), String)> {
+    let Some(source) = &file.source_code_info else {
         return Vec::new();
     };
     let locations = source.location.iter();

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use self::{comments::Comments, schema::Schemas};
 use super::routes::{Routes, SERVICES};
+use crate::proto::DOCUMENTED;
 
 /// How a call can fail: its code, a name, and when (docs/behaviour.md, sections 1.4 and 20.4).
 const FAILURES: [(&str, &str, &str); 10] = [
@@ -64,7 +65,7 @@ pub fn document(pool: &DescriptorPool, routes: &Routes) -> Vec<u8> {
 }
 
 fn describe(pool: &DescriptorPool, routes: &Routes) -> Value {
-    let comments = Comments::read(pool);
+    let comments = Comments::read(DOCUMENTED);
     let mut schemas = Schemas::new(pool, &comments);
     let mut paths = Map::new();
     for route in routes.iter() {
