@@ -244,12 +244,18 @@ pub const KAFKA_OPEN_MILLIS: u64 = 10_000;
 pub const KAFKA_ANSWER_MILLIS: u64 = 5_000;
 /// Questions about topics that are asked at the same time, each on a thread of its own.
 pub const KAFKA_QUESTIONS_MAX: usize = 8;
+/// Milliseconds for which the first publish to a topic waits until the client knows where it is.
+pub const KAFKA_MEETING_MILLIS: u64 = 500;
 /// Milliseconds for which a topic that no broker knows may be one that they have not heard of yet.
 pub const KAFKA_UNKNOWN_MILLIS: u64 = 300;
 /// Topics that one call to Kafka creates or deletes.
 pub const KAFKA_TOPICS_PER_CALL_MAX: usize = 16;
 /// The same while somebody publishes on the same node: brokers do little else during such a call.
-pub const KAFKA_TOPICS_PER_SMALL_CALL_MAX: usize = 8;
+pub const KAFKA_TOPICS_PER_SMALL_CALL_MAX: usize = 2;
+/// Milliseconds per topic then from one call to the next.
+pub const KAFKA_TOPICS_APART_MILLIS: u64 = 30;
+/// Milliseconds that a request waits before calls are large again all the same: half of what clients wait.
+pub const KAFKA_TOPICS_SMALL_CALLS_MILLIS: u64 = 30_000;
 /// Longest pause between two such calls, milliseconds.
 pub const KAFKA_TOPICS_PAUSE_MILLIS_MAX: u64 = 250;
 /// Requests to create or delete a topic that wait for the next call.

@@ -15,7 +15,8 @@
 # Each target is started alone for each load; rounds are interleaved, so that a slow minute of the machine hits all.
 # Leave the machine alone meanwhile. The durable server's data, the floors' files and the data of Kafka and Postgres are
 # in $TMPDIR (default: /tmp), which has to be on the disk to be measured. Needs Rust, a C compiler and Python 3; for
-# kafka also Java and PostgreSQL, which tests/services installs where it can.
+# kafka also Java and PostgreSQL, which tests/services installs where it can. Pauses of the broker's garbage collector
+# count in the slowest publishes; KAFKA_JAVA_OPTIONS='-Xms2g -Xmx2g -XX:+UseZGC' takes most of them out.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

@@ -14,6 +14,7 @@
 #   KAFKA_SETTINGS  further lines of server.properties
 # Read at every start:
 #   PACKETBOAT_TEST_OWNER  a process id; when that process is gone, the service is stopped
+#   KAFKA_JAVA_OPTIONS     heap and garbage collector, instead of a small heap
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/common.sh"
@@ -154,8 +155,9 @@ launch() { # node, further options of Java
   format "$node"
   [ ! -e "$dir/$node/log" ] || cat "$dir/$node/log" >>"$dir/$node/log.before"
   java_command
-  local log=-Dorg.slf4j.simpleLogger
-  setsid "${java[@]}" -Xms64m -Xmx384m -XX:+UseG1GC "$@" "$log.showDateTime=true" "$log.dateTimeFormat=HH:mm:ss.SSS" \
+  local log=-Dorg.slf4j.simpleLogger memory
+  read -ra memory <<<"${KAFKA_JAVA_OPTIONS:--Xms64m -Xmx384m -XX:+UseG1GC}"
+  setsid "${java[@]}" "${memory[@]}" "$@" "$log.showDateTime=true" "$log.dateTimeFormat=HH:mm:ss.SSS" \
     "$log.log.org.apache.kafka.common.config=warn" kafka.Kafka "$dir/$node/server.properties" \
     </dev/null >"$dir/$node/log" 2>&1 &
   echo $! >"$dir/$node/pid"

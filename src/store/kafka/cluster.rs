@@ -3,7 +3,7 @@
 //! A client of its own that never waits for records: one that does takes as long to answer as it waits. Its calls
 //! block, so each runs on a thread for such calls, a bounded number at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     Offset as Position, TopicPartitionList,
@@ -52,6 +52,25 @@ impl Cluster {
         let topic = topic.to_owned();
         self.ask(move |client| partitions(client, &topic, ANSWER))
             .await
+    }
+
+    /// How many partitions these topics have, of those whose partitions all have a leader.
+    pub(super) async fn led(
+        &self,
+        topics: Vec<String>,
+        deadline: Instant,
+    ) -> Result<HashMap<String, u32>, StoreError> {
+        let question = Arc::new(move |client: &Asker| {
+            let mut found = HashMap::new();
+            for topic in &topics {
+                if let Some(count) = led(client, topic)? {
+                    found.insert(topic.clone(), count);
+                }
+            }
+            Ok(found)
+        });
+        let answer = self.ask_once(deadline, question).await?;
+        answer.map_err(|error| self.explained(errors::of_question(&error)))
     }
 
     /// Has a broker answer anything at all. Holds a thread for no longer than `patience`.
@@ -233,6 +252,17 @@ fn partitions(client: &Asker, topic: &str, patience: Duration) -> Answer<u32> {
         None if found.partitions().is_empty() => Err(unknown()),
         None => Ok(found.partitions().len() as u32),
     }
+}
+
+/// How many partitions a topic has, once each has a leader.
+fn led(client: &Asker, topic: &str) -> Answer<Option<u32>> {
+    let metadata = client.fetch_metadata(Some(topic), ANSWER)?;
+    let led = metadata.topics().first().filter(|topic| {
+        let mut partitions = topic.partitions().iter();
+        topic.error().is_none() && partitions.all(|partition| partition.leader() >= 0)
+    });
+    let count = led.map(|topic| topic.partitions().len() as u32);
+    Ok(count.filter(|count| *count > 0))
 }
 
 /// The offsets that brokers know by this position or time; `None` for a time after the last record.

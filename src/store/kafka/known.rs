@@ -25,6 +25,7 @@ pub(super) struct KnownTopic {
     pub(super) name: String,
     key_partitions: u32,
     partitions: AtomicU32,
+    meeting: AtomicBool,
     turn: AtomicU32,
     watched: AtomicBool,
     gates: Mutex<HashMap<Partition, Arc<Gate>>>,
@@ -37,6 +38,7 @@ impl KnownTopic {
             name: topic.place.name.clone(),
             key_partitions: topic.place.key_partitions,
             partitions: AtomicU32::new(0),
+            meeting: AtomicBool::new(false),
             turn: AtomicU32::new(0),
             watched: AtomicBool::new(false),
             gates: Mutex::default(),
@@ -51,6 +53,15 @@ impl KnownTopic {
     /// Whether the client that appends has met it at all.
     pub(super) fn is_met(&self) -> bool {
         self.partitions.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the caller is to have the client meet it. Nobody else is until [`Self::ends_meeting`].
+    pub(super) fn begins_meeting(&self) -> bool {
+        !self.is_met() && !self.meeting.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn ends_meeting(&self) {
+        self.meeting.store(false, Ordering::Relaxed);
     }
 
     /// Takes note of how many partitions the client that appends has met. There are never fewer.

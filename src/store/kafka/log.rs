@@ -62,17 +62,14 @@ impl KafkaLog {
         }
     }
 
-    /// What this node knows of a topic. The client that appends has met it then.
+    /// What this node knows of a topic, which is there.
     pub(super) async fn known(&self, topic: &TopicLog) -> Result<Arc<KnownTopic>, StoreError> {
         self.open_still()?;
         if let Some(known) = self.known.get(topic) {
             return Ok(known);
         }
-        let partitions = self.cluster.partitions(&topic.place.name).await?;
-        let known = self.known.learn(topic);
-        // If it does not work now, the first publish waits for it.
-        producer::meet_partitions(&self.producer, &known, partitions).await;
-        Ok(known)
+        self.cluster.partitions(&topic.place.name).await?;
+        Ok(self.known.learn(topic))
     }
 
     /// Takes note of how many partitions a topic turned out to have.
@@ -143,7 +140,7 @@ impl MessageLog for KafkaLog {
             incarnation: topic,
             place: Arc::new(place.clone()),
         };
-        self.known.learn(&log).meets_partitions(partitions);
+        self.known.learn(&log);
         Ok(place)
     }
 
@@ -191,6 +188,7 @@ impl MessageLog for KafkaLog {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
+        producer::meet_first(&self.producer, &known).await;
         match self.append_to(&known, messages).await {
             // Brokers may disagree for a moment about a topic that is new.
             Err(StoreError::NoSuchLog) => {

@@ -5,12 +5,13 @@
 //! - `follower`, `head_consumer`, `growth`, `check`: read at the head of watched topics, through one client, into the tail that
 //!   all readers share. What this node appends itself gets there first (`head`) and need not be read again (`resting`).
 //! - `reader`, `readers`, `damage`: reads what is no longer in the tail, through a few clients.
-//! - `cluster`, `topics`: asks about topics, and changes them.
+//! - `cluster`, `topics`: asks about topics, and changes them, many in one call (`calls`).
 //! - `examine`: looks a cluster over for an operator.
 //!
 //! Calls of the clients that block never run on the runtime's own threads.
 
 mod append;
+mod calls;
 mod check;
 mod cluster;
 mod context;

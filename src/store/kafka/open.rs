@@ -149,7 +149,12 @@ impl KafkaLog {
         Ok(Self {
             identity: names::identity(&cluster_id, &options.prefix),
             default_copies,
-            topics: Topics::start(admin, Arc::clone(&producer), options.retention),
+            topics: Topics::start(
+                admin,
+                cluster.clone(),
+                Arc::clone(&producer),
+                options.retention,
+            ),
             known: KnownTopics::default(),
             turns: Arc::new(Semaphore::new(KAFKA_APPEND_BYTES_MAX / 1024)),
             options,

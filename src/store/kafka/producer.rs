@@ -30,7 +30,10 @@ use super::{
     record,
 };
 use crate::{
-    limits::{KAFKA_ANSWER_MILLIS, KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX},
+    limits::{
+        KAFKA_ANSWER_MILLIS, KAFKA_MEETING_MILLIS, KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX,
+        KAFKA_UNKNOWN_MILLIS,
+    },
     store::{StoreError, log::Partition},
 };
 
@@ -62,6 +65,9 @@ pub(super) struct Reports {
 }
 
 const ANSWER: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
+const FIRST_MEETING: Duration = Duration::from_millis(KAFKA_MEETING_MILLIS);
+const UNKNOWN: Duration = Duration::from_millis(KAFKA_UNKNOWN_MILLIS);
+const RETRY: Duration = Duration::from_millis(20);
 /// A client that was not allowed to write is not replaced sooner, whatever the number of requests.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at whether everything was handed over, when closing.
@@ -139,7 +145,7 @@ impl Producer {
 
     /// Has the client learn where the partitions of a topic are. Answers how many there are, once each has a leader.
     /// Blocks.
-    pub(super) fn meet(&self, topic: &str, patience: Duration) -> Result<Option<u32>, KafkaError> {
+    fn meet(&self, topic: &str, patience: Duration) -> Result<Option<u32>, KafkaError> {
         // Not under the lock, as this may take long; and whoever may block may be the last one to let go.
         let Some(client) = self.current.read().clone() else {
             return Err(KafkaError::Canceled);
@@ -151,6 +157,18 @@ impl Producer {
         });
         let count = met.map(|topic| topic.partitions().len() as u32);
         Ok(count.filter(|count| *count > 0))
+    }
+
+    /// The same, of a topic that the broker may not have heard of yet.
+    fn meet_soon(&self, topic: &str, patience: Duration) -> Result<Option<u32>, KafkaError> {
+        let deadline = Instant::now() + UNKNOWN;
+        loop {
+            let met = self.meet(topic, patience)?;
+            if met.is_some() || Instant::now() + RETRY > deadline {
+                return Ok(met);
+            }
+            thread::sleep(RETRY);
+        }
     }
 
     /// Waits until everything that was sent was reported, or given up. Blocks.
@@ -214,18 +232,34 @@ impl Producer {
     }
 }
 
-/// Has the client learn of a topic's partitions, now that there are `count`. Only then is anything sent to new ones.
-pub(super) async fn meet_partitions(producer: &Arc<Producer>, topic: &Arc<KnownTopic>, count: u32) {
-    if count <= topic.partitions() && topic.is_met() {
-        return;
+/// Has the client learn where a topic's partitions are, if nothing was published to it here yet. Whatever the client has
+/// met costs a little in every send, so it meets nothing that is not published to. Whoever comes meanwhile does not
+/// wait: the client keeps messages until it knows.
+pub(super) async fn meet_first(producer: &Arc<Producer>, topic: &Arc<KnownTopic>) {
+    if topic.begins_meeting() {
+        meet(producer, topic, FIRST_MEETING).await;
     }
+}
+
+/// Has the client learn of a topic's new partitions, now that there are `count`, if it has met the topic. Only then is
+/// anything sent to new ones.
+pub(super) async fn meet_partitions(producer: &Arc<Producer>, topic: &Arc<KnownTopic>, count: u32) {
+    if topic.is_met() && count > topic.partitions() {
+        meet(producer, topic, ANSWER).await;
+    }
+}
+
+async fn meet(producer: &Arc<Producer>, topic: &Arc<KnownTopic>, patience: Duration) {
     let (producer, topic) = (Arc::clone(producer), Arc::clone(topic));
-    let met = spawn_blocking(move || match producer.meet(&topic.name, ANSWER) {
-        Ok(met) => topic.meets_partitions(met.unwrap_or(0)),
-        Err(error) => {
-            let error = errors::text(&error);
-            tracing::debug!(topic = %topic.name, error, "the producer has not met a topic");
+    let met = spawn_blocking(move || {
+        match producer.meet_soon(&topic.name, patience) {
+            Ok(met) => topic.meets_partitions(met.unwrap_or(0)),
+            Err(error) => {
+                let error = errors::text(&error);
+                tracing::debug!(topic = %topic.name, error, "the producer has not met a topic");
+            }
         }
+        topic.ends_meeting();
     });
     met.await.ok();
 }

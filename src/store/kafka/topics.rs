@@ -1,6 +1,4 @@
-//! Makes, changes and deletes Kafka topics. Requests that arrive together share a call, and between calls brokers get
-//! a pause: what they do for new topics must not keep those waiting who publish. Calls are smaller and pauses longer
-//! while somebody publishes on this node.
+//! Makes, changes and deletes Kafka topics.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,18 +10,18 @@ use rdkafka::{
     },
     error::{KafkaError, RDKafkaErrorCode},
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
-use super::{context::Listener, errors, options::TopicShape, producer::Producer};
+use super::{
+    calls::{self, Asking, Calls, Request},
+    cluster::Cluster,
+    context::Listener,
+    errors,
+    options::TopicShape,
+    producer::Producer,
+};
 use crate::{
-    limits::{
-        KAFKA_ANSWER_MILLIS, KAFKA_RECORD_BYTES_MAX, KAFKA_TOPIC_REQUESTS_MAX,
-        KAFKA_TOPICS_PAUSE_MILLIS_MAX, KAFKA_TOPICS_PER_CALL_MAX, KAFKA_TOPICS_PER_SMALL_CALL_MAX,
-    },
+    limits::{KAFKA_ANSWER_MILLIS, KAFKA_RECORD_BYTES_MAX},
     store::{
         StoreError,
         log::{Offset, Partition},
@@ -33,8 +31,8 @@ use crate::{
 /// Asks for changes of topics.
 pub(super) struct Topics {
     admin: Arc<AdminClient<Listener>>,
-    creations: mpsc::Sender<Request<NewLog, u32>>,
-    deletions: mpsc::Sender<Request<String, ()>>,
+    creations: Asking<NewLog, u32>,
+    deletions: Asking<String, ()>,
     retention: Duration,
 }
 
@@ -48,31 +46,26 @@ pub(super) struct NewLog {
     pub(super) min_insync_replicas: Option<u16>,
 }
 
-struct Request<W, A> {
-    what: W,
-    answer: oneshot::Sender<Result<A, StoreError>>,
-}
-
 const RETENTION: &str = "retention.ms";
 const CALL: Duration = Duration::from_millis(2 * KAFKA_ANSWER_MILLIS);
 const PATIENCE: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
 const RETRY: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_millis(KAFKA_TOPICS_PAUSE_MILLIS_MAX);
 /// Well above a record, and small enough that old messages do not stay much longer than they have to.
 const SEGMENT_BYTES: usize = 256 * 1024 * 1024;
 
 impl Topics {
     pub(super) fn start(
         admin: AdminClient<Listener>,
+        cluster: Cluster,
         producer: Arc<Producer>,
         retention: Duration,
     ) -> Self {
         let admin = Arc::new(admin);
-        let (creations, asked) = mpsc::channel(KAFKA_TOPIC_REQUESTS_MAX);
-        let calls = Calls::new(asked, Arc::clone(&producer));
-        tokio::spawn(create_all(Arc::clone(&admin), calls, retention));
-        let (deletions, asked) = mpsc::channel(KAFKA_TOPIC_REQUESTS_MAX);
-        tokio::spawn(delete_all(Arc::clone(&admin), Calls::new(asked, producer)));
+        let of = Arc::clone(&producer);
+        let (creations, calls) = Calls::new(move || of.sent());
+        tokio::spawn(create_all(Arc::clone(&admin), cluster, calls, retention));
+        let (deletions, calls) = Calls::new(move || producer.sent());
+        tokio::spawn(delete_all(Arc::clone(&admin), calls));
         Self {
             admin,
             creations,
@@ -83,12 +76,12 @@ impl Topics {
 
     /// Makes a topic, unless it is there. Answers with its partitions when each has a leader.
     pub(super) async fn create(&self, log: NewLog) -> Result<u32, StoreError> {
-        ask(&self.creations, log).await
+        calls::ask(&self.creations, log).await
     }
 
     /// Deletes a topic, if it is there.
     pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        ask(&self.deletions, name.to_owned()).await
+        calls::ask(&self.deletions, name.to_owned()).await
     }
 
     /// Has a topic keep records for so long at least. The caller sees to it that nobody else changes the topic
@@ -179,62 +172,10 @@ impl Topics {
     }
 }
 
-async fn ask<W, A>(requests: &mpsc::Sender<Request<W, A>>, what: W) -> Result<A, StoreError> {
-    let stopping = || StoreError::Unavailable("the log is closed".to_owned());
-    let (answer, answered) = oneshot::channel();
-    let request = Request { what, answer };
-    requests.send(request).await.map_err(|_| stopping())?;
-    answered.await.map_err(|_| stopping())?
-}
-
-/// Requests that wait for a call.
-struct Calls<R> {
-    requests: mpsc::Receiver<R>,
-    producer: Arc<Producer>,
-    /// How many requests had published at the last call.
-    published: u64,
-    last: Option<Instant>,
-}
-
-impl<R> Calls<R> {
-    fn new(requests: mpsc::Receiver<R>, producer: Arc<Producer>) -> Self {
-        Self {
-            requests,
-            producer,
-            published: 0,
-            last: None,
-        }
-    }
-
-    /// The requests of the next call.
-    async fn next(&mut self) -> Option<Vec<R>> {
-        let published = self.producer.sent();
-        let quiet = published == self.published;
-        self.published = published;
-        let (pauses, most) = if quiet {
-            (1, KAFKA_TOPICS_PER_CALL_MAX)
-        } else {
-            (2, KAFKA_TOPICS_PER_SMALL_CALL_MAX)
-        };
-        if let Some(last) = self.last.take()
-            && !self.requests.is_empty()
-        {
-            sleep((last.elapsed() * pauses).min(PAUSE_MAX)).await;
-        }
-        let mut taken = vec![self.requests.recv().await?];
-        while taken.len() < most
-            && let Ok(request) = self.requests.try_recv()
-        {
-            taken.push(request);
-        }
-        self.last = Some(Instant::now());
-        Some(taken)
-    }
-}
-
 async fn create_all(
     admin: Arc<AdminClient<Listener>>,
-    mut calls: Calls<Request<NewLog, u32>>,
+    cluster: Cluster,
+    mut calls: Calls<NewLog, u32, impl Fn() -> u64>,
     retention: Duration,
 ) {
     while let Some(taken) = calls.next().await {
@@ -242,8 +183,8 @@ async fn create_all(
         let mut results = create(&admin, &logs, retention).await;
         let made = logs.iter().map(|log| log.name.as_str());
         let made = made.filter(|name| matches!(results.get(*name), Some(Ok(()))));
-        let led = led(&calls.producer, made.map(str::to_owned).collect()).await;
-        for Request { what, answer } in taken {
+        let led = led(&cluster, made.map(str::to_owned).collect()).await;
+        for Request { what, answer, .. } in taken {
             let result = match results.remove(&what.name) {
                 Some(Ok(())) => led.get(&what.name).copied().ok_or_else(|| {
                     let text = "Kafka has made the topic, but not all partitions have a leader";
@@ -302,13 +243,16 @@ pub(super) async fn create(
     results(names, created, RDKafkaErrorCode::TopicAlreadyExists)
 }
 
-async fn delete_all(admin: Arc<AdminClient<Listener>>, mut calls: Calls<Request<String, ()>>) {
+async fn delete_all(
+    admin: Arc<AdminClient<Listener>>,
+    mut calls: Calls<String, (), impl Fn() -> u64>,
+) {
     while let Some(taken) = calls.next().await {
         let names: Vec<_> = taken.iter().map(|request| request.what.as_str()).collect();
         let deleted = admin.delete_topics(&names, &call_options()).await;
         let absent = RDKafkaErrorCode::UnknownTopicOrPartition;
         let mut results = results(names.iter().copied(), deleted, absent);
-        for Request { what, answer } in taken {
+        for Request { what, answer, .. } in taken {
             let result = results.remove(&what).unwrap_or_else(|| {
                 let text = "Kafka does not say what became of the topic";
                 Err(StoreError::Uncertain(text.to_owned()))
@@ -345,28 +289,14 @@ fn results<'a>(
     }
 }
 
-/// Waits until the client that appends knows where the partitions of these topics are, so that the first publish is as
-/// quick as every other one.
-async fn led(producer: &Arc<Producer>, mut missing: Vec<String>) -> HashMap<String, u32> {
+/// Waits until every partition of these topics has a leader. Answers how many partitions each has.
+async fn led(cluster: &Cluster, mut missing: Vec<String>) -> HashMap<String, u32> {
     let deadline = Instant::now() + PATIENCE;
     let mut led = HashMap::new();
     while !missing.is_empty() && Instant::now() < deadline {
-        let producer = Arc::clone(producer);
-        let asked = missing.clone();
-        let met = spawn_blocking(move || {
-            let mut met = HashMap::new();
-            for name in &asked {
-                met.extend(
-                    producer
-                        .meet(name, PATIENCE)?
-                        .map(|count| (name.clone(), count)),
-                );
-            }
-            Ok::<_, KafkaError>(met)
-        });
-        if let Ok(Ok(met)) = met.await {
-            missing.retain(|name| !met.contains_key(name));
-            led.extend(met);
+        if let Ok(found) = cluster.led(missing.clone(), deadline).await {
+            missing.retain(|name| !found.contains_key(name));
+            led.extend(found);
         }
         if !missing.is_empty() {
             sleep(RETRY).await;

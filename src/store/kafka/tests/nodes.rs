@@ -309,10 +309,14 @@ async fn many_topics_are_made_at_once() {
     let log = topics.open().await;
     let made = (1..=300).map(|at| created(&log, TopicIncarnation(at)));
     let made = futures_util::future::join_all(made).await;
+    // Each topic that the client that appends has met makes every append dearer.
+    let met = |topic: &&TopicLog| log.known.get(topic).expect("known").is_met();
+    assert_eq!(made.iter().filter(met).count(), 0);
     let appended = made
         .iter()
         .map(|topic| log.append(topic, vec![message(b"first")]));
     for runs in futures_util::future::join_all(appended).await {
         assert_eq!(runs.expect("append")[0].first, 0);
     }
+    assert_eq!(made.iter().filter(met).count(), made.len());
 }
