@@ -98,4 +98,6 @@ pub(crate) async fn outlives_restarts(arguments: &[&str], environment: &[(&str, 
     let all: Vec<_> = (0..10).map(|number| number.to_string()).collect();
     assert_eq!(texts(&acked), all);
     client.assert_nothing(&subscription, "all is acked").await;
+    server.signal("TERM").await;
+    server.ended().await;
 }
