@@ -88,10 +88,10 @@ impl Flow {
         });
     }
 
-    /// A lease of this consumer ended, by whatever route.
-    pub(super) fn release(&mut self, id: ConsumerId, bytes: u64) {
+    /// So many leases of this consumer ended, by whatever route.
+    pub(super) fn release(&mut self, id: ConsumerId, messages: u64, bytes: u64) {
         self.update(id, |consumer| {
-            consumer.outstanding_messages -= 1;
+            consumer.outstanding_messages -= messages;
             consumer.outstanding_bytes -= bytes;
         });
     }

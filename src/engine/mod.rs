@@ -102,11 +102,7 @@ impl Engine {
         self.handled_at = now;
         self.pass_time(now);
         self.apply(now, input);
-        for lease in self.ended.drain(..) {
-            if let Some(consumer) = lease.consumer {
-                self.flow.release(consumer, lease.bytes);
-            }
-        }
+        self.release_credit();
         self.dispatch(now, out);
         self.start_reads(now, out);
         self.answer_pulls(now, out);
@@ -246,6 +242,17 @@ impl Engine {
                 .or_insert_with(|| Partition::new(id, 1, 0))
                 .set_end(*end);
         }
+    }
+
+    /// Gives the credit of leases that ended back, at once to each consumer for its neighbours.
+    fn release_credit(&mut self) {
+        for leases in self.ended.chunk_by(|a, b| a.consumer == b.consumer) {
+            if let Some(consumer) = leases[0].consumer {
+                let bytes = leases.iter().map(|lease| lease.bytes).sum();
+                self.flow.release(consumer, leases.len() as u64, bytes);
+            }
+        }
+        self.ended.clear();
     }
 
     /// The partition of a lease, if the lease is of the current generation.

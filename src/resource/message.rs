@@ -80,10 +80,15 @@ pub fn accept(message: Bytes) -> Result<Bytes, Violation> {
     Ok(without(message, &cuts))
 }
 
-/// Copies messages into one buffer of their own, without the request that they came in and what was reserved for it.
-pub fn compact(messages: &[Bytes]) -> Vec<Bytes> {
-    let mut buffer = Vec::with_capacity(messages.iter().map(Bytes::len).sum());
-    for message in messages {
+/// Messages that hold on to little more than themselves: those of a request that holds little else as they are, others
+/// copied into one buffer of their own.
+pub fn compact(messages: Vec<Bytes>, request_bytes: usize) -> Vec<Bytes> {
+    let bytes: usize = messages.iter().map(Bytes::len).sum();
+    if bytes >= request_bytes - request_bytes / REQUEST_WASTE {
+        return messages;
+    }
+    let mut buffer = Vec::with_capacity(bytes);
+    for message in &messages {
         buffer.extend_from_slice(message);
     }
     let mut rest = Bytes::from(buffer);
@@ -92,6 +97,9 @@ pub fn compact(messages: &[Bytes]) -> Vec<Bytes> {
         .map(|message| rest.split_to(message.len()))
         .collect()
 }
+
+/// One part in so many of a request may be kept for nothing.
+const REQUEST_WASTE: usize = 8;
 
 /// What a published message is made of, for a log that keeps messages in a form of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -410,6 +418,20 @@ mod tests {
         let accepted = accept(bytes.clone()).expect("accepted");
         assert_eq!(accepted.as_ptr(), bytes.as_ptr());
         assert_eq!(accepted, bytes);
+    }
+
+    #[test]
+    fn messages_are_copied_when_their_request_held_much_else() {
+        let message = Bytes::from(vec![7; 700]);
+        for (request_bytes, is_copied) in [(1_400, false), (1_600, false), (1_601, true)] {
+            let kept = compact(vec![message.clone(); 2], request_bytes);
+            assert_eq!(kept, [message.clone(), message.clone()]);
+            assert_eq!(
+                kept[0].as_ptr() != message.as_ptr(),
+                is_copied,
+                "{request_bytes}"
+            );
+        }
     }
 
     #[test]

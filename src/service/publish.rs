@@ -57,7 +57,7 @@ impl Service {
             .into_iter()
             .map(accept)
             .collect::<Result<Vec<_>, _>>()?;
-        let messages = compact(&messages);
+        let messages = compact(messages, request_bytes);
 
         let not_found = || PublishError::NotFound {
             resource: name.id().to_owned(),

@@ -104,15 +104,19 @@ impl<B> Frames<B> {
             return Ok(false);
         }
         self.needs_message = false;
+        // The header is a piece of its own: tonic, which makes room for a message when it has read the header, would
+        // else make that room behind what it has of the message, and copy this.
         if flag == 0 {
-            self.arrived.take(HEADER_BYTES + length, &mut self.ready);
+            self.arrived.take(HEADER_BYTES, &mut self.ready);
+            self.arrived.take(length, &mut self.ready);
             return Ok(true);
         }
         self.arrived.take(HEADER_BYTES, &mut VecDeque::new());
         let mut compressed = VecDeque::new();
         self.arrived.take(length, &mut compressed);
-        let frame = decompress(compressed, self.limit_bytes)?;
+        let mut frame = decompress(compressed, self.limit_bytes)?;
         self.count(frame.len(), frame.len())?;
+        self.ready.push_back(frame.split_to(HEADER_BYTES));
         self.ready.push_back(frame);
         Ok(true)
     }
