@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use prost::Message as _;
 
 use super::contract;
@@ -60,6 +61,7 @@ contract!(log on [memory, sqlite, kafka]: {
     a_log_that_was_not_created_takes_nothing,
     nothing_is_appended_after_deletion,
     creating_and_deleting_again_changes_nothing,
+    several_may_create_or_delete_a_topic_at_once,
     an_append_whose_caller_went_away_is_not_torn,
     without_damage_nothing_is_skipped,
     a_closed_log_refuses,
@@ -243,6 +245,18 @@ async fn creating_and_deleting_again_changes_nothing(log: &dyn MessageLog, _: &M
     assert_eq!(append(log, &topic, &["b"]).await.first, 1);
     log.delete(&topic).await.expect("delete");
     log.delete(&topic).await.expect("delete");
+}
+
+async fn several_may_create_or_delete_a_topic_at_once(log: &dyn MessageLog, _: &ManualClock) {
+    // While a log is busy with the first, it may gather the others.
+    let made = join_all([OTHER, TOPIC, TOPIC, TOPIC].map(|topic| created(log, topic))).await;
+    for topic in &made {
+        append(log, topic, &["one"]).await;
+    }
+    assert_eq!(offsets(&read(log, &made[1], 0..9).await), [0, 1, 2]);
+    for deleted in join_all(made.iter().map(|topic| log.delete(topic))).await {
+        deleted.expect("delete");
+    }
 }
 
 async fn an_append_whose_caller_went_away_is_not_torn(log: &dyn MessageLog, _: &ManualClock) {

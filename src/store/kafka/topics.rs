@@ -1,6 +1,10 @@
 //! Makes, changes and deletes Kafka topics.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use rdkafka::{
     Offset as Position, TopicPartitionList,
@@ -179,13 +183,14 @@ async fn create_all(
     retention: Duration,
 ) {
     while let Some(taken) = calls.next().await {
-        let logs: Vec<_> = taken.iter().map(|request| &request.what).collect();
-        let mut results = create(&admin, &logs, retention).await;
+        let logs = taken.iter().map(|request| &request.what);
+        let logs: Vec<_> = distinct(logs, |log| &log.name).collect();
+        let results = create(&admin, &logs, retention).await;
         let made = logs.iter().map(|log| log.name.as_str());
         let made = made.filter(|name| matches!(results.get(*name), Some(Ok(()))));
         let led = led(&cluster, made.map(str::to_owned).collect()).await;
         for Request { what, answer, .. } in taken {
-            let result = match results.remove(&what.name) {
+            let result = match results.get(&what.name).cloned() {
                 Some(Ok(())) => led.get(&what.name).copied().ok_or_else(|| {
                     let text = "Kafka has made the topic, but not all partitions have a leader";
                     StoreError::Uncertain(text.to_owned())
@@ -248,18 +253,28 @@ async fn delete_all(
     mut calls: Calls<String, (), impl Fn() -> u64>,
 ) {
     while let Some(taken) = calls.next().await {
-        let names: Vec<_> = taken.iter().map(|request| request.what.as_str()).collect();
+        let names = taken.iter().map(|request| request.what.as_str());
+        let names: Vec<_> = distinct(names, |name| name).collect();
         let deleted = admin.delete_topics(&names, &call_options()).await;
         let absent = RDKafkaErrorCode::UnknownTopicOrPartition;
-        let mut results = results(names.iter().copied(), deleted, absent);
+        let results = results(names.iter().copied(), deleted, absent);
         for Request { what, answer, .. } in taken {
-            let result = results.remove(&what).unwrap_or_else(|| {
+            let result = results.get(&what).cloned().unwrap_or_else(|| {
                 let text = "Kafka does not say what became of the topic";
                 Err(StoreError::Uncertain(text.to_owned()))
             });
             answer.send(result).ok();
         }
     }
+}
+
+/// Each topic once, whoever asks for it: brokers refuse a topic that is in a call twice.
+fn distinct<'a, T: Copy>(
+    topics: impl Iterator<Item = T>,
+    name: impl Fn(T) -> &'a str,
+) -> impl Iterator<Item = T> {
+    let mut seen = HashSet::new();
+    topics.filter(move |topic| seen.insert(name(*topic)))
 }
 
 fn call_options() -> AdminOptions {
