@@ -137,7 +137,7 @@ async fn a_server_frozen_past_its_lease_undoes_and_loses_nothing_when_it_goes_on
         // At any moment of publishing, delivering and storing.
         tokio::time::sleep(some_millis()).await;
         let before = of_other.pulls.load(Ordering::Relaxed);
-        processes[frozen].signal("STOP").await;
+        processes[frozen].freeze().await;
         let stopped = Instant::now();
         more("the other one takes over", &of_other.pulls, before).await;
         let took = stopped.elapsed();
@@ -239,7 +239,7 @@ async fn a_server_frozen_between_its_row_locks_and_its_commit_holds_nobody_up() 
         }
     })
     .await;
-    nodes.a.signal("STOP").await;
+    nodes.a.freeze().await;
     let stopped = Instant::now();
     lock.rollback().await.expect("unlocked");
     within("the statement is done, and no commit comes", async {

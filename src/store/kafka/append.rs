@@ -12,6 +12,7 @@ use super::{
     job::{self, Answer, Job, Lane},
     known::KnownTopic,
     log::KafkaLog,
+    producer::Entered,
     record,
 };
 use crate::{
@@ -37,9 +38,11 @@ impl KafkaLog {
         &self,
         topic: &Arc<KnownTopic>,
         messages: Vec<Bytes>,
+        entered: Entered<'_>,
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let turn = self.turn(&messages).await?;
         let mut handed_over = self.hand_over(topic, &messages, turn)?;
+        drop(entered);
         let answer = if let Ok(answer) = timeout(GATE_WAIT, &mut handed_over.answer).await {
             answer
         } else {
@@ -59,7 +62,7 @@ impl KafkaLog {
             .map(|message| message.len() + RECORD_BYTES)
             .sum();
         let kib = (bytes / 1024 + 1).min(KAFKA_APPEND_BYTES_MAX / 1024) as u32;
-        // At once if there is room: a task that had to come back might find the log closed.
+        // Mostly there is room, and no timer is needed.
         if let Ok(turn) = Arc::clone(&self.turns).try_acquire_many_owned(kib) {
             return Ok(turn);
         }

@@ -184,12 +184,13 @@ impl MessageLog for KafkaLog {
         topic: &TopicLog,
         messages: Vec<Bytes>,
     ) -> Result<Vec<AppendedRun>, StoreError> {
+        let entered = self.producer.enter();
         let known = self.known(topic).await?;
         if messages.is_empty() {
             return Ok(Vec::new());
         }
         producer::meet_first(&self.producer, &known).await;
-        match self.append_to(&known, messages).await {
+        match self.append_to(&known, messages, entered).await {
             // Brokers may disagree for a moment about a topic that is new.
             Err(StoreError::NoSuchLog) => {
                 self.known.forget(topic.incarnation);

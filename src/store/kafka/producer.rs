@@ -45,13 +45,22 @@ pub(super) struct Producer {
     /// None once it was closed. Whoever must not block uses it under the lock: the last one to let go of a client waits
     /// for its thread.
     current: RwLock<Option<Arc<Client>>>,
-    /// Lanes that are not handed over yet.
+    /// Appends that were let in and lanes, none of which is handed over yet.
     waiting: AtomicUsize,
     /// Jobs that were ever sent.
     sent: AtomicU64,
 }
 
 type Client = ThreadedProducer<Reports>;
+
+/// An append that was let in: until this is dropped, [`Producer::close`] waits for it.
+pub(super) struct Entered<'a>(&'a AtomicUsize);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 /// Takes in what happened to each record.
 pub(super) struct Reports {
@@ -89,11 +98,17 @@ impl Producer {
         Ok(producer)
     }
 
+    /// Lets an append in, which comes before the look at whether the log is closed still.
+    pub(super) fn enter(&self) -> Entered<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Entered(&self.waiting)
+    }
+
     /// Hands the messages of a job over, each lane in its turn. The job is answered when all were reported.
     pub(super) fn send(&self, job: &Arc<Job>) {
         self.sent.fetch_add(1, Ordering::Relaxed);
         for (index, lane) in job.lanes().iter().enumerate() {
-            self.waiting.fetch_add(1, Ordering::Relaxed);
+            self.waiting.fetch_add(1, Ordering::SeqCst);
             lane.gate
                 .add(job, index, |job, lane| self.hand_over(job, lane));
         }
@@ -113,7 +128,7 @@ impl Producer {
 
     /// Hands a lane over, and answers how many of its messages went.
     fn hand_over(&self, job: &Arc<Job>, lane: usize) -> usize {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
         let lane = &job.lanes()[lane];
         let count = lane.messages.len();
         let client = match self.working() {
@@ -174,7 +189,7 @@ impl Producer {
     /// Waits until everything that was sent was reported, or given up. Blocks.
     pub(super) fn close(&self) {
         let deadline = Instant::now() + DRAIN;
-        while self.waiting.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+        while self.waiting.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
             thread::sleep(CLOSING_LOOK);
         }
         let client = self.current.write().take();

@@ -1,6 +1,7 @@
 //! The `packetboat` command as a child process.
 
 use std::{
+    fs, io,
     net::SocketAddr,
     process::{ExitStatus, Output, Stdio},
     time::Duration,
@@ -14,7 +15,7 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Client, place::Place};
+use super::{Client, eventually, place::Place};
 
 /// Longer than anything here takes on a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -179,6 +180,17 @@ impl Process {
         assert!(sent.success(), "SIG{name} cannot be sent");
     }
 
+    /// Stops it where it stands (SIGSTOP), and returns once none of its threads runs any more: a busy one may go on for
+    /// a moment after the signal.
+    pub(crate) async fn freeze(&self) {
+        self.signal("STOP").await;
+        let threads = format!("/proc/{}/task", self.id());
+        eventually("all its threads stand still", || async {
+            stand_still(&threads).expect("its threads").then_some(())
+        })
+        .await;
+    }
+
     /// How it ended, and everything it logged.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let log = timeout(PATIENCE, self.log).await;
@@ -200,4 +212,19 @@ pub(crate) async fn connect(address: SocketAddr) -> Channel {
         .connect()
         .await
         .expect("the server accepts connections")
+}
+
+/// Whether every thread of a folder of `/proc` is stopped.
+fn stand_still(threads: &str) -> io::Result<bool> {
+    for thread in fs::read_dir(threads)? {
+        let stat = fs::read_to_string(thread?.path().join("stat"))?;
+        // The state comes after the name, which may have any character in it.
+        if !stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
