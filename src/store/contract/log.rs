@@ -324,8 +324,7 @@ async fn bytes_of_any_kind_survive(log: &dyn MessageLog, _: &ManualClock) {
 
 async fn what_was_accepted_before_closing_is_appended(log: &dyn MessageLog, _: &ManualClock) {
     let topic = created(log, TOPIC).await;
-    let appends = (0..100).map(|_| log.append(&topic, messages(&["a"])));
-    let appends = futures_util::future::join_all(appends);
+    let appends = join_all((0..100).map(|_| log.append(&topic, messages(&["a"]))));
     let (runs, ()) = tokio::join!(appends, log.close());
     for run in runs {
         run.expect("accepted, so appended");
