@@ -67,7 +67,12 @@ async fn read(
     bytes_max: usize,
 ) -> Result<(u64, Vec<LoadedMessage>), ReadError> {
     let from = range.start;
-    match log.read(topic, partition, range, bytes_max).await {
+    match log.read(topic, partition, range.clone(), bytes_max).await {
+        Ok(batch) if !batch.answers(&range) => {
+            let text = "the log answered with other records than were asked for";
+            tracing::error!(place = ?topic.place, partition, ?range, next = batch.next, "{text}");
+            Err(ReadError::Failed(StoreError::Unavailable(text.to_owned())))
+        }
         Ok(batch) => {
             let messages = batch.records.into_iter().map(|record| LoadedMessage {
                 offset: record.offset,

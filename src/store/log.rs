@@ -91,6 +91,19 @@ pub struct ReadBatch {
     pub records: Vec<LogRecord>,
 }
 
+impl ReadBatch {
+    /// Whether it can be the answer of a read of this range.
+    pub fn answers(&self, range: &Range<Offset>) -> bool {
+        let mut least = range.start;
+        let in_order = self.records.iter().all(|record| {
+            let follows = least <= record.offset;
+            least = record.offset.saturating_add(1);
+            follows
+        });
+        in_order && least <= self.next && self.next <= range.end.max(range.start)
+    }
+}
+
 /// Where a partition begins and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionBounds {
@@ -195,4 +208,45 @@ pub trait MessageLog: Send + Sync + 'static {
 
     /// Answers when everything accepted is durable and files are closed. Later calls fail.
     async fn close(&self);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(offsets: &[Offset], next: Offset) -> ReadBatch {
+        let record = |&offset: &Offset| LogRecord {
+            offset,
+            publish_time: Timestamp::ZERO,
+            message: Bytes::new(),
+        };
+        ReadBatch {
+            next,
+            records: offsets.iter().map(record).collect(),
+        }
+    }
+
+    #[test]
+    fn a_read_is_answered_by_what_lies_in_its_range_alone() {
+        for (offsets, next) in [
+            (&[][..], 10),
+            (&[], 20),
+            (&[10, 11], 12),
+            (&[11, 15], 20),
+            (&[19], 20),
+        ] {
+            assert!(batch(offsets, next).answers(&(10..20)), "{offsets:?}");
+        }
+        for (offsets, next) in [
+            (&[][..], 9),
+            (&[], 21),
+            (&[9], 11),
+            (&[20], 20),
+            (&[11, 10], 12),
+            (&[10, 10], 12),
+            (&[10, 12], 12),
+        ] {
+            assert!(!batch(offsets, next).answers(&(10..20)), "{offsets:?}");
+        }
+    }
 }

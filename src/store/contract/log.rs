@@ -57,6 +57,7 @@ contract!(log on [memory, sqlite, kafka]: {
     a_read_at_or_behind_the_end_is_empty,
     concurrent_appends_get_distinct_offsets_without_gaps,
     topics_do_not_see_each_other,
+    topics_of_one_shape_are_read_in_turns_without_mixing,
     the_watched_end_moves_before_the_append_is_answered,
     a_log_that_was_not_created_takes_nothing,
     nothing_is_appended_after_deletion,
@@ -196,6 +197,41 @@ async fn topics_do_not_see_each_other(log: &dyn MessageLog, _: &ManualClock) {
     assert_eq!((bounds[0].start, bounds[0].end), (0, 0));
     log.delete(&other).await.expect("delete");
     assert_eq!(offsets(&read(log, &topic, 0..9).await), [0, 1]);
+}
+
+/// With more topics than a log has readers, all of which stand at the same offsets.
+async fn topics_of_one_shape_are_read_in_turns_without_mixing(
+    log: &dyn MessageLog,
+    _: &ManualClock,
+) {
+    const TOPICS: u64 = 8;
+    const COUNT: u64 = 300;
+    const BYTES_PER_READ: usize = 1_000;
+    let text = |topic: u64, at: u64| message(format!("topic {topic} message {at:03}").as_bytes());
+    let mut topics = Vec::new();
+    for at in 0..TOPICS {
+        let topic = created(log, TopicIncarnation(TOPIC.0 + at)).await;
+        let all = (0..COUNT).map(|message| text(at, message)).collect();
+        log.append(&topic, all).await.expect("append");
+        topics.push((topic, 0));
+    }
+    while topics.iter().any(|(_, next)| *next < COUNT) {
+        for (at, (topic, next)) in (0..).zip(&mut topics) {
+            let batch = log.read(topic, 0, *next..COUNT, BYTES_PER_READ).await;
+            let batch = batch.expect("read");
+            assert!(*next < batch.next && offsets(&batch).into_iter().eq(*next..batch.next));
+            for record in &batch.records {
+                let (got, published) = (decoded(&record.message), text(at, record.offset));
+                assert_eq!(
+                    got,
+                    decoded(&published),
+                    "at {} of topic {at}",
+                    record.offset
+                );
+            }
+            *next = batch.next;
+        }
+    }
 }
 
 async fn the_watched_end_moves_before_the_append_is_answered(

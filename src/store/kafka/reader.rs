@@ -5,7 +5,7 @@
 use std::{ops::Range, time::Duration};
 
 use rdkafka::{
-    ClientConfig, Offset as Position, TopicPartitionList,
+    ClientConfig, Message as _, Offset as Position, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
 };
@@ -40,15 +40,21 @@ pub(super) enum Found {
     OutOfRange,
     /// Something that cannot be read.
     Damage,
+    /// A record of another partition than was asked for: the client is in a state that it should not be in.
+    Stray,
 }
 
 /// A consumer and where it stands.
 pub(super) struct Reader {
     client: BaseConsumer<Listener>,
     at: Option<Place>,
+    /// It has returned a record of another partition, or may say of the next one what it has to say of this one. It
+    /// must not be used again.
+    is_broken: bool,
     pub(super) used_at: Instant,
 }
 
+/// Topic, partition and offset together: partitions of all topics have the same offsets.
 #[derive(Debug)]
 struct Place {
     topic: String,
@@ -69,6 +75,7 @@ impl Reader {
         Ok(Self {
             client: config.create_with_context(Listener::new("reader"))?,
             at: None,
+            is_broken: false,
             used_at: Instant::now(),
         })
     }
@@ -81,9 +88,26 @@ impl Reader {
         })
     }
 
+    /// Whether it is of no use any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     /// Whether it reads ahead of what was asked for.
     pub(super) fn is_ahead(&self) -> bool {
         self.at.is_some()
+    }
+
+    /// Has it take the partition that it reads for this one, if it reads any.
+    #[cfg(test)]
+    pub(super) fn mislead(&mut self, to: &Wanted) -> bool {
+        let Some(place) = &mut self.at else {
+            return false;
+        };
+        to.topic.clone_into(&mut place.topic);
+        place.partition = to.partition;
+        place.held = None;
+        true
     }
 
     /// Takes in what the client has to say beside records, if there are none to be lost by that.
@@ -104,8 +128,9 @@ impl Reader {
         deadline: Instant,
     ) -> Result<Found, StoreError> {
         self.used_at = Instant::now();
+        let goes_on = !fresh && self.stands_at(wanted);
         let held = match self.at.take() {
-            Some(place) if !fresh && place.next == wanted.range.start => place.held,
+            Some(place) if goes_on => place.held,
             _ => {
                 self.begin(wanted, wanted.range.start)
                     .map_err(|error| errors::of_question(&error))?;
@@ -120,8 +145,10 @@ impl Reader {
         while next < target {
             let record = match waiting.take() {
                 Some(record) => record,
-                None => match self.poll(deadline)? {
+                None => match self.poll(wanted, deadline)? {
                     Polled::Record(record) => record,
+                    // What came before it is not to be relied on either.
+                    Polled::Stray => return Ok(Found::Stray),
                     Polled::End => return Ok(self.give_up(reading, next, Found::Nothing)),
                     Polled::OutOfRange => {
                         return Ok(self.give_up(reading, next, Found::OutOfRange));
@@ -165,17 +192,30 @@ impl Reader {
         let found = damage::first_readable(wanted.range.start, wanted.end, |offset| {
             let begun = self.begin(wanted, offset);
             begun.map_err(|error| errors::of_question(&error))?;
-            Ok(matches!(self.poll(deadline)?, Polled::Damage))
+            match self.poll(wanted, deadline)? {
+                Polled::Damage => Ok(true),
+                Polled::Stray => Err(astray(wanted)),
+                Polled::Record(_) | Polled::End | Polled::OutOfRange => Ok(false),
+            }
         });
         self.stop();
         found
     }
 
     /// Waits for what comes next.
-    fn poll(&mut self, deadline: Instant) -> Result<Polled, StoreError> {
+    fn poll(&mut self, wanted: &Wanted, deadline: Instant) -> Result<Polled, StoreError> {
         let mut out_of_range: Option<Instant> = None;
         loop {
             let error = match self.client.poll(POLL) {
+                Some(Ok(record)) if !record::is_of(&record, &wanted.topic, wanted.partition) => {
+                    tracing::error!(
+                        topic = %wanted.topic, partition = wanted.partition,
+                        got_topic = %record.topic(), got_partition = record.partition(), got_offset = record.offset(),
+                        "a consumer returned a record of another partition; it is dropped, and another consumer reads"
+                    );
+                    self.is_broken = true;
+                    return Ok(Polled::Stray);
+                }
                 Some(Ok(record)) => return Ok(Polled::Record(record::decode(&record))),
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Polled::End),
                 Some(Err(error)) => error.rdkafka_error_code(),
@@ -191,6 +231,8 @@ impl Reader {
                 }
                 Some(code) if errors::is_unknown(code) => {
                     self.stop();
+                    // The client says so more than once, and not of what.
+                    self.is_broken = true;
                     return Err(StoreError::NoSuchLog);
                 }
                 // The client tries again by itself; if it does not get anywhere, the deadline ends it.
@@ -240,6 +282,16 @@ enum Polled {
     OutOfRange,
     /// The next records cannot be read.
     Damage,
+    /// A record of another partition.
+    Stray,
+}
+
+/// What a read fails with that met records of another partition.
+pub(super) fn astray(wanted: &Wanted) -> StoreError {
+    StoreError::Unavailable(format!(
+        "Kafka's client returned other records than those of {}, partition {}",
+        wanted.topic, wanted.partition
+    ))
 }
 
 fn late(client: &BaseConsumer<Listener>) -> StoreError {

@@ -13,13 +13,13 @@ use tokio::{
 use super::{
     cluster::Cluster,
     errors,
-    reader::{Found, Reader, Wanted},
+    reader::{self, Found, Reader, Wanted},
 };
 use crate::{
     limits::{KAFKA_ANSWER_MILLIS, KAFKA_READER_IDLE_MILLIS, KAFKA_READERS_MAX},
     store::{
         StoreError,
-        log::{Offset, PartitionBounds, ReadBatch},
+        log::{Offset, Partition, PartitionBounds, ReadBatch},
     },
 };
 
@@ -50,7 +50,7 @@ impl Readers {
             Ok(Found::Some(batch)) => return Ok(batch),
             Ok(Found::Damage) => return Err(damaged(&wanted)),
             // A client says of nothing which topic it means.
-            Ok(Found::Nothing | Found::OutOfRange) | Err(StoreError::NoSuchLog) => {}
+            Ok(Found::Nothing | Found::OutOfRange | Found::Stray) | Err(StoreError::NoSuchLog) => {}
             Err(error) => return Err(error),
         }
         // Before an offset is taken for one without a record, the leader says where the log begins and ends, and has
@@ -63,14 +63,17 @@ impl Readers {
         if let Some(batch) = outside(&wanted, bounds) {
             return Ok(batch);
         }
-        match self.look(wanted.clone(), true, deadline).await? {
-            Found::Some(batch) => Ok(batch),
-            Found::Damage => Err(damaged(&wanted)),
-            Found::Nothing => Ok(ReadBatch {
+        match self.look(wanted.clone(), true, deadline).await {
+            Ok(Found::Some(batch)) => Ok(batch),
+            Ok(Found::Damage) => Err(damaged(&wanted)),
+            Ok(Found::Stray) => Err(reader::astray(&wanted)),
+            Ok(Found::Nothing) => Ok(ReadBatch {
                 next: target,
                 records: Vec::new(),
             }),
-            Found::OutOfRange => Err(StoreError::Unavailable(
+            Err(StoreError::NoSuchLog) => Err(not_sent(&wanted.topic, wanted.partition)),
+            Err(error) => Err(error),
+            Ok(Found::OutOfRange) => Err(StoreError::Unavailable(
                 "Kafka's brokers do not agree on where a topic begins and ends".to_owned(),
             )),
         }
@@ -80,8 +83,14 @@ impl Readers {
     pub(super) async fn skip_damage(&self, wanted: Wanted) -> Result<Offset, StoreError> {
         let deadline = Instant::now() + PATIENCE;
         let mut reader = self.reader(&wanted, deadline).await?;
+        let (topic, partition) = (wanted.topic.clone(), wanted.partition);
         let skipped = spawn_blocking(move || reader.get()?.skip_damage(&wanted, deadline));
-        skipped.await.map_err(|_| stopping())?
+        let skipped = skipped.await.map_err(|_| stopping())?;
+        if let Err(StoreError::NoSuchLog) = skipped {
+            self.cluster.bounds_of(&topic, partition).await?;
+            return Err(not_sent(&topic, partition));
+        }
+        skipped
     }
 
     /// Has readers that nobody used for a while stop reading ahead.
@@ -112,6 +121,20 @@ impl Readers {
         let mut idle = self.idle.lock();
         let at = idle.iter().position(which)?;
         Some(self.lend(Some(idle.swap_remove(at)), turn))
+    }
+
+    /// Has every idle reader take the partition that it reads for this one, as a defect would. How many did.
+    #[cfg(test)]
+    pub(super) fn mislead(&self, to: &Wanted) -> usize {
+        let mut idle = self.idle.lock();
+        let misled = idle.iter_mut().map(|reader| reader.mislead(to));
+        misled.filter(|misled| *misled).count()
+    }
+
+    /// How many readers wait for their next read.
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.idle.lock().len()
     }
 
     async fn look(
@@ -188,7 +211,7 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(reader) = self.reader.take() {
+        if let Some(reader) = self.reader.take().filter(|reader| !reader.is_broken()) {
             self.home.lock().push(reader);
         }
     }
@@ -208,6 +231,13 @@ fn outside(wanted: &Wanted, bounds: PartitionBounds) -> Option<ReadBatch> {
         next,
         records: Vec::new(),
     })
+}
+
+/// Of a topic that is there, whatever a client has said, which may have meant another one that it read before.
+fn not_sent(topic: &str, partition: Partition) -> StoreError {
+    StoreError::Unavailable(format!(
+        "Kafka does not send records of {topic}, partition {partition}"
+    ))
 }
 
 fn damaged(wanted: &Wanted) -> StoreError {

@@ -17,7 +17,7 @@ use crate::{
     resource::message::{self, Parts},
     store::{
         StoreError,
-        log::{LogRecord, Offset},
+        log::{LogRecord, Offset, Partition},
     },
 };
 
@@ -84,6 +84,11 @@ pub(super) fn decode(record: &impl Message) -> LogRecord {
             ordering_key: &ordering_key,
         }),
     }
+}
+
+/// Whether the record lies in this partition of this topic.
+pub(super) fn is_of(record: &impl Message, topic: &str, partition: Partition) -> bool {
+    (record.topic(), record.partition()) == (topic, partition.cast_signed())
 }
 
 /// Where the record lies.

@@ -2,6 +2,7 @@
 
 mod foreign;
 mod nodes;
+mod reading;
 mod support;
 
 pub(in crate::store) use support::TestTopics;
