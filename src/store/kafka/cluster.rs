@@ -9,6 +9,7 @@ use rdkafka::{
     Offset as Position, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
+    metadata::{Metadata, MetadataTopic},
 };
 use tokio::{
     sync::Semaphore,
@@ -108,7 +109,7 @@ impl Cluster {
     }
 
     /// The topics that there are, with their partitions, in one answer.
-    pub(super) async fn all_partitions(&self) -> Result<Vec<(String, u32)>, StoreError> {
+    pub(super) async fn all_partitions(&self) -> Result<HashMap<String, u32>, StoreError> {
         self.ask(|client| {
             let metadata = client.fetch_metadata(None, ANSWER)?;
             let topics = metadata.topics().iter();
@@ -128,14 +129,15 @@ impl Cluster {
             let ends = offsets(client, &topic, partitions.clone(), Position::End)?;
             let bounds = partitions.zip(starts).zip(ends);
             let bounds = bounds.map(|((partition, start), end)| {
-                let end = end.unwrap_or(0);
-                PartitionBounds {
+                // There is no partition without a beginning and an end.
+                let (start, end) = (start.ok_or_else(no_offset)?, end.ok_or_else(no_offset)?);
+                Ok(PartitionBounds {
                     partition,
-                    start: start.unwrap_or(0).min(end),
+                    start: start.min(end),
                     end,
-                }
+                })
             });
-            Ok(bounds.collect())
+            bounds.collect()
         })
         .await
     }
@@ -169,7 +171,7 @@ impl Cluster {
             let only = partition..partition + 1;
             let end = offsets(client, &topic, only.clone(), Position::End)?;
             let found = offsets(client, &topic, only, Position::Offset(millis))?;
-            let end = end.first().copied().flatten().unwrap_or(0);
+            let end = end.first().copied().flatten().ok_or_else(no_offset)?;
             Ok(found.first().copied().flatten().unwrap_or(end).min(end))
         })
         .await
@@ -244,7 +246,7 @@ impl Cluster {
 fn partitions(client: &Asker, topic: &str, patience: Duration) -> Answer<u32> {
     let metadata = client.fetch_metadata(Some(topic), patience)?;
     client.context().forget();
-    let Some(found) = metadata.topics().first() else {
+    let Some(found) = named(&metadata, topic) else {
         return Err(unknown());
     };
     match found.error() {
@@ -254,10 +256,15 @@ fn partitions(client: &Asker, topic: &str, patience: Duration) -> Answer<u32> {
     }
 }
 
+/// What an answer says of one topic.
+pub(super) fn named<'a>(metadata: &'a Metadata, topic: &str) -> Option<&'a MetadataTopic> {
+    metadata.topics().iter().find(|found| found.name() == topic)
+}
+
 /// How many partitions a topic has, once each has a leader.
 fn led(client: &Asker, topic: &str) -> Answer<Option<u32>> {
     let metadata = client.fetch_metadata(Some(topic), ANSWER)?;
-    let led = metadata.topics().first().filter(|topic| {
+    let led = named(&metadata, topic).filter(|topic| {
         let mut partitions = topic.partitions().iter();
         topic.error().is_none() && partitions.all(|partition| partition.leader() >= 0)
     });
@@ -265,7 +272,8 @@ fn led(client: &Asker, topic: &str) -> Answer<Option<u32>> {
     Ok(count.filter(|count| *count > 0))
 }
 
-/// The offsets that brokers know by this position or time; `None` for a time after the last record.
+/// The offset of each of these partitions that brokers know by this position or time, in order; `None` for a time after
+/// the last record.
 fn offsets(
     client: &Asker,
     topic: &str,
@@ -273,22 +281,36 @@ fn offsets(
     position: Position,
 ) -> Answer<Vec<Option<Offset>>> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
+    for partition in partitions.clone() {
         list.add_partition_offset(topic, partition.cast_signed(), position)?;
     }
-    let list = client.offsets_for_times(list, ANSWER)?;
-    let mut elements = list.elements();
-    elements.sort_unstable_by_key(rdkafka::topic_partition_list::TopicPartitionListElem::partition);
-    elements
-        .iter()
-        .map(|element| {
+    let list = client.offsets_for_times(list, ANSWER).map_err(|error| {
+        match error.rdkafka_error_code() {
+            // The client's own word for a topic that is there and none of whose partitions has a leader.
+            Some(RDKafkaErrorCode::UnknownPartition) => {
+                KafkaError::OffsetFetch(RDKafkaErrorCode::LeaderNotAvailable)
+            }
+            _ => error,
+        }
+    })?;
+    partitions
+        .map(|partition| {
+            let element = list.find_partition(topic, partition.cast_signed());
+            let element = element.ok_or_else(no_offset)?;
             element.error()?;
             Ok(match element.offset() {
+                // What was asked, as there is no answer.
+                unchanged if unchanged == position => return Err(no_offset()),
                 Position::Offset(offset) => Offset::try_from(offset).ok(),
                 _ => None,
             })
         })
         .collect()
+}
+
+/// A broker left a partition out of its answer.
+fn no_offset() -> KafkaError {
+    KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset)
 }
 
 fn unknown() -> KafkaError {

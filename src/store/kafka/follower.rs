@@ -3,7 +3,7 @@
 //! What this node appends itself gets there faster, from the producer's reports. What is read again is dropped, and a
 //! partition to which only this node appends is not read at all while that goes on.
 
-use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+use std::{mem, ops::Range, sync::Arc, time::Duration};
 
 use rdkafka::{Message as _, error::KafkaError, message::BorrowedMessage};
 use tokio::{
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     check::{self, Checked},
     errors,
+    followed::{Followed, FollowedTopics},
     gathering::{Gathered, Gathering},
     growth,
     head::{Head, Place},
@@ -61,29 +62,21 @@ pub(super) struct Follower {
     readers: Arc<Readers>,
     producer: Arc<Producer>,
     head: Arc<Head>,
-    topics: HashMap<TopicIncarnation, Followed>,
-    by_name: HashMap<String, TopicIncarnation>,
+    topics: FollowedTopics,
     /// Partitions that are not read just now.
     resting: Resting,
-    gathering: Gathering,
+    /// Of each topic that stands for the Kafka topic whose records come just now.
+    gatherings: Vec<Gathering>,
     /// Whether the topics that could not be read are being asked about.
     checking: bool,
 }
 
-#[derive(Debug)]
-struct Followed {
-    topic: Arc<KnownTopic>,
-    /// Of each partition, whether something damaged was met since its last record: a hole before the next one may be
-    /// that.
-    suspects: Vec<bool>,
-}
-
 /// Where records come from just now.
 struct Source {
-    topic: Arc<KnownTopic>,
+    name: String,
     partition: Partition,
-    /// Where it ended in the tail.
-    end: Offset,
+    /// The topics that stand for it, each with where it ended in the tail. None of a partition that is not read.
+    topics: Vec<(Arc<KnownTopic>, Offset)>,
 }
 
 impl Follower {
@@ -98,10 +91,9 @@ impl Follower {
             readers,
             producer,
             head,
-            topics: HashMap::new(),
-            by_name: HashMap::new(),
+            topics: FollowedTopics::default(),
             resting: Resting::default(),
-            gathering: Gathering::default(),
+            gatherings: Vec::new(),
             checking: false,
         }
     }
@@ -167,22 +159,21 @@ impl Follower {
             return;
         };
         topic.set_watched(true);
-        if self.topics.contains_key(&topic.incarnation) {
+        if self.topics.get(topic.incarnation).is_some() {
             return self.grow(topic.incarnation, ends.len() as u32, begin);
         }
-        begin.extend(starts(&topic.name, 0, &ends));
-        self.by_name.insert(topic.name.clone(), topic.incarnation);
-        let followed = Followed {
-            topic: Arc::clone(topic),
-            suspects: vec![false; ends.len()],
-        };
-        self.topics.insert(topic.incarnation, followed);
+        self.topics.insert(topic, ends.len());
+        // What rests of another topic that stands for the same Kafka topic is read for this one.
+        for other in self.topics.named(&topic.name) {
+            self.resting.forget(*other);
+        }
+        begin.extend(self.starts(&topic.name, 0..self.topics.partitions(&topic.name)));
     }
 
     /// Reads further partitions from where the tail says that they end: from their first record, if it did not know
     /// them either.
     fn grow(&mut self, topic: TopicIncarnation, count: u32, begin: &mut Vec<Start>) {
-        let Some(followed) = self.topics.get_mut(&topic) else {
+        let Some(followed) = self.topics.get_mut(topic) else {
             return;
         };
         let known = followed.suspects.len();
@@ -191,9 +182,9 @@ impl Follower {
         }
         self.head.tail.raise(topic, &vec![0; count as usize]);
         let ends = self.head.tail.ends(topic).unwrap_or_default();
-        let new = ends.get(known..).unwrap_or_default();
-        begin.extend(starts(&followed.topic.name, known, new));
         followed.suspects.resize(ends.len().max(known), false);
+        let name = followed.topic.name.clone();
+        begin.extend(self.starts(&name, known..ends.len()));
     }
 
     async fn forget(&mut self, topic: TopicIncarnation, begin: &mut Vec<Start>) {
@@ -204,14 +195,14 @@ impl Follower {
     }
 
     async fn unfollow(&mut self, topic: TopicIncarnation) {
-        let Some(followed) = self.topics.remove(&topic) else {
+        let Some(followed) = self.topics.remove(topic) else {
             return;
         };
         followed.topic.set_watched(false);
-        self.by_name.remove(&followed.topic.name);
-        let read = read_partitions(&followed, &self.resting);
         self.resting.forget(topic);
-        self.consumer.unassign(read).await;
+        if self.topics.named(&followed.topic.name).is_empty() {
+            self.consumer.unassign_topic(&followed.topic.name).await;
+        }
     }
 
     /// Takes in what the consumer has, a bounded number of records.
@@ -236,47 +227,75 @@ impl Follower {
     fn take_record(&mut self, record: &BorrowedMessage<'_>, source: &mut Option<Source>) {
         let name = record.topic();
         let partition = record.partition().cast_unsigned();
-        let goes_on = source.as_ref().is_some_and(|source| {
-            (source.topic.name.as_str(), source.partition) == (name, partition)
-        });
+        let goes_on = source
+            .as_ref()
+            .is_some_and(|source| (source.name.as_str(), source.partition) == (name, partition));
         if !goes_on {
-            *source = self.source(name, partition);
+            // Others may get the next records, each at another index.
+            self.hand_over();
+            *source = Some(self.source(name, partition, record.offset()));
         }
         let Some(source) = source else {
             return;
         };
         let offset = record::offset(record);
-        if offset < source.end {
+        let ends = source.topics.iter().map(|(_, end)| *end);
+        if ends.min().is_none_or(|lowest| offset < lowest) {
             // What this node appended itself is there already.
             return;
         }
-        let decoded = record::decode(record);
-        let gathered = self.gathering.push(
-            &source.topic,
-            partition,
-            offset,
-            decoded.publish_time,
-            decoded.message,
-        );
-        if let Some(gathered) = gathered {
-            self.append_next(gathered);
+        let mut decoded = record::decode(record);
+        let last = source.topics.len() - 1;
+        for (index, (topic, end)) in source.topics.iter().enumerate() {
+            if offset < *end {
+                continue;
+            }
+            let message = if index == last {
+                mem::take(&mut decoded.message)
+            } else {
+                decoded.message.clone()
+            };
+            if index >= self.gatherings.len() {
+                self.gatherings.push(Gathering::default());
+            }
+            let gathered = self.gatherings[index].push(
+                topic,
+                partition,
+                offset,
+                decoded.publish_time,
+                message,
+            );
+            if let Some(gathered) = gathered {
+                self.append_next(gathered);
+            }
         }
     }
 
-    fn source(&self, name: &str, partition: Partition) -> Option<Source> {
-        let incarnation = self.by_name.get(name)?;
-        let topic = Arc::clone(&self.topics.get(incarnation)?.topic);
-        let ends = self.head.tail.ends(*incarnation)?;
-        Some(Source {
-            topic,
+    /// Who gets records of this partition, the first of which has this offset.
+    fn source(&self, name: &str, partition: Partition, offset: i64) -> Source {
+        let topics = if self.consumer.reads(name, partition) {
+            self.topics.receivers(name, partition, &self.head.tail)
+        } else {
+            tracing::error!(
+                topic = name,
+                partition,
+                offset,
+                "the consumer of watched topics returned records of a partition that it does not read; they are dropped"
+            );
+            Vec::new()
+        };
+        Source {
+            name: name.to_owned(),
             partition,
-            end: ends.get(partition as usize).copied().unwrap_or(0),
-        })
+            topics,
+        }
     }
 
     fn hand_over(&mut self) {
-        if let Some(gathered) = self.gathering.take() {
-            self.append_next(gathered);
+        for index in 0..self.gatherings.len() {
+            if let Some(gathered) = self.gatherings[index].take() {
+                self.append_next(gathered);
+            }
         }
     }
 
@@ -287,7 +306,7 @@ impl Follower {
             batch,
         } = gathered;
         let tail = &self.head.tail;
-        let followed = self.topics.get_mut(&topic.incarnation);
+        let followed = self.topics.get_mut(topic.incarnation);
         let suspect = followed.and_then(|one| one.suspects.get_mut(partition as usize));
         if suspect.is_some_and(mem::take) {
             // Whoever reads there finds out whether nothing is there, or nothing that can be read.
@@ -335,20 +354,25 @@ impl Follower {
             Err(StoreError::NoSuchLog) => return self.forget(topic, begin).await,
             Err(error) => {
                 tracing::warn!(%error, "a topic that could not be read could not be asked about");
+                // The client reads nothing of where it failed until that is begun anew.
+                if let Some(followed) = self.topics.get(topic) {
+                    let name = followed.topic.name.clone();
+                    self.consumer.assign(mem::take(begin)).await;
+                    self.consumer.unassign_topic(&name).await;
+                }
                 return;
             }
         };
-        let Some(followed) = self.topics.get_mut(&topic) else {
+        let Some(followed) = self.topics.get_mut(topic) else {
             return;
         };
         if checked.iter().all(Checked::is_as_it_was) {
             return;
         }
         followed.suspects.fill(false);
-        let (name, count) = (followed.topic.name.clone(), followed.suspects.len());
-        let read_now = read_partitions(followed, &self.resting);
+        let name = followed.topic.name.clone();
         self.consumer.assign(mem::take(begin)).await;
-        self.consumer.unassign(read_now).await;
+        self.consumer.unassign_topic(&name).await;
         self.resting.forget(topic);
         let real: Vec<_> = checked.iter().map(|partition| partition.goes_on).collect();
         if checked.iter().any(Checked::has_lost) {
@@ -357,8 +381,7 @@ impl Follower {
         } else {
             self.head.tail.raise(topic, &real);
         }
-        let ends = self.head.tail.ends(topic).unwrap_or_default();
-        begin.extend(starts(&name, 0, ends.get(..count).unwrap_or(&ends)));
+        begin.extend(self.starts(&name, 0..self.topics.partitions(&name)));
     }
 
     /// Stops reading partitions to which this node alone appends much, and reads them again when that ends.
@@ -366,12 +389,15 @@ impl Follower {
         let own = self.head.take_own();
         let topics = &self.topics;
         let may_rest = |(topic, partition): Place| {
-            let followed = topics.get(&topic);
-            followed.is_some_and(|one| one.suspects.get(partition as usize) == Some(&false))
+            topics.get(topic).is_some_and(|one| {
+                // Whoever else stands for the same Kafka topic gets all of it by reading.
+                topics.named(&one.topic.name).len() == 1
+                    && one.suspects.get(partition as usize) == Some(&false)
+            })
         };
         let (rest, again) = self.resting.look(Instant::now(), &own, may_rest);
         let rest = rest.into_iter().filter_map(|(topic, partition)| {
-            let followed = self.topics.get(&topic)?;
+            let followed = self.topics.get(topic)?;
             Some((followed.topic.name.clone(), partition))
         });
         self.consumer.unassign(rest.collect()).await;
@@ -389,50 +415,56 @@ impl Follower {
     }
 
     async fn read_again(&mut self, places: Vec<Place>) {
-        let begin = places.into_iter().filter_map(|(topic, partition)| {
-            let name = self.topics.get(&topic)?.topic.name.clone();
-            let ends = self.head.tail.ends(topic)?;
-            Some((name, partition, *ends.get(partition as usize)?))
-        });
-        let begin = begin.collect();
+        let mut begin = Vec::new();
+        for (topic, partition) in places {
+            if let Some(followed) = self.topics.get(topic) {
+                let partition = partition as usize;
+                begin.extend(self.starts(&followed.topic.name, partition..partition + 1));
+            }
+        }
         self.consumer.assign(begin).await;
     }
 
     /// Looks for partitions that were added, and lets go of topics that nobody watches.
     async fn refresh(&mut self, answers: &mpsc::Sender<Command>) {
         let mut unwatched = Vec::new();
-        for topic in self.topics.keys() {
-            if self.head.tail.forget_unwatched(*topic) {
-                unwatched.push(*topic);
+        for followed in self.topics.values() {
+            let topic = followed.topic.incarnation;
+            if self.head.tail.forget_unwatched(topic) {
+                unwatched.push(topic);
             }
         }
         for topic in unwatched {
             self.unfollow(topic).await;
         }
+        self.begin_missing().await;
         let topics = self.topics.values();
-        let topics: HashMap<_, _> = topics
-            .map(|one| (one.topic.name.clone(), Arc::clone(&one.topic)))
-            .collect();
+        let topics: Vec<_> = topics.map(|one| Arc::clone(&one.topic)).collect();
         if !topics.is_empty() {
             let cluster = self.readers.cluster.clone();
             let producer = Arc::clone(&self.producer);
             tokio::spawn(growth::look(cluster, producer, topics, answers.clone()));
         }
     }
-}
 
-fn starts(topic: &str, first: usize, ends: &[Offset]) -> Vec<Start> {
-    let partitions = (first as u32..).zip(ends);
-    partitions
-        .map(|(partition, end)| (topic.to_owned(), partition, *end))
-        .collect()
-}
+    /// Begins reading what could not be begun, or asked about, before.
+    async fn begin_missing(&mut self) {
+        let mut begin = Vec::new();
+        for Followed { topic, suspects } in self.topics.values() {
+            for partition in 0..suspects.len() as Partition {
+                if !self.consumer.reads(&topic.name, partition)
+                    && !self.resting.contains((topic.incarnation, partition))
+                {
+                    let partition = partition as usize;
+                    begin.extend(self.starts(&topic.name, partition..partition + 1));
+                }
+            }
+        }
+        self.consumer.assign(begin).await;
+    }
 
-/// The partitions that are read just now.
-fn read_partitions(followed: &Followed, resting: &Resting) -> Vec<(String, Partition)> {
-    let topic = &followed.topic;
-    (0..followed.suspects.len() as u32)
-        .filter(|partition| !resting.contains((topic.incarnation, *partition)))
-        .map(|partition| (topic.name.clone(), partition))
-        .collect()
+    fn starts(&self, name: &str, partitions: Range<usize>) -> Vec<Start> {
+        let partitions = partitions.start as Partition..partitions.end as Partition;
+        self.topics.starts(name, partitions, &self.head.tail)
+    }
 }

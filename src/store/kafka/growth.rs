@@ -15,20 +15,22 @@ use crate::store::StoreError;
 /// Watched topics up to which each is asked about alone.
 const ASKED_ALONE_MAX: usize = 16;
 
-/// Tells the follower what there is now of each topic, by name.
+/// Tells the follower what there is now of each topic.
 pub(super) async fn look(
     cluster: Cluster,
     producer: Arc<Producer>,
-    topics: HashMap<String, Arc<KnownTopic>>,
+    topics: Vec<Arc<KnownTopic>>,
     commands: mpsc::Sender<Command>,
 ) {
     let counted = if topics.len() > ASKED_ALONE_MAX {
         cluster.all_partitions().await
     } else {
-        let mut counted = Vec::new();
-        for (name, topic) in &topics {
-            match cluster.partitions(name).await {
-                Ok(count) => counted.push((name.clone(), count)),
+        let mut counted = HashMap::new();
+        for topic in &topics {
+            match cluster.partitions(&topic.name).await {
+                Ok(count) => {
+                    counted.insert(topic.name.clone(), count);
+                }
                 Err(StoreError::NoSuchLog) => {
                     let gone = Command::Forget(topic.incarnation);
                     commands.send(gone).await.ok();
@@ -45,8 +47,8 @@ pub(super) async fn look(
             return;
         }
     };
-    for (name, count) in counted {
-        if let Some(topic) = topics.get(&name) {
+    for topic in &topics {
+        if let Some(&count) = counted.get(&topic.name) {
             producer::meet_partitions(&producer, topic, count).await;
             let counted = Command::Grown(topic.incarnation, count);
             commands.send(counted).await.ok();

@@ -1,6 +1,10 @@
 //! The consumer at the head of watched topics: begins, ends and polls without holding up the runtime.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use rdkafka::{
     ClientConfig, Offset as Position, TopicPartitionList,
@@ -20,6 +24,8 @@ pub(super) type Start = (String, Partition, Offset);
 pub(super) struct HeadConsumer {
     config: ClientConfig,
     client: Option<Arc<Client>>,
+    /// The partitions that are read, by topic.
+    read: HashMap<String, HashSet<Partition>>,
     /// Notified when there is something to poll.
     news: Arc<Notify>,
 }
@@ -31,6 +37,7 @@ impl HeadConsumer {
         Self {
             config,
             client: None,
+            read: HashMap::new(),
             news,
         }
     }
@@ -40,7 +47,13 @@ impl HeadConsumer {
         self.client.clone().map(Polled)
     }
 
-    /// Begins reading.
+    /// Whether a partition is read.
+    pub(super) fn reads(&self, topic: &str, partition: Partition) -> bool {
+        let read = self.read.get(topic);
+        read.is_some_and(|read| read.contains(&partition))
+    }
+
+    /// Begins reading; where a partition is read already, anew.
     pub(super) async fn assign(&mut self, starts: Vec<Start>) {
         if starts.is_empty() {
             return;
@@ -48,37 +61,85 @@ impl HeadConsumer {
         let Some(client) = self.client() else {
             return;
         };
-        let assigned = spawn_blocking(move || {
-            let mut list = TopicPartitionList::with_capacity(starts.len());
-            for (topic, partition, offset) in starts {
+        let mut first: HashMap<(String, Partition), Offset> = HashMap::new();
+        for (topic, partition, offset) in starts {
+            let first = first.entry((topic, partition)).or_insert(offset);
+            *first = offset.min(*first);
+        }
+        // The client refuses all if one of them is read.
+        self.unassign(first.keys().cloned().collect()).await;
+        let begun: Vec<_> = first.keys().cloned().collect();
+        let changed = self.change(client, "watched topics cannot be read", move |client| {
+            let mut list = TopicPartitionList::with_capacity(first.len());
+            for ((topic, partition), offset) in &first {
                 let offset = Position::Offset(offset.cast_signed());
-                list.add_partition_offset(&topic, partition.cast_signed(), offset)?;
+                list.add_partition_offset(topic, partition.cast_signed(), offset)?;
             }
             client.incremental_assign(&list)
         });
-        if let Ok(Err(error)) = assigned.await {
-            tracing::error!(error = %errors::text(&error), "watched topics cannot be read");
+        if changed.await {
+            for (topic, partition) in begun {
+                self.read.entry(topic).or_default().insert(partition);
+            }
         }
     }
 
-    /// Ends reading of partitions that were begun.
-    pub(super) async fn unassign(&self, partitions: Vec<(String, Partition)>) {
-        let Some(client) = self.client.clone() else {
+    /// Ends reading of a topic.
+    pub(super) async fn unassign_topic(&mut self, topic: &str) {
+        let read = self.read.get(topic).into_iter().flatten();
+        let read = read.map(|partition| (topic.to_owned(), *partition));
+        self.unassign(read.collect()).await;
+    }
+
+    /// Ends reading of those of the partitions that are read.
+    pub(super) async fn unassign(&mut self, partitions: Vec<(String, Partition)>) {
+        let partitions = partitions.into_iter();
+        let read: Vec<_> = partitions
+            .filter(|(topic, partition)| self.reads(topic, *partition))
+            .collect();
+        let (Some(client), false) = (self.client.clone(), read.is_empty()) else {
             return;
         };
-        if partitions.is_empty() {
-            return;
-        }
-        let unassigned = spawn_blocking(move || {
-            let mut list = TopicPartitionList::with_capacity(partitions.len());
-            for (topic, partition) in partitions {
-                list.add_partition(&topic, partition.cast_signed());
+        let ended = read.clone();
+        let changed = self.change(client, "reading cannot be ended", move |client| {
+            let mut list = TopicPartitionList::with_capacity(read.len());
+            for (topic, partition) in &read {
+                list.add_partition(topic, partition.cast_signed());
             }
             client.incremental_unassign(&list)
         });
-        if let Ok(Err(error)) = unassigned.await {
-            tracing::warn!(error = %errors::text(&error), "a topic is read although nobody waits for it");
+        if changed.await {
+            for (topic, partition) in ended {
+                if let Some(read) = self.read.get_mut(&topic) {
+                    read.remove(&partition);
+                    if read.is_empty() {
+                        self.read.remove(&topic);
+                    }
+                }
+            }
         }
+    }
+
+    /// Changes what is read. If that fails, nothing changes, and what is read is what the client says; then `false`.
+    async fn change(
+        &mut self,
+        client: Arc<Client>,
+        failed: &str,
+        work: impl FnOnce(&Client) -> Result<(), KafkaError> + Send + 'static,
+    ) -> bool {
+        let changed = spawn_blocking(move || {
+            work(&client).map_err(|error| (error, client.assignment().unwrap_or_default()))
+        });
+        match changed.await {
+            Ok(Ok(())) => return true,
+            Ok(Err((error, read))) => {
+                tracing::error!(error = %errors::text(&error), "{failed}");
+                self.read = partitions(&read);
+            }
+            // The server is stopping.
+            Err(_) => {}
+        }
+        false
     }
 
     /// Ends the client, which takes its time.
@@ -115,4 +176,13 @@ impl Polled {
     pub(super) fn next(&self) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
         self.0.poll(Duration::ZERO)
     }
+}
+
+fn partitions(list: &TopicPartitionList) -> HashMap<String, HashSet<Partition>> {
+    let mut partitions: HashMap<String, HashSet<Partition>> = HashMap::new();
+    for element in list.elements() {
+        let of_topic = partitions.entry(element.topic().to_owned()).or_default();
+        of_topic.insert(element.partition().cast_unsigned());
+    }
+    partitions
 }

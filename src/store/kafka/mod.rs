@@ -2,7 +2,7 @@
 //!
 //! - `names`, `record`, `partitioner`: how a topic, a message and a key look in Kafka; no client in them.
 //! - `append`, `job`, `gate`, `producer`: appends, through one client.
-//! - `follower`, `head_consumer`, `growth`, `check`: read at the head of watched topics, through one client, into the tail that
+//! - `follower`, `followed`, `head_consumer`, `growth`, `check`: read at the head of watched topics, through one client, into the tail that
 //!   all readers share. What this node appends itself gets there first (`head`) and need not be read again (`resting`).
 //! - `reader`, `readers`, `damage`: reads what is no longer in the tail, through a few clients.
 //! - `cluster`, `topics`: asks about topics, and changes them, many in one call (`calls`).
@@ -18,6 +18,7 @@ mod context;
 mod damage;
 mod errors;
 mod examine;
+mod followed;
 mod follower;
 mod gate;
 mod gathering;

@@ -20,6 +20,7 @@ use rdkafka::{
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{
+    cluster,
     context::Listener,
     errors,
     gate::Gate,
@@ -166,7 +167,7 @@ impl Producer {
             return Err(KafkaError::Canceled);
         };
         let metadata = client.client().fetch_metadata(Some(topic), patience)?;
-        let met = metadata.topics().first().filter(|topic| {
+        let met = cluster::named(&metadata, topic).filter(|topic| {
             let mut partitions = topic.partitions().iter();
             topic.error().is_none() && partitions.all(|partition| partition.leader() >= 0)
         });

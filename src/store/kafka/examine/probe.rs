@@ -21,10 +21,11 @@ use tokio::{
 
 use super::{
     super::{
-        Options,
+        Options, cluster,
         context::Listener,
         errors, open,
         options::TopicShape,
+        record,
         topics::{self, NewLog},
     },
     PATIENCE, Reached,
@@ -192,8 +193,8 @@ impl Probe<'_> {
             let (client, name) = (Arc::clone(&self.cluster.client), self.name.clone());
             let asked = spawn_blocking(move || {
                 let metadata = client.fetch_metadata(Some(&name), PATIENCE)?;
-                let topics = metadata.topics().iter();
-                let partitions = topics.flat_map(MetadataTopic::partitions);
+                let topic = cluster::named(&metadata, &name).into_iter();
+                let partitions = topic.flat_map(MetadataTopic::partitions);
                 let led = partitions.filter(|partition| partition.leader() >= 0);
                 Ok(led
                     .map(|partition| (partition.id(), partition.leader()))
@@ -250,7 +251,7 @@ impl Probe<'_> {
                 list.add_partition_offset(&name, partition, Position::Offset(0))?;
             }
             client.assign(&list)?;
-            Ok(read_until(&client, count))
+            Ok(read_until(&client, &name, partitions, count))
         });
         match read.await {
             Ok(Ok(read)) => read,
@@ -302,11 +303,25 @@ impl Probe<'_> {
 }
 
 /// Blocks until so many records have come.
-fn read_until(client: &BaseConsumer<Listener>, count: usize) -> Result<(), StoreError> {
+fn read_until(
+    client: &BaseConsumer<Listener>,
+    topic: &str,
+    partitions: u32,
+    count: usize,
+) -> Result<(), StoreError> {
     let deadline = Instant::now() + STEP;
     let (mut seen, mut last) = (0, None);
     while seen < count {
         match client.poll(POLL) {
+            Some(Ok(record))
+                if !(0..partitions).any(|partition| record::is_of(&record, topic, partition)) =>
+            {
+                return Err(StoreError::Unavailable(format!(
+                    "a record of the topic {}, partition {} came",
+                    record.topic(),
+                    record.partition()
+                )));
+            }
             Some(Ok(record)) if record.payload().is_some() => seen += 1,
             Some(Err(KafkaError::PartitionEOF(_)) | Ok(_)) | None => {}
             // As for every reader, it counts only if nothing comes.

@@ -1,11 +1,17 @@
 //! Records reach those who asked for their partition, and nobody else, whatever else is read at the same time.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
+use rdkafka::Message as _;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    super::{KafkaLog, Options, reader::Wanted},
+    super::{KafkaLog, Options, head_consumer::HeadConsumer, reader::Wanted},
     TestTopics,
 };
 use crate::{
@@ -13,7 +19,7 @@ use crate::{
     store::{
         MessageLog as _,
         contract::log::{created, message},
-        log::{Offset, Partition, TopicLog},
+        log::{LogEnds, LogPlace, Offset, Partition, TopicLog},
     },
 };
 
@@ -21,6 +27,7 @@ const PARTITIONS: Partition = 3;
 /// Of each partition.
 const COUNT: Offset = 200;
 const BYTES_PER_READ: usize = 1_000;
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Topics with as many messages of the same sizes in each partition, and what lies where.
 struct SameShape {
@@ -129,4 +136,104 @@ async fn records_of_another_partition_are_never_returned_but_read_again() {
         assert_eq!(log.readers.idle(), 1, "another reader in its place");
         all.read(&log, one, 0, next).await;
     }
+}
+
+/// Waits until so many records are known to be there.
+async fn reaches(ends: &mut LogEnds, count: u64) {
+    let reached = ends.wait_for(|ends| ends.iter().sum::<u64>() == count);
+    let reached = timeout(PATIENCE, reached).await;
+    reached.expect("in time").expect("watched");
+}
+
+/// Appends so many messages to a topic's next partition.
+async fn append(log: &KafkaLog, topic: &TopicLog, count: usize) {
+    let runs = log.append(topic, vec![message(b"a"); count]).await;
+    let appended: u32 = runs.expect("append").iter().map(|run| run.count).sum();
+    assert_eq!(count as u32, appended);
+}
+
+/// The first record that comes of each of these partitions.
+async fn first_of(consumer: &HeadConsumer, news: &Notify, partitions: &[i32]) -> Vec<i64> {
+    let polled = consumer.polled().expect("something was begun");
+    let mut first = BTreeMap::new();
+    while first.len() < partitions.len() {
+        match polled.next() {
+            Some(Ok(record)) => {
+                first.entry(record.partition()).or_insert(record.offset());
+            }
+            // The end of a partition.
+            Some(Err(_)) => {}
+            None => timeout(PATIENCE, news.notified()).await.expect("in time"),
+        }
+    }
+    assert!(first.keys().eq(partitions), "{first:?}");
+    first.into_values().collect()
+}
+
+#[tokio::test]
+async fn the_head_is_read_anew_from_where_it_is_asked_for_again() {
+    let topics = TestTopics::new();
+    let log = open(&topics).await;
+    let all = SameShape::publish(&log, 1).await;
+    let name = &all.topics[0].place.name;
+    let start = |partition, offset| (name.clone(), partition, offset);
+    let news = Arc::<Notify>::default();
+    let mut consumer = HeadConsumer::new(topics.options().follower(), Arc::clone(&news));
+    consumer.assign(vec![start(0, 100)]).await;
+    assert_eq!(first_of(&consumer, &news, &[0]).await, [100]);
+    // One of these is read already, and asked for twice.
+    let starts = vec![start(0, 150), start(0, 50), start(1, 7)];
+    consumer.assign(starts).await;
+    assert_eq!(first_of(&consumer, &news, &[0, 1]).await, [50, 7]);
+    consumer
+        .unassign(vec![(name.clone(), 0), (name.clone(), 2)])
+        .await;
+    assert!(!consumer.reads(name, 0) && consumer.reads(name, 1));
+    consumer.unassign_topic(name).await;
+    assert!(!consumer.reads(name, 1));
+    consumer.assign(vec![start(2, 3)]).await;
+    assert_eq!(first_of(&consumer, &news, &[2]).await, [3]);
+    consumer.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_names_of_a_kafka_topic_get_what_is_appended_to_it() {
+    let topics = TestTopics::new();
+    let (log, elsewhere) = (open(&topics).await, open(&topics).await);
+    let own = created(&log, TopicIncarnation(1)).await;
+    let [first, second] = [2, 3].map(|number| TopicLog {
+        incarnation: TopicIncarnation(number),
+        place: Arc::new(LogPlace {
+            attached: true,
+            ..(*own.place).clone()
+        }),
+    });
+    let other = created(&log, TopicIncarnation(4)).await;
+    let mut first_ends = log.watch(&first).await.expect("watch");
+    append(&elsewhere, &first, 1).await;
+    reaches(&mut first_ends, 1).await;
+    let mut second_ends = log.watch(&second).await.expect("watch");
+    let mut other_ends = log.watch(&other).await.expect("watch");
+    let mut count = 1;
+    for from in [&elsewhere, &log] {
+        for name in [&first, &second] {
+            append(from, name, 10).await;
+            count += 10;
+            reaches(&mut first_ends, count).await;
+            reaches(&mut second_ends, count).await;
+        }
+    }
+    append(&elsewhere, &other, 1).await;
+    reaches(&mut other_ends, 1).await;
+
+    log.delete(&first).await.expect("delete");
+    append(&elsewhere, &second, 1).await;
+    reaches(&mut second_ends, count + 1).await;
+    let mut read = 0;
+    for bounds in log.bounds(&second).await.expect("bounds") {
+        let range = 0..bounds.end;
+        let batch = log.read(&second, bounds.partition, range, 1 << 20).await;
+        read += batch.expect("read").records.len() as u64;
+    }
+    assert_eq!(read, count + 1);
 }
