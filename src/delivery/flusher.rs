@@ -71,7 +71,8 @@ async fn run(state: Arc<dyn StateStore>, mut waiting: mpsc::Receiver<Job>) {
 
 async fn flush_all(state: &dyn StateStore, flushes: &[Flush]) -> Vec<Flushed> {
     match state.flush(flushes).await {
-        Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+        Ok(outcomes) if outcomes.len() == flushes.len() => outcomes.into_iter().map(Ok).collect(),
+        Ok(_) => flushes.iter().map(|_| Err(unanswered())).collect(),
         // One subscription's damaged page must not fail the others.
         Err(StoreError::Damaged(_)) if flushes.len() > 1 => {
             let mut outcomes = Vec::with_capacity(flushes.len());
@@ -79,9 +80,7 @@ async fn flush_all(state: &dyn StateStore, flushes: &[Flush]) -> Vec<Flushed> {
                 let outcome = state.flush(slice::from_ref(flush)).await;
                 outcomes.push(match outcome.as_deref() {
                     Ok([outcome]) => Ok(*outcome),
-                    Ok(_) => Err(StoreError::Uncertain(
-                        "a flush was left unanswered".to_owned(),
-                    )),
+                    Ok(_) => Err(unanswered()),
                     Err(error) => {
                         log_failed(1, error);
                         Err(error.clone())
@@ -95,6 +94,11 @@ async fn flush_all(state: &dyn StateStore, flushes: &[Flush]) -> Vec<Flushed> {
             flushes.iter().map(|_| Err(error.clone())).collect()
         }
     }
+}
+
+/// Of flushes whose outcomes cannot be told apart.
+fn unanswered() -> StoreError {
+    StoreError::Uncertain("a flush was left unanswered".to_owned())
 }
 
 fn log_failed(subscriptions: usize, error: &StoreError) {

@@ -1,24 +1,26 @@
 //! Pages of a list (docs/behaviour.md, section 1.5). A page token carries the last name of the page before it, so it
-//! outlives that resource and fits any page size.
+//! outlives that resource and fits any page size. It is of one list: another one has other names.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::violation::Violation;
 use crate::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 
-/// Bytes of the check in front of a token's name.
+/// Bytes of the check in front of a token's name, which covers the list and the name.
 const CHECK_BYTES: usize = 4;
 
 /// Which part of a list a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
+    list: String,
     size: usize,
     after: Option<String>,
 }
 
 impl PageRequest {
-    /// Parses `page_size` (0: the default) and `page_token` (empty: from the beginning).
-    pub fn parse(page_size: i32, page_token: &str) -> Result<Self, Violation> {
+    /// Parses `page_size` (0: the default) and `page_token` (empty: from the beginning) of a request for `list`, which
+    /// names what is listed, as `projects/p/topics` does.
+    pub fn parse(list: &str, page_size: i32, page_token: &str) -> Result<Self, Violation> {
         let size = match usize::try_from(page_size) {
             Ok(0) => PAGE_SIZE_DEFAULT,
             Ok(size) if size <= PAGE_SIZE_MAX => size,
@@ -33,11 +35,15 @@ impl PageRequest {
         };
         let after = match page_token {
             "" => None,
-            token => Some(decode(token).ok_or_else(|| Violation::PageToken {
+            token => Some(decode(list, token).ok_or_else(|| Violation::PageToken {
                 token: token.to_owned(),
             })?),
         };
-        Ok(Self { size, after })
+        Ok(Self {
+            list: list.to_owned(),
+            size,
+            after,
+        })
     }
 
     /// The full name behind which the page begins.
@@ -66,7 +72,7 @@ impl<T> Page<T> {
         let more = read.len() > request.size;
         read.truncate(request.size);
         let next_page_token = match read.last() {
-            Some(last) if more => encode(name(last)),
+            Some(last) if more => encode(&request.list, name(last)),
             _ => String::new(),
         };
         Self {
@@ -84,16 +90,24 @@ impl<T> Page<T> {
     }
 }
 
-fn encode(name: &str) -> String {
-    let mut token = crc32fast::hash(name.as_bytes()).to_be_bytes().to_vec();
+fn check(list: &str, name: &[u8]) -> [u8; CHECK_BYTES] {
+    let mut check = crc32fast::Hasher::new();
+    for part in [list.as_bytes(), b"\0", name] {
+        check.update(part);
+    }
+    check.finalize().to_be_bytes()
+}
+
+fn encode(list: &str, name: &str) -> String {
+    let mut token = check(list, name.as_bytes()).to_vec();
     token.extend_from_slice(name.as_bytes());
     URL_SAFE_NO_PAD.encode(token)
 }
 
-fn decode(token: &str) -> Option<String> {
+fn decode(list: &str, token: &str) -> Option<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-    let (check, name) = bytes.split_at_checked(CHECK_BYTES)?;
-    let valid = !name.is_empty() && check == crc32fast::hash(name).to_be_bytes();
+    let (checked, name) = bytes.split_at_checked(CHECK_BYTES)?;
+    let valid = !name.is_empty() && checked == check(list, name);
     let name = str::from_utf8(name).ok()?;
     valid.then(|| name.to_owned())
 }
@@ -104,15 +118,17 @@ mod tests {
 
     use super::*;
 
+    const LIST: &str = "projects/p/topics";
+
     #[test]
     fn a_page_size_is_0_to_1000() {
         for (given, read_limit) in [(0, 101), (1, 2), (100, 101), (1000, 1001)] {
-            let request = PageRequest::parse(given, "").expect("in range");
+            let request = PageRequest::parse(LIST, given, "").expect("in range");
             assert_eq!(request.read_limit(), read_limit);
         }
         for given in [-1, 1001, i32::MIN, i32::MAX] {
             assert_eq!(
-                PageRequest::parse(given, "")
+                PageRequest::parse(LIST, given, "")
                     .expect_err("refused")
                     .to_string(),
                 format!(
@@ -126,7 +142,7 @@ mod tests {
     fn a_token_that_nobody_gave_out_is_refused() {
         for token in ["garbage", "AAAAAA", "=", "ü", "AAAAAAAAAAAA"] {
             assert_eq!(
-                PageRequest::parse(0, token)
+                PageRequest::parse(LIST, 0, token)
                     .expect_err("refused")
                     .to_string(),
                 format!("Invalid page token given (token={token}).")
@@ -135,8 +151,18 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_another_list_is_refused() {
+        let request = PageRequest::parse(LIST, 1, "").expect("valid");
+        let token = Page::<&str>::new(&request, vec!["a", "b"], |name| name).next_page_token;
+        assert!(PageRequest::parse(LIST, 0, &token).is_ok());
+        for list in ["projects/q/topics", "projects/p/subscriptions", ""] {
+            PageRequest::parse(list, 0, &token).expect_err(list);
+        }
+    }
+
+    #[test]
     fn the_last_page_carries_no_token_even_when_it_is_full() {
-        let request = PageRequest::parse(2, "").expect("valid");
+        let request = PageRequest::parse(LIST, 2, "").expect("valid");
         let page = |names: &[&str]| {
             let names = names.iter().map(|&name| name.to_owned()).collect();
             Page::<String>::new(&request, names, |name| name)
@@ -144,21 +170,21 @@ mod tests {
         assert_eq!(page(&["a", "b"]).next_page_token, "");
         let first = page(&["a", "b", "c"]);
         assert_eq!(first.items, ["a", "b"]);
-        let second = PageRequest::parse(1000, &first.next_page_token).expect("our token");
+        let second = PageRequest::parse(LIST, 1000, &first.next_page_token).expect("our token");
         assert_eq!(second.after(), Some("b"));
     }
 
     proptest! {
         #[test]
         fn any_name_survives_in_a_token_that_is_safe_in_a_url(name in ".{1,300}") {
-            let token = encode(&name);
+            let token = encode(LIST, &name);
             prop_assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
-            prop_assert_eq!(decode(&token), Some(name));
+            prop_assert_eq!(decode(LIST, &token), Some(name));
         }
 
         #[test]
         fn no_token_panics(token in ".*") {
-            let _ = PageRequest::parse(0, &token);
+            let _ = PageRequest::parse(LIST, 0, &token);
         }
     }
 }

@@ -123,7 +123,12 @@ impl StateStore for CachedState {
         topic: &Topic,
         attached: Option<&LogPlace>,
     ) -> Result<TopicIncarnation, CreateError> {
-        self.inner.create_topic(topic, attached).await
+        let created = self.inner.create_topic(topic, attached).await;
+        if !matches!(created, Err(CreateError::AlreadyExists)) {
+            // The name was free, so what is known under it is of another life, which another node has ended.
+            self.topics.forget(&topic.name);
+        }
+        created
     }
 
     async fn publish_topic(
@@ -187,9 +192,15 @@ impl StateStore for CachedState {
         subscription: &Subscription,
         starts: &[(Partition, Offset)],
     ) -> Result<SubscriptionRecord, CreateError> {
-        self.inner
+        let created = self
+            .inner
             .create_subscription(topic, subscription, starts)
-            .await
+            .await;
+        if !matches!(created, Err(CreateError::AlreadyExists)) {
+            // As for topics.
+            self.subscriptions.forget(&subscription.name);
+        }
+        created
     }
 
     async fn subscription(
@@ -287,5 +298,43 @@ impl StateStore for CachedState {
 
     async fn close(&self) {
         self.inner.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        contract::state::{live_topic, subscribed},
+        memory::MemoryState,
+    };
+
+    const TOPIC: &str = "projects/p/topics/top";
+    const SUBSCRIPTION: &str = "projects/p/subscriptions/sub";
+
+    #[tokio::test]
+    async fn a_name_that_is_created_again_is_found_in_its_new_life() {
+        let shared: Arc<dyn StateStore> = Arc::new(MemoryState::new().expect("random bytes"));
+        let cached = CachedState::new(Arc::clone(&shared));
+        let first = live_topic(&cached, TOPIC).await;
+        let name = first.topic.name.clone();
+        let subscription = subscribed(&cached, SUBSCRIPTION, &first).await;
+        let subscription_name = subscription.subscription.name.clone();
+        let found = cached.subscription(&subscription_name).await;
+        assert_eq!(
+            found.expect("read").map(|one| one.id),
+            Some(subscription.id)
+        );
+
+        // Another node deletes both, which this one has not heard yet.
+        shared.delete_topic(&name).await.expect("delete");
+        let deleted = shared.delete_subscription(&subscription_name).await;
+        deleted.expect("delete");
+
+        let second = live_topic(&cached, TOPIC).await;
+        assert_ne!(second.log.incarnation, first.log.incarnation);
+        let again = subscribed(&cached, SUBSCRIPTION, &second).await;
+        let found = cached.subscription(&subscription_name).await;
+        assert_eq!(found.expect("read").map(|one| one.id), Some(again.id));
     }
 }

@@ -83,6 +83,28 @@ async fn case_09_page_sizes_and_tokens_that_cannot_be_are_refused() {
 }
 
 #[tokio::test]
+async fn case_09_a_token_of_another_list_is_refused() {
+    let (pubsub, _names) = with_topics(3).await;
+    let client = pubsub.client();
+    let token = ok(list(&client, 1, "").await).next_page_token;
+    let text = format!("Invalid page token given (token={token}).");
+    let of_another_project = ListTopicsRequest {
+        project: "projects/another".to_owned(),
+        page_token: token.clone(),
+        ..Default::default()
+    };
+    let answer = client.publisher().list_topics(of_another_project).await;
+    refused_with(answer, Code::InvalidArgument, &text);
+    let subscriptions = ListSubscriptionsRequest {
+        project: "projects/tests".to_owned(),
+        page_token: token,
+        ..Default::default()
+    };
+    let answer = client.subscriber().list_subscriptions(subscriptions).await;
+    refused_with(answer, Code::InvalidArgument, &text);
+}
+
+#[tokio::test]
 async fn case_09_a_token_outlives_the_topic_that_it_points_at_and_fits_other_page_sizes() {
     let (pubsub, names) = with_topics(6).await;
     let client = pubsub.client();

@@ -74,7 +74,8 @@ impl publisher_server::Publisher for Publisher {
     ) -> Result<Response<proto::ListTopicsResponse>, Status> {
         let request = request.into_inner();
         let project = ProjectName::parse("name", &request.project)?;
-        let page = PageRequest::parse(request.page_size, &request.page_token)?;
+        let list = format!("{}/topics", project.as_str());
+        let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
         let service = self
             .service
             .permit(&rpc::LIST_TOPICS, &[project.as_str()])?;
@@ -92,7 +93,8 @@ impl publisher_server::Publisher for Publisher {
     ) -> Result<Response<proto::ListTopicSubscriptionsResponse>, Status> {
         let request = request.into_inner();
         let topic = TopicName::parse("name", &request.topic)?;
-        let page = PageRequest::parse(request.page_size, &request.page_token)?;
+        let list = format!("{}/subscriptions", topic.as_str());
+        let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
         let allowed = self
             .service
             .permit(&rpc::LIST_TOPIC_SUBSCRIPTIONS, &[topic.as_str()]);

@@ -78,7 +78,8 @@ impl subscriber_server::Subscriber for Subscriber {
     ) -> Result<Response<proto::ListSubscriptionsResponse>, Status> {
         let request = request.into_inner();
         let project = ProjectName::parse("name", &request.project)?;
-        let page = PageRequest::parse(request.page_size, &request.page_token)?;
+        let list = format!("{}/subscriptions", project.as_str());
+        let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
         let service = self
             .service
             .permit(&rpc::LIST_SUBSCRIPTIONS, &[project.as_str()])?;
