@@ -241,6 +241,39 @@ async fn subscriptions_deliver_what_they_have_after_their_topic_is_detached() {
 }
 
 #[tokio::test]
+async fn every_name_of_a_kafka_topic_gets_what_is_written_to_it() {
+    let server = Server::start().await;
+    let (name, first) = server.attached(1, &[]).await;
+    // Both are in use before anything is written.
+    server
+        .client
+        .assert_nothing(&first, "nothing is written")
+        .await;
+    server.attach("theirs-too", &name).await;
+    let topic = topic_name("theirs-too");
+    let second = server.client.subscription("ours-too", &topic).await;
+    server
+        .client
+        .assert_nothing(&second, "nothing is written")
+        .await;
+    let both = async |text: &str| {
+        server.kafka.write([to(&name, 0, text.as_bytes())]);
+        for subscription in [&first, &second] {
+            let received = server.client.receive_and_ack(subscription, 1).await;
+            assert_eq!(received[0].message.data, *text);
+        }
+    };
+    both("for both").await;
+    // One of them goes and comes back while the other one is in use.
+    server.detach("theirs-too").await;
+    both("to what is left").await;
+    server.attach("theirs-too", &name).await;
+    let third = server.client.subscription("ours-again", &topic).await;
+    both("for three").await;
+    assert_eq!(server.receive(&third, 1).await[0].data, "for three");
+}
+
+#[tokio::test]
 async fn what_cannot_be_attached_or_detached_says_why() {
     let server = Server::start().await;
     let name = server.foreign_topic(1, &[]).await;
