@@ -2,8 +2,9 @@
 //!
 //! - `names`, `record`, `partitioner`: how a topic, a message and a key look in Kafka; no client in them.
 //! - `append`, `job`, `gate`, `producer`: appends, through one client.
-//! - `follower`, `followed`, `head_consumer`, `growth`, `check`: read at the head of watched topics, through one client, into the tail that
-//!   all readers share. What this node appends itself gets there first (`head`) and need not be read again (`resting`).
+//! - `follower`, `followed`, `head_consumer`, `growth`, `check`: read at the head of watched topics, through one client,
+//!   into the tail that all readers share. What this node appends itself gets there first (`head`) and need not be read
+//!   again (`resting`).
 //! - `reader`, `readers`, `damage`: reads what is no longer in the tail, through a few clients.
 //! - `cluster`, `topics`: asks about topics, and changes them, many in one call (`calls`).
 //! - `examine`: looks a cluster over for an operator.
