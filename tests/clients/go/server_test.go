@@ -5,11 +5,11 @@ import (
 	"bufio"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -27,7 +27,7 @@ type server struct {
 
 func startServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{t: t, directory: t.TempDir(), host: freeAddress()}
+	s := &server{t: t, directory: t.TempDir(), host: reserveAddress(t)}
 	// Makes a place for data, of the kind that is tested.
 	place, err := exec.Command("../place.sh", s.directory).Output()
 	check(t, err)
@@ -75,14 +75,21 @@ func (s *server) kill() {
 	_ = s.process.Wait()
 }
 
-// freeAddress is below the range from which outgoing connections get their ports, so that a restart finds it free.
-func freeAddress() string {
+// reserveAddress gives an address at which only the servers of this test can listen, however often one is started. A
+// socket is bound to it until the test ends. It does not listen, and keeps other tests and outgoing connections away.
+func reserveAddress(t *testing.T) string {
 	for {
-		address := fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(20_000))
-		if listener, err := net.Listen("tcp", address); err == nil {
-			listener.Close()
-			return address
+		port := 12_000 + rand.IntN(20_000)
+		reservation, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		check(t, err)
+		if syscall.Bind(reservation, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}) != nil {
+			_ = syscall.Close(reservation)
+			continue
 		}
+		t.Cleanup(func() { _ = syscall.Close(reservation) })
+		// Only now: with it, the bind above would share the port of another test's reservation. The server sets it too.
+		check(t, syscall.SetsockoptInt(reservation, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1))
+		return fmt.Sprintf("127.0.0.1:%d", port)
 	}
 }
 

@@ -21,7 +21,7 @@ class Server:
 
     def __init__(self, directory: pathlib.Path):
         self.directory = directory
-        self.port = free_port()
+        self.port, self.reservation = reserve_port()
         place = subprocess.run([PLACE, str(directory)], stdout=subprocess.PIPE, text=True, check=True)
         self.place = place.stdout.splitlines()
         self.process = None
@@ -68,17 +68,23 @@ class Server:
         return (self.directory / "server.log").read_text(errors="replace")[-4000:]
 
 
-def free_port() -> int:
-    """A free port below the range from which outgoing connections get theirs, so that a restart finds it free."""
+def reserve_port() -> tuple[int, socket.socket]:
+    """A port, and the socket that reserves it while it is open.
+
+    The socket is bound and does not listen, so the server can listen at the port, however often it is started, and
+    nothing else gets it: neither another test nor an outgoing connection.
+    """
     while True:
         port = random.randrange(12_000, 32_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
+        reservation = socket.socket()
+        try:
+            reservation.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        # Only now: with it, the bind above would share the port of another test's reservation. The server sets it too.
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return port, reservation
 
 
 def _read_lines(stream, lines: queue.Queue) -> None:
