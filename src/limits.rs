@@ -190,8 +190,8 @@ pub const POSTGRES_LOCK_MILLIS: u64 = 1_000;
 pub const POSTGRES_TRANSACTION_IDLE_MILLIS: u64 = 2_000;
 /// How often taking a subscription over waits for its row: for longer than a frozen process can hold it.
 pub const OWNER_LOCK_ATTEMPTS_MAX: usize = 4;
-/// Milliseconds that a log may take to be told how long to keep messages, with those that wait for the same.
-pub const KEEP_LOG_MILLIS_MAX: u64 = 15_000;
+/// Milliseconds for which a topic's row may be locked, while its log is configured, and for which others wait for it.
+pub const TOPIC_LOCK_MILLIS_MAX: u64 = 15_000;
 /// Milliseconds after its last heartbeat for which a node keeps what it owns.
 pub const NODE_LEASE_MILLIS: u64 = 5_000;
 /// Heartbeats that a node sends within one lease.

@@ -86,7 +86,7 @@ pub enum OpenError {
 
 /// Both stores, open.
 pub(crate) struct Opened {
-    pub(crate) state: Arc<dyn StateStore>,
+    pub(crate) state: StateStore,
     pub(crate) log: Arc<dyn MessageLog>,
     /// Held until the stores are closed.
     pub(crate) lock: Option<DirectoryLock>,
@@ -102,7 +102,7 @@ pub(crate) async fn open(
         Storage::Memory => {
             let log = MemoryLog::new(clock.clone(), limits::MEMORY_LOG_BYTES_MAX);
             return Ok(Opened {
-                state: Arc::new(MemoryState::new()?),
+                state: StateStore::new(Arc::new(MemoryState::new()?)),
                 log: Arc::new(log),
                 lock: None,
             });
@@ -114,7 +114,7 @@ pub(crate) async fn open(
         (None, None) => {
             let (log, state, lock) = sqlite::open(directory, clock.clone()).await?;
             Ok(Opened {
-                state: Arc::new(state),
+                state: StateStore::new(Arc::new(state)),
                 log: Arc::new(log),
                 lock: Some(lock),
             })
@@ -123,7 +123,7 @@ pub(crate) async fn open(
             let log = KafkaLog::open(kafka.clone()).await?;
             let (state, lock) = sqlite::open_state(directory, &log.identity()).await?;
             Ok(Opened {
-                state: Arc::new(state),
+                state: StateStore::new(Arc::new(state)),
                 log: Arc::new(log),
                 lock: Some(lock),
             })
@@ -132,7 +132,7 @@ pub(crate) async fn open(
             let (log, lock) = sqlite::open_log(directory, clock.clone()).await?;
             let state = open_postgres(postgres, address, &log.identity(), clock).await?;
             Ok(Opened {
-                state: Arc::new(state),
+                state: StateStore::new(Arc::new(state)),
                 log: Arc::new(log),
                 lock: Some(lock),
             })
@@ -141,7 +141,7 @@ pub(crate) async fn open(
             let log = KafkaLog::open(kafka.clone()).await?;
             let state = open_postgres(postgres, address, &log.identity(), clock).await?;
             Ok(Opened {
-                state: Arc::new(state),
+                state: StateStore::new(Arc::new(state)),
                 log: Arc::new(log),
                 lock: None,
             })

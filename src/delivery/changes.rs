@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use super::hub::{EndCause, Shared};
 use crate::{
     limits::STORE_RETRY_MILLIS,
-    store::{StoreError, state::Change},
+    store::{StoreError, membership::Change},
 };
 
-/// Ends or configures deliveries as changes come, and says that it has. Caches forget what changed on the way here.
+/// Ends or configures deliveries as changes come, and says that it has. The cache forgets what changed first.
 pub(super) async fn heed(shared: Arc<Shared>) {
     loop {
         let heeded = tokio::select! {
@@ -26,7 +26,8 @@ pub(super) async fn heed(shared: Arc<Shared>) {
 }
 
 async fn heed_next(shared: &Arc<Shared>) -> Result<(), StoreError> {
-    let changes = shared.state.changes().await?;
+    let changes = shared.store.membership.changes().await?;
+    shared.resources.apply(&changes);
     if changes.everything {
         shared.end_all(&EndCause::cut_off()).await;
     }
@@ -34,17 +35,19 @@ async fn heed_next(shared: &Arc<Shared>) -> Result<(), StoreError> {
         match change {
             Change::TopicChanged(_) | Change::TopicDeleted(_) => {}
             Change::SubscriptionDeleted(id, _) => shared.end(id, EndCause::Deleted).await,
-            Change::SubscriptionChanged(name) => match shared.state.subscription(&name).await? {
-                Some(record) if record.subscription.detached => {
-                    shared.end(record.id, EndCause::Detached).await;
+            Change::SubscriptionChanged(name) => {
+                match shared.store.resources.subscription(&name).await? {
+                    Some(record) if record.subscription.detached => {
+                        shared.end(record.id, EndCause::Detached).await;
+                    }
+                    Some(record) => shared.configure(&record),
+                    // Its deletion is a change of its own.
+                    None => {}
                 }
-                Some(record) => shared.configure(&record),
-                // Its deletion is a change of its own.
-                None => {}
-            },
+            }
         }
     }
-    shared.state.heeded(changes.through).await
+    shared.store.membership.heeded(changes.through).await
 }
 
 /// Ends all deliveries each time that this node's lease runs out: others may take them over.

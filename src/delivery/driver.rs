@@ -29,7 +29,8 @@ use crate::{
     store::{
         StoreError,
         log::LogEnds,
-        state::{Acquire, Flush, FlushOutcome, SubscriptionRecord},
+        positions::{Acquire, Flush, FlushOutcome},
+        resources::SubscriptionRecord,
     },
 };
 
@@ -90,7 +91,7 @@ impl Command {
 /// Runs until the subscription ends, nobody uses it, or the server stops.
 pub(super) async fn run(
     shared: Arc<Shared>,
-    record: SubscriptionRecord,
+    record: Arc<SubscriptionRecord>,
     mut commands: mpsc::Receiver<Command>,
     config: watch::Receiver<Config>,
 ) {
@@ -115,7 +116,7 @@ pub(super) async fn run(
 
 struct Driver {
     shared: Arc<Shared>,
-    record: SubscriptionRecord,
+    record: Arc<SubscriptionRecord>,
     epoch: u64,
     engine: Engine,
     config: watch::Receiver<Config>,
@@ -145,7 +146,7 @@ impl Driver {
     ) -> Result<Self, EndCause> {
         // What we were started with may have been read before a change; later changes find us running.
         let record = shared
-            .state
+            .resources
             .subscription(&record.subscription.name)
             .await
             .map_err(store_failed)?
@@ -156,7 +157,7 @@ impl Driver {
         }
         shared.configure(&record);
 
-        let acquired = match shared.state.acquire(record.id).await {
+        let acquired = match shared.store.positions.acquire(record.id).await {
             Ok(Acquire::Acquired(acquired)) => acquired,
             Ok(Acquire::OwnedBy(node)) => return Err(EndCause::OwnedBy(node)),
             Ok(Acquire::Gone) => return Err(EndCause::Deleted),
@@ -549,7 +550,12 @@ impl Driver {
 
     /// Lets any node have the subscription, as nobody uses it here.
     async fn release(&mut self) {
-        let released = self.shared.state.release(self.record.id, self.epoch).await;
+        let released = self
+            .shared
+            .store
+            .positions
+            .release(self.record.id, self.epoch)
+            .await;
         if let Err(error) = released {
             // Another node waits until this one's lease ends, or until somebody uses the subscription here again.
             tracing::warn!(subscription = %self.record.subscription.name, %error, "the subscription was not given up");

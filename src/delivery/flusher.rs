@@ -13,8 +13,8 @@ use tokio::{
 use crate::{
     limits::{FLUSH_INTERVAL_MILLIS, FLUSH_SUBSCRIPTIONS_MAX},
     store::{
-        StateStore, StoreError,
-        state::{Flush, FlushOutcome},
+        Positions, StoreError,
+        positions::{Flush, FlushOutcome},
     },
 };
 
@@ -34,9 +34,9 @@ pub(super) struct Flusher {
 
 impl Flusher {
     /// The flusher and its task.
-    pub(super) fn new(state: Arc<dyn StateStore>) -> (Self, impl Future<Output = ()>) {
+    pub(super) fn new(positions: Arc<dyn Positions>) -> (Self, impl Future<Output = ()>) {
         let (jobs, waiting) = mpsc::channel(FLUSH_SUBSCRIPTIONS_MAX);
-        (Self { jobs }, run(state, waiting))
+        (Self { jobs }, run(positions, waiting))
     }
 
     /// Returns once the changes are durable, or known not to be.
@@ -50,7 +50,7 @@ impl Flusher {
     }
 }
 
-async fn run(state: Arc<dyn StateStore>, mut waiting: mpsc::Receiver<Job>) {
+async fn run(positions: Arc<dyn Positions>, mut waiting: mpsc::Receiver<Job>) {
     let mut pace = interval(Duration::from_millis(FLUSH_INTERVAL_MILLIS));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut jobs = Vec::new();
@@ -61,7 +61,7 @@ async fn run(state: Arc<dyn StateStore>, mut waiting: mpsc::Receiver<Job>) {
         }
         let (flushes, replies): (Vec<_>, Vec<_>) =
             jobs.drain(..).map(|job| (job.flush, job.done)).unzip();
-        let outcomes = flush_all(state.as_ref(), &flushes).await;
+        let outcomes = flush_all(positions.as_ref(), &flushes).await;
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
             // A driver that is gone needs no answer.
             drop(reply.send(outcome));
@@ -69,15 +69,15 @@ async fn run(state: Arc<dyn StateStore>, mut waiting: mpsc::Receiver<Job>) {
     }
 }
 
-async fn flush_all(state: &dyn StateStore, flushes: &[Flush]) -> Vec<Flushed> {
-    match state.flush(flushes).await {
+async fn flush_all(positions: &dyn Positions, flushes: &[Flush]) -> Vec<Flushed> {
+    match positions.flush(flushes).await {
         Ok(outcomes) if outcomes.len() == flushes.len() => outcomes.into_iter().map(Ok).collect(),
         Ok(_) => flushes.iter().map(|_| Err(unanswered())).collect(),
         // One subscription's damaged page must not fail the others.
         Err(StoreError::Damaged(_)) if flushes.len() > 1 => {
             let mut outcomes = Vec::with_capacity(flushes.len());
             for flush in flushes {
-                let outcome = state.flush(slice::from_ref(flush)).await;
+                let outcome = positions.flush(slice::from_ref(flush)).await;
                 outcomes.push(match outcome.as_deref() {
                     Ok([outcome]) => Ok(*outcome),
                     Ok(_) => Err(unanswered()),

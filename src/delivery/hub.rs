@@ -27,7 +27,9 @@ use crate::{
     engine::input::{Config, ConsumerId, Demand, LeaseId},
     limits::{DRIVER_QUEUE_MAX, RETENTION_BYTES, STREAM_FRAMES_MAX},
     resource::id::{SubscriptionId, TopicIncarnation},
-    store::{Lease, MessageLog, StateStore, state::SubscriptionRecord},
+    store::{
+        Lease, MessageLog, StateStore, cached::CachedResources, resources::SubscriptionRecord,
+    },
 };
 
 /// Why deliveries of a subscription ended, or could not be had.
@@ -84,7 +86,9 @@ pub struct StreamOpening {
 pub struct Hub(Arc<Shared>);
 
 pub(super) struct Shared {
-    pub(super) state: Arc<dyn StateStore>,
+    pub(super) store: StateStore,
+    /// The same topics and subscriptions, in memory.
+    pub(super) resources: Arc<CachedResources>,
     pub(super) log: Arc<dyn MessageLog>,
     pub(super) lease: Lease,
     pub(super) clock: Clock,
@@ -105,11 +109,17 @@ struct Running {
 
 impl Hub {
     /// A hub without drivers, and its flush and retention tasks.
-    pub fn start(state: Arc<dyn StateStore>, log: Arc<dyn MessageLog>, clock: Clock) -> Self {
-        let (flusher, flush_task) = Flusher::new(Arc::clone(&state));
+    pub fn start(
+        store: StateStore,
+        resources: Arc<CachedResources>,
+        log: Arc<dyn MessageLog>,
+        clock: Clock,
+    ) -> Self {
+        let (flusher, flush_task) = Flusher::new(Arc::clone(&store.positions));
         let shared = Arc::new(Shared {
-            lease: state.lease(),
-            state,
+            lease: store.membership.lease(),
+            store,
+            resources,
             log,
             clock,
             flusher,
@@ -132,7 +142,7 @@ impl Hub {
     /// Asks for up to `messages_max` messages. `immediate`: without waiting for any.
     pub async fn pull(
         &self,
-        subscription: &SubscriptionRecord,
+        subscription: &Arc<SubscriptionRecord>,
         messages_max: usize,
         immediate: bool,
     ) -> Result<PendingPull, EndCause> {
@@ -154,7 +164,7 @@ impl Hub {
     /// Opens a stream.
     pub async fn stream(
         &self,
-        subscription: &SubscriptionRecord,
+        subscription: &Arc<SubscriptionRecord>,
         opening: StreamOpening,
     ) -> Result<MessageStream, EndCause> {
         let consumer = self.next_consumer();
@@ -177,7 +187,7 @@ impl Hub {
     /// Changes the lease of a stream's later deliveries.
     pub async fn set_stream_deadline(
         &self,
-        subscription: &SubscriptionRecord,
+        subscription: &Arc<SubscriptionRecord>,
         consumer: ConsumerId,
         ack_deadline_millis: u64,
     ) -> Result<(), EndCause> {
@@ -191,7 +201,7 @@ impl Hub {
     /// Acknowledges; returns when that is durable.
     pub async fn acknowledge(
         &self,
-        subscription: &SubscriptionRecord,
+        subscription: &Arc<SubscriptionRecord>,
         leases: Vec<LeaseId>,
     ) -> Result<(), EndCause> {
         let (reply, done) = oneshot::channel();
@@ -205,7 +215,7 @@ impl Hub {
     /// Acknowledges without waiting, as a stream does.
     pub async fn acknowledge_later(
         &self,
-        subscription: &SubscriptionRecord,
+        subscription: &Arc<SubscriptionRecord>,
         leases: Vec<LeaseId>,
     ) -> Result<(), EndCause> {
         let reply = None;
@@ -217,7 +227,7 @@ impl Hub {
     /// Moves deadlines to now plus so many milliseconds; 0 gives a message back.
     pub async fn modify_deadlines(
         &self,
-        subscription: &SubscriptionRecord,
+        subscription: &Arc<SubscriptionRecord>,
         changes: Vec<(LeaseId, u64)>,
     ) -> Result<(), EndCause> {
         let (reply, done) = oneshot::channel();
@@ -272,7 +282,7 @@ impl Shared {
     /// Hands a command to the subscription's driver.
     pub(super) async fn send(
         self: &Arc<Self>,
-        subscription: &SubscriptionRecord,
+        subscription: &Arc<SubscriptionRecord>,
         mut command: Command,
     ) -> Result<(), EndCause> {
         // A driver that gives up while we look for it takes no more; the next one is ours.
@@ -286,7 +296,7 @@ impl Shared {
 
     fn driver(
         self: &Arc<Self>,
-        record: &SubscriptionRecord,
+        record: &Arc<SubscriptionRecord>,
     ) -> Result<mpsc::Sender<Command>, EndCause> {
         let mut running = self.running.lock();
         if self.stopping.is_cancelled() {
@@ -312,7 +322,7 @@ impl Shared {
         );
         self.drivers.spawn(driver::run(
             Arc::clone(self),
-            record.clone(),
+            Arc::clone(record),
             waiting,
             changes,
         ));

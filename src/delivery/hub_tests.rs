@@ -14,10 +14,11 @@ use crate::{
         topic::Topic,
     },
     store::{
-        MessageLog, StateStore,
-        faulty::{Faults, Faulty},
+        MessageLog, Resources as _,
+        cached::CachedResources,
+        faulty::{Faults, faulty_state},
         memory::{MemoryLog, MemoryState},
-        state::SubscriptionRecord,
+        resources::SubscriptionRecord,
     },
 };
 
@@ -29,7 +30,7 @@ struct World {
     state: Arc<MemoryState>,
     log: Arc<dyn MessageLog>,
     faults: Faults,
-    subscription: SubscriptionRecord,
+    subscription: Arc<SubscriptionRecord>,
 }
 
 async fn world() -> World {
@@ -37,11 +38,7 @@ async fn world() -> World {
     let faults = Faults::default();
     let state = Arc::new(MemoryState::new().expect("random bytes"));
     let log: Arc<dyn MessageLog> = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
-    let hub = Hub::start(
-        Faulty::new(&state, &faults),
-        Arc::clone(&log),
-        clock.clone(),
-    );
+    let hub = hub(&state, &faults, &log, &clock);
     let name = TopicName::parse("name", "projects/p/topics/top").expect("valid");
     let topic = state.create_topic(&Topic::new(name.clone()), None).await;
     let topic = topic.expect("topic");
@@ -56,7 +53,7 @@ async fn world() -> World {
     );
     let subscription = subscription.expect("valid");
     let created = state.create_subscription(&topic, &subscription, &[(0, 0)]);
-    let subscription = created.await.expect("subscription");
+    let subscription = Arc::new(created.await.expect("subscription"));
     let message = vec![Bytes::from_static(b"one")];
     log.append(&topic, message).await.expect("append");
     World {
@@ -68,6 +65,12 @@ async fn world() -> World {
         faults,
         subscription,
     }
+}
+
+fn hub(state: &Arc<MemoryState>, faults: &Faults, log: &Arc<dyn MessageLog>, clock: &Clock) -> Hub {
+    let store = faulty_state(state, faults);
+    let resources = Arc::new(CachedResources::new(Arc::clone(&store.resources)));
+    Hub::start(store, resources, Arc::clone(log), clock.clone())
 }
 
 impl World {
@@ -84,8 +87,7 @@ impl World {
 
     /// Another hub over the same stores, as after a restart.
     fn restarted(self) -> Self {
-        let state = Faulty::new(&self.state, &self.faults);
-        let hub = Hub::start(state, Arc::clone(&self.log), self.clock.clone());
+        let hub = hub(&self.state, &self.faults, &self.log, &self.clock);
         Self { hub, ..self }
     }
 

@@ -13,7 +13,8 @@ mod hub;
 mod hub_tests;
 mod mailbox;
 mod reads;
-pub mod retention;
+mod retention;
+pub mod topic_logs;
 
 pub use consumer::{MessageStream, Parcel, PendingPull};
 pub use hub::{EndCause, Hub, StreamOpening};

@@ -1,43 +1,20 @@
-//! Deletes what no subscription needs any more, and finishes what a crash or a failing store left half made.
+//! Deletes what no subscription needs any more, and finishes topics that a crash or a failing store left half made.
 
 use std::sync::Arc;
 
 use rangemap::RangeSet;
 
-use super::hub::Shared;
+use super::{hub::Shared, topic_logs};
 use crate::{
     engine,
     limits::{RETENTION_SWEEP_ALL_MILLIS, RETENTION_SWEEP_MILLIS},
     resource::id::TopicIncarnation,
     store::{
-        MessageLog, StateStore, StoreError,
+        StoreError,
         log::{Offset, PartitionBounds, TopicLog},
-        state::{LogReader, TopicPhase, TopicRow},
+        resources::{LogReader, TopicPhase},
     },
 };
-
-/// Finishes all topics that are half made: before anything is served, and when one's name is in the way.
-pub async fn recover(state: &dyn StateStore, log: &dyn MessageLog) -> Result<(), StoreError> {
-    for row in state.logs().await? {
-        if row.phase == TopicPhase::Creating {
-            finish(state, log, &row).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes the log of a topic whose row is there, and lets the topic be seen. Repeating it changes nothing.
-pub async fn finish(
-    state: &dyn StateStore,
-    log: &dyn MessageLog,
-    row: &TopicRow,
-) -> Result<(), StoreError> {
-    let place = match &row.place {
-        Some(attached) => attached.clone(),
-        None => log.create(row.incarnation, &row.name).await?,
-    };
-    state.publish_topic(row.incarnation, &place).await
-}
 
 /// Looks at topics after something happened to them, and now and then at all, as messages also expire by age.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -46,7 +23,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let now = shared.clock.now();
         let topics = if now >= all_at {
             all_at = now.plus_millis(RETENTION_SWEEP_ALL_MILLIS);
-            match shared.state.logs().await {
+            match shared.store.resources.logs().await {
                 Ok(logs) => logs.into_iter().map(|row| row.incarnation).collect(),
                 Err(error) => {
                     tracing::warn!(%error, "retention could not list the topics; trying again later");
@@ -73,7 +50,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 async fn sweep(shared: &Shared, topic: TopicIncarnation) -> Result<(), StoreError> {
-    let Some(needs) = shared.state.log_needs(topic).await? else {
+    let Some(needs) = shared.store.resources.log_needs(topic).await? else {
         return Ok(());
     };
     let Some(log) = needs
@@ -81,13 +58,18 @@ async fn sweep(shared: &Shared, topic: TopicIncarnation) -> Result<(), StoreErro
         .log()
         .filter(|_| needs.row.phase != TopicPhase::Creating)
     else {
-        return finish(shared.state.as_ref(), shared.log.as_ref(), &needs.row).await;
+        return topic_logs::finish(
+            shared.store.resources.as_ref(),
+            shared.log.as_ref(),
+            &needs.row,
+        )
+        .await;
     };
     if needs.row.phase == TopicPhase::Deleted && needs.readers.is_empty() {
         shared.log.delete(&log).await?;
-        return shared.state.forget_topic(topic).await;
+        return shared.store.resources.forget_topic(topic).await;
     }
-    shared.state.keep_log(&log, shared.log.as_ref()).await?;
+    topic_logs::retain(shared.store.resources.as_ref(), shared.log.as_ref(), topic).await?;
     if shared.log.trims() && !log.place.attached {
         trim(shared, &log).await?;
     }
@@ -104,7 +86,7 @@ async fn trim(shared: &Shared, log: &TopicLog) -> Result<(), StoreError> {
         Err(StoreError::NoSuchLog) => return Ok(()),
         Err(error) => return Err(error),
     };
-    let Some(needs) = shared.state.log_needs(log.incarnation).await? else {
+    let Some(needs) = shared.store.resources.log_needs(log.incarnation).await? else {
         return Ok(());
     };
     for partition in bounds {
@@ -135,7 +117,12 @@ async fn done(
         if first < bounds.end {
             rest.insert(first..bounds.end);
         }
-        for state in shared.state.positions(reader.subscription).await? {
+        for state in shared
+            .store
+            .positions
+            .positions(reader.subscription)
+            .await?
+        {
             if state.partition == bounds.partition {
                 let done = engine::done(&state)
                     .map_err(|damage| StoreError::Damaged(damage.to_string()))?;

@@ -1,11 +1,13 @@
 //! Acknowledge and ModifyAckDeadline (docs/behaviour.md, section 8).
 
+use std::sync::Arc;
+
 use super::{ConsumeError, EndCause, Service};
 use crate::{
     engine::input::LeaseId,
     limits::ACK_DEADLINE_SECONDS,
     resource::{id::SubscriptionId, violation::Violation},
-    store::state::SubscriptionRecord,
+    store::resources::SubscriptionRecord,
 };
 
 impl Service {
@@ -43,7 +45,7 @@ impl Service {
         &self,
         subscription: &str,
         ack_ids: &[String],
-    ) -> Result<Option<(SubscriptionRecord, Vec<LeaseId>)>, ConsumeError> {
+    ) -> Result<Option<(Arc<SubscriptionRecord>, Vec<LeaseId>)>, ConsumeError> {
         let name = Self::consumed_name(subscription)?;
         if ack_ids.is_empty() {
             return Err(Violation::NoAckIds.into());

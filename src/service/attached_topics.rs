@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Service,
     completion::to_the_end,
-    error::{AttachError, DetachError},
+    error::{AttachError, DetachError, FindError},
 };
 use crate::{
     resource::{name::TopicName, topic::Topic},
@@ -36,12 +36,20 @@ impl Service {
 
     /// Takes the Pub/Sub name from a topic that was attached. What is in Kafka stays as it is.
     pub async fn detach_topic(self: &Arc<Self>, name: &TopicName) -> Result<(), DetachError> {
-        let record = self.topic_record(name).await?;
-        if !record.log.place.attached {
-            return Err(DetachError::NotAttached {
+        let (service, name) = (Arc::clone(self), name.clone());
+        to_the_end(async move {
+            let not_found = || FindError::NotFound {
                 resource: name.id().to_owned(),
-            });
-        }
-        Ok(self.delete_topic(name).await?)
+            };
+            let record = service.topic_record(&name).await?;
+            if !record.log.place.attached {
+                return Err(DetachError::NotAttached {
+                    resource: name.id().to_owned(),
+                });
+            }
+            let deleted = service.end_topic(&record).await.map_err(FindError::from)?;
+            deleted.then_some(()).ok_or_else(|| not_found().into())
+        })
+        .await
     }
 }

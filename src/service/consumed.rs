@@ -1,12 +1,14 @@
 //! A subscription that somebody consumes: how it is found, and how that can fail.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use super::Service;
 use crate::{
     delivery::EndCause,
     resource::{name::SubscriptionName, violation::Violation},
-    store::{StoreError, state::SubscriptionRecord},
+    store::{StoreError, resources::SubscriptionRecord},
 };
 
 /// Why Pull, StreamingPull, Acknowledge or ModifyAckDeadline failed.
@@ -55,8 +57,8 @@ impl Service {
     pub(super) async fn found(
         &self,
         name: &SubscriptionName,
-    ) -> Result<SubscriptionRecord, ConsumeError> {
-        self.state
+    ) -> Result<Arc<SubscriptionRecord>, ConsumeError> {
+        self.resources
             .subscription(name)
             .await?
             .ok_or_else(|| ConsumeError::NotFound {
@@ -68,7 +70,7 @@ impl Service {
     pub(super) async fn consumed(
         &self,
         name: &SubscriptionName,
-    ) -> Result<SubscriptionRecord, ConsumeError> {
+    ) -> Result<Arc<SubscriptionRecord>, ConsumeError> {
         let record = self.found(name).await?;
         if record.subscription.detached {
             return Err(ConsumeError::Detached {

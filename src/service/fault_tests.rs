@@ -20,8 +20,8 @@ use crate::{
         topic::{Topic, TopicChange},
     },
     store::{
-        MessageLog, StateStore,
-        faulty::{Faults, Faulty},
+        MessageLog, Resources as _,
+        faulty::{Faults, Faulty, faulty_state},
         memory::{MemoryLog, MemoryState},
     },
 };
@@ -127,7 +127,7 @@ async fn start(
     clock: &Clock,
     faults: &Faults,
 ) -> Arc<Service> {
-    let (state, log) = (Faulty::new(state, faults), Faulty::new(log, faults));
+    let (state, log) = (faulty_state(state, faults), Faulty::new(log, faults));
     let service = Service::start(state, log, clock.clone()).await;
     Arc::new(service.expect("the service starts"))
 }

@@ -9,7 +9,7 @@ use super::{Service, StoreError};
 use crate::{
     clock::Timestamp,
     limits::{HEALTH_CHECK_MILLIS, HEALTH_KEPT_MILLIS, HEALTH_WAIT_MILLIS_MAX},
-    store::{MessageLog, StateStore},
+    store::{MessageLog, StateBackend},
 };
 
 /// What was found, a moment ago at most.
@@ -89,7 +89,7 @@ impl Service {
             }
         }
         let (found, look) = watch::channel(None);
-        let (log, store) = (Arc::clone(&self.log), Arc::clone(&self.stored));
+        let (log, store) = (Arc::clone(&self.log), Arc::clone(&self.store.backend));
         let clock = self.clock.clone();
         tokio::spawn(async move {
             let backends = look_at(log.as_ref(), store.as_ref()).await;
@@ -100,7 +100,7 @@ impl Service {
     }
 }
 
-async fn look_at(log: &dyn MessageLog, store: &dyn StateStore) -> Backends {
+async fn look_at(log: &dyn MessageLog, store: &dyn StateBackend) -> Backends {
     let patience = Duration::from_millis(HEALTH_CHECK_MILLIS);
     let (log_failure, store_failure) =
         tokio::join!(sign(log.check(patience)), sign(store.check(patience)));

@@ -34,16 +34,17 @@ pub use streaming::{OpenStream, StreamStart};
 use self::health::LastLook;
 use crate::{
     clock::Clock,
-    delivery::{Hub, retention},
+    delivery::{Hub, topic_logs},
     engine::ack_id::AckKey,
-    store::{MessageLog, StateStore, cached::CachedState},
+    store::{MessageLog, StateStore, cached::CachedResources},
 };
 
 /// Everything that a request may do.
 pub struct Service {
-    pub(crate) state: Arc<dyn StateStore>,
-    /// The same without a cache, for what is shown or changed: another node may have changed it just now.
-    stored: Arc<dyn StateStore>,
+    /// For what is shown or read before a change: another node may have changed it just now.
+    store: StateStore,
+    /// Topics and subscriptions in memory. All changes go through it.
+    pub(crate) resources: Arc<CachedResources>,
     pub(crate) log: Arc<dyn MessageLog>,
     pub(crate) delivery: Hub,
     pub(crate) clock: Clock,
@@ -54,18 +55,22 @@ pub struct Service {
 impl Service {
     /// The service over a state store and a message log. Finishes first what a crash left half made.
     pub async fn start(
-        state: Arc<dyn StateStore>,
+        store: StateStore,
         log: Arc<dyn MessageLog>,
         clock: Clock,
     ) -> Result<Self, StoreError> {
-        retention::recover(state.as_ref(), log.as_ref()).await?;
-        let ack_key = AckKey::new(state.ack_key());
-        let stored = state;
-        let state: Arc<dyn StateStore> = Arc::new(CachedState::new(Arc::clone(&stored)));
-        let delivery = Hub::start(Arc::clone(&state), Arc::clone(&log), clock.clone());
+        topic_logs::recover(store.resources.as_ref(), log.as_ref()).await?;
+        let ack_key = AckKey::new(store.backend.ack_key());
+        let resources = Arc::new(CachedResources::new(Arc::clone(&store.resources)));
+        let delivery = Hub::start(
+            store.clone(),
+            Arc::clone(&resources),
+            Arc::clone(&log),
+            clock.clone(),
+        );
         Ok(Self {
-            state,
-            stored,
+            store,
+            resources,
             log,
             delivery,
             clock,
@@ -76,7 +81,7 @@ impl Service {
 
     /// Whether this node may answer for the cluster.
     pub fn lease(&self) -> Lease {
-        self.state.lease()
+        self.store.membership.lease()
     }
 
     /// Ends all streams and waiting pulls, and stores everything. Later consumers are refused.
@@ -87,6 +92,6 @@ impl Service {
     /// Closes the stores, when nothing is in flight any more.
     pub async fn close(&self) {
         self.log.close().await;
-        self.state.close().await;
+        self.store.backend.close().await;
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         name::{SubscriptionName, TopicName},
         policy::{Etag, NewPolicy, Policy},
     },
-    store::{StoreError, state},
+    store::{StoreError, resources},
 };
 
 /// What has a policy.
@@ -89,28 +89,36 @@ impl Service {
             };
             let (policy, written) = match of {
                 WithPolicy::Topic(name) => {
-                    let read = self.stored.topic(name).await?.ok_or_else(not_found)?;
+                    let read = self
+                        .store
+                        .resources
+                        .topic(name)
+                        .await?
+                        .ok_or_else(not_found)?;
                     let mut topic = read.topic.clone();
                     let policy = after(topic.policy.as_ref())?;
                     topic.policy = Some(Arc::clone(&policy));
-                    let written = self.state.update_topic(&read, &topic).await;
+                    let written = self.resources.update_topic(&read, &topic).await;
                     (policy, written.map(|_| ()))
                 }
                 WithPolicy::Subscription(name) => {
-                    let read = self.stored.subscription(name).await?;
+                    let read = self.store.resources.subscription(name).await?;
                     let read = read.ok_or_else(not_found)?;
                     let mut subscription = read.subscription.clone();
                     let policy = after(subscription.policy.as_ref())?;
                     subscription.policy = Some(Arc::clone(&policy));
-                    let written = self.state.update_subscription(&read, &subscription).await;
+                    let written = self
+                        .resources
+                        .update_subscription(&read, &subscription)
+                        .await;
                     (policy, written.map(|_| ()))
                 }
             };
             match written {
                 Ok(()) => return Ok(policy),
                 // Gone may also mean that the name has a new life, which the next read tells.
-                Err(state::UpdateError::Changed | state::UpdateError::Gone) => {}
-                Err(state::UpdateError::Store(error)) => return Err(error.into()),
+                Err(resources::UpdateError::Changed | resources::UpdateError::Gone) => {}
+                Err(resources::UpdateError::Store(error)) => return Err(error.into()),
             }
         }
         Err(SetPolicyError::Update(UpdateError::Contended {

@@ -62,7 +62,7 @@ impl Service {
         let not_found = || PublishError::NotFound {
             resource: name.id().to_owned(),
         };
-        let record = self.state.topic(&name).await?.ok_or_else(not_found)?;
+        let record = self.resources.topic(&name).await?.ok_or_else(not_found)?;
         let runs = match self.log.append(&record.log, messages).await {
             Ok(runs) => runs,
             // Deleted since it was looked up.

@@ -6,7 +6,7 @@ use crate::{
         id::{SubscriptionId, TopicIncarnation},
         message::{MessageIds, ReceivedMessage, ServerFields},
     },
-    store::state::SubscriptionRecord,
+    store::resources::SubscriptionRecord,
 };
 
 /// Makes received messages of one subscription's deliveries.

@@ -8,7 +8,7 @@ use crate::{
     engine::input::ConsumerId,
     limits::ACK_DEADLINE_SECONDS,
     resource::violation::Violation,
-    store::state::SubscriptionRecord,
+    store::resources::SubscriptionRecord,
 };
 
 /// The first request of a stream.
@@ -27,7 +27,7 @@ pub struct StreamStart<'a> {
 /// An open stream's way to its subscription.
 pub struct OpenStream {
     service: Arc<Service>,
-    record: SubscriptionRecord,
+    record: Arc<SubscriptionRecord>,
     consumer: ConsumerId,
 }
 

@@ -8,7 +8,7 @@ use super::{
     error::{CreateError, FindError, UpdateError},
 };
 use crate::{
-    delivery::EndCause,
+    delivery::{EndCause, topic_logs},
     limits::UPDATE_ATTEMPTS_MAX,
     resource::{
         name::{ProjectName, SubscriptionName, TopicName},
@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         StoreError,
-        state::{self, SubscriptionRecord},
+        resources::{self, SubscriptionRecord},
     },
 };
 
@@ -43,7 +43,7 @@ impl Service {
             resource: topic.id().to_owned(),
         };
         let subscription = Subscription::new(name, topic.clone(), settings)?;
-        let Some(topic) = self.state.topic(&topic).await? else {
+        let Some(topic) = self.resources.topic(&topic).await? else {
             return Err(topic_gone);
         };
         let bounds = match self.log.bounds(&topic.log).await {
@@ -57,25 +57,25 @@ impl Service {
             .map(|bounds| (bounds.partition, bounds.end))
             .collect();
         let created = self
-            .state
+            .resources
             .create_subscription(&topic.log, &subscription, &starts)
             .await;
         match created {
             Ok(record) => {
-                self.keep_log(&record).await?;
+                self.retain_log(&record).await?;
                 Ok(record.subscription)
             }
-            Err(state::CreateError::AlreadyExists) => Err(CreateError::AlreadyExists {
+            Err(resources::CreateError::AlreadyExists) => Err(CreateError::AlreadyExists {
                 resource: subscription.name.id().to_owned(),
             }),
-            Err(state::CreateError::TopicGone) => Err(topic_gone),
-            Err(state::CreateError::Store(error)) => Err(error.into()),
+            Err(resources::CreateError::TopicGone) => Err(topic_gone),
+            Err(resources::CreateError::Store(error)) => Err(error.into()),
         }
     }
 
     /// The subscription of that name.
     pub async fn subscription(&self, name: &SubscriptionName) -> Result<Subscription, FindError> {
-        match self.stored.subscription(name).await? {
+        match self.store.resources.subscription(name).await? {
             Some(record) => Ok(record.subscription),
             None => Err(not_found(name)),
         }
@@ -93,7 +93,7 @@ impl Service {
                 .change_subscription(&name, |subscription| subscription.with(&changes))
                 .await?;
             service.delivery.configure(&written);
-            service.keep_log(&written).await?;
+            service.retain_log(&written).await?;
             Ok(written.subscription)
         })
         .await
@@ -106,7 +106,8 @@ impl Service {
         page: &PageRequest,
     ) -> Result<Page<Subscription>, StoreError> {
         let records = self
-            .state
+            .store
+            .resources
             .list_subscriptions(project, page.after(), page.read_limit())
             .await?;
         let subscriptions = records
@@ -127,8 +128,8 @@ impl Service {
     ) -> Result<(), FindError> {
         let (service, name) = (Arc::clone(self), name.clone());
         to_the_end(async move {
-            let record = service.state.subscription(&name).await?;
-            let deleted = service.state.delete_subscription(&name).await?;
+            let record = service.resources.subscription(&name).await?;
+            let deleted = service.resources.delete_subscription(&name).await?;
             let id = deleted.ok_or_else(|| not_found(&name))?;
             service.delivery.end(id, EndCause::Deleted).await;
             if let Some(record) = record {
@@ -161,12 +162,13 @@ impl Service {
         .await
     }
 
-    /// Before a subscription is answered that wants messages kept for longer than logs keep them anyway.
-    async fn keep_log(&self, record: &SubscriptionRecord) -> Result<(), StoreError> {
+    /// Before a subscription is answered that wants messages retained for longer than logs retain them anyway.
+    async fn retain_log(&self, record: &SubscriptionRecord) -> Result<(), StoreError> {
         if record.subscription.message_retention <= self.log.keeps() {
             return Ok(());
         }
-        self.state.keep_log(&record.log, self.log.as_ref()).await
+        let (resources, log) = (self.store.resources.as_ref(), self.log.as_ref());
+        topic_logs::retain(resources, log, record.log.incarnation).await
     }
 
     async fn change_subscription(
@@ -178,14 +180,18 @@ impl Service {
             resource: name.id().to_owned(),
         };
         for _ in 0..UPDATE_ATTEMPTS_MAX {
-            let read = self.stored.subscription(name).await?;
+            let read = self.store.resources.subscription(name).await?;
             let read = read.ok_or_else(not_found)?;
             let subscription = change(&read.subscription)?;
-            match self.state.update_subscription(&read, &subscription).await {
+            match self
+                .resources
+                .update_subscription(&read, &subscription)
+                .await
+            {
                 Ok(written) => return Ok(written),
                 // Gone may also mean that the name has a new life, which the next read tells.
-                Err(state::UpdateError::Changed | state::UpdateError::Gone) => {}
-                Err(state::UpdateError::Store(error)) => return Err(error.into()),
+                Err(resources::UpdateError::Changed | resources::UpdateError::Gone) => {}
+                Err(resources::UpdateError::Store(error)) => return Err(error.into()),
             }
         }
         Err(UpdateError::Contended {

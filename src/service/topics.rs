@@ -8,7 +8,7 @@ use super::{
     error::{CreateError, FindError, UpdateError},
 };
 use crate::{
-    delivery::retention,
+    delivery::topic_logs,
     limits::UPDATE_ATTEMPTS_MAX,
     resource::{
         name::{ProjectName, SubscriptionName, TopicName},
@@ -18,7 +18,7 @@ use crate::{
     store::{
         StoreError,
         log::LogPlace,
-        state::{self, TopicPhase, TopicRecord, TopicRow},
+        resources::{self, TopicPhase, TopicRecord, TopicRow},
     },
 };
 
@@ -53,13 +53,18 @@ impl Service {
             resource: name.id().to_owned(),
         };
         for _ in 0..UPDATE_ATTEMPTS_MAX {
-            let read = self.stored.topic(name).await?.ok_or_else(not_found)?;
+            let read = self
+                .store
+                .resources
+                .topic(name)
+                .await?
+                .ok_or_else(not_found)?;
             let topic = read.topic.with(changes);
-            match self.state.update_topic(&read, &topic).await {
+            match self.resources.update_topic(&read, &topic).await {
                 Ok(written) => return Ok(written.topic),
                 // Gone may also mean that the name has a new life, which the next read tells.
-                Err(state::UpdateError::Changed | state::UpdateError::Gone) => {}
-                Err(state::UpdateError::Store(error)) => return Err(error.into()),
+                Err(resources::UpdateError::Changed | resources::UpdateError::Gone) => {}
+                Err(resources::UpdateError::Store(error)) => return Err(error.into()),
             }
         }
         Err(UpdateError::Contended {
@@ -74,7 +79,8 @@ impl Service {
         page: &PageRequest,
     ) -> Result<Page<Topic>, StoreError> {
         let records = self
-            .state
+            .store
+            .resources
             .list_topics(project, page.after(), page.read_limit())
             .await?;
         let topics = records.into_iter().map(|record| record.topic).collect();
@@ -89,7 +95,8 @@ impl Service {
     ) -> Result<Page<SubscriptionName>, FindError> {
         let record = self.topic_record(topic).await?;
         let names = self
-            .state
+            .store
+            .resources
             .list_topic_subscriptions(record.log.incarnation, page.after(), page.read_limit())
             .await?;
         Ok(Page::new(page, names, SubscriptionName::as_str))
@@ -99,16 +106,31 @@ impl Service {
     pub async fn delete_topic(self: &Arc<Self>, name: &TopicName) -> Result<(), FindError> {
         let (service, name) = (Arc::clone(self), name.clone());
         to_the_end(async move {
-            let deleted = service.state.delete_topic(&name).await?;
-            let topic = deleted.ok_or_else(|| not_found(&name))?;
-            service.delivery.touched(topic);
-            Ok(())
+            for _ in 0..UPDATE_ATTEMPTS_MAX {
+                // Where it is gone since it was read, the name may have a new life, which the next read tells.
+                if service
+                    .end_topic(&service.topic_record(&name).await?)
+                    .await?
+                {
+                    return Ok(());
+                }
+            }
+            Err(not_found(&name))
         })
         .await
     }
 
+    /// Deletes a topic that was read; false when it is gone.
+    pub(super) async fn end_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError> {
+        let deleted = self.resources.delete_topic(topic).await?;
+        if deleted {
+            self.delivery.touched(topic.log.incarnation);
+        }
+        Ok(deleted)
+    }
+
     pub(super) async fn topic_record(&self, name: &TopicName) -> Result<TopicRecord, FindError> {
-        let record = self.stored.topic(name).await?;
+        let record = self.store.resources.topic(name).await?;
         record.ok_or_else(|| not_found(name))
     }
 
@@ -119,13 +141,13 @@ impl Service {
         topic: &Topic,
         attached: Option<&LogPlace>,
     ) -> Result<Topic, CreateError> {
-        let (state, log) = (self.state.as_ref(), self.log.as_ref());
-        let incarnation = match state.create_topic(topic, attached).await {
+        let (stored, log) = (self.store.resources.as_ref(), self.log.as_ref());
+        let incarnation = match self.resources.create_topic(topic, attached).await {
             Ok(incarnation) => incarnation,
-            Err(state::CreateError::Store(error)) => return Err(error.into()),
-            Err(state::CreateError::AlreadyExists | state::CreateError::TopicGone) => {
-                if state.topic(&topic.name).await?.is_none() {
-                    retention::recover(state, log).await?;
+            Err(resources::CreateError::Store(error)) => return Err(error.into()),
+            Err(resources::CreateError::AlreadyExists | resources::CreateError::TopicGone) => {
+                if stored.topic(&topic.name).await?.is_none() {
+                    topic_logs::recover(stored, log).await?;
                 }
                 return Err(CreateError::AlreadyExists {
                     resource: topic.name.id().to_owned(),
@@ -138,7 +160,7 @@ impl Service {
             phase: TopicPhase::Creating,
             place: attached.cloned(),
         };
-        if let Err(error) = retention::finish(state, log, &row).await {
+        if let Err(error) = topic_logs::finish(stored, log, &row).await {
             self.delivery.touched(incarnation);
             return Err(error.into());
         }

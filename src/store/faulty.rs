@@ -14,13 +14,13 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    Lease, MessageLog, StateStore, StoreError,
+    Membership, MessageLog, Positions, Resources, StateBackend, StateStore, StoreError,
     log::{
         AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch, TopicLog,
     },
-    state::{
-        Acquire, Changes, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord,
-        TopicRecord, TopicRow, UpdateError,
+    positions::{Acquire, Flush, FlushOutcome},
+    resources::{
+        CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow, UpdateError,
     },
 };
 use crate::{
@@ -175,6 +175,20 @@ impl<S> Faulty<S> {
     }
 }
 
+/// A state store whose resources and positions fail as `faults` say.
+pub(crate) fn faulty_state<S>(inner: &Arc<S>, faults: &Faults) -> StateStore
+where
+    S: Resources + Positions + Membership + StateBackend,
+{
+    let faulty = Faulty::new(inner, faults);
+    StateStore {
+        resources: faulty.clone(),
+        positions: faulty.clone(),
+        backend: faulty,
+        membership: inner.clone(),
+    }
+}
+
 #[async_trait]
 impl<S: MessageLog> MessageLog for Faulty<S> {
     fn backend(&self) -> &'static str {
@@ -284,24 +298,7 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
 }
 
 #[async_trait]
-impl<S: StateStore> StateStore for Faulty<S> {
-    fn backend(&self) -> &'static str {
-        self.inner.backend()
-    }
-
-    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
-        let check = self.inner.check(patience);
-        self.faults.run("check_state", check).await
-    }
-
-    fn ack_key(&self) -> [u8; 16] {
-        self.inner.ack_key()
-    }
-
-    fn lease(&self) -> Lease {
-        self.inner.lease()
-    }
-
+impl<S: Resources> Resources for Faulty<S> {
     async fn create_topic(
         &self,
         topic: &Topic,
@@ -343,8 +340,8 @@ impl<S: StateStore> StateStore for Faulty<S> {
         self.faults.run("list_topics", list).await
     }
 
-    async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError> {
-        let delete = self.inner.delete_topic(name);
+    async fn delete_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError> {
+        let delete = self.inner.delete_topic(topic);
         self.faults.run("delete_topic", delete).await
     }
 
@@ -357,9 +354,9 @@ impl<S: StateStore> StateStore for Faulty<S> {
         self.faults.run("log_needs", needs).await
     }
 
-    async fn keep_log(&self, topic: &TopicLog, log: &dyn MessageLog) -> Result<(), StoreError> {
-        let keep = self.inner.keep_log(topic, log);
-        self.faults.run("keep_log", keep).await
+    async fn lock_topic(&self, topic: TopicIncarnation) -> Result<Option<LockedTopic>, StoreError> {
+        let lock = self.inner.lock_topic(topic);
+        self.faults.run("lock_topic", lock).await
     }
 
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
@@ -421,7 +418,10 @@ impl<S: StateStore> StateStore for Faulty<S> {
         let delete = self.inner.delete_subscription(name);
         self.faults.run("delete_subscription", delete).await
     }
+}
 
+#[async_trait]
+impl<S: Positions> Positions for Faulty<S> {
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         let acquire = self.inner.acquire(subscription);
         self.faults.run("acquire", acquire).await
@@ -430,14 +430,6 @@ impl<S: StateStore> StateStore for Faulty<S> {
     async fn release(&self, subscription: SubscriptionId, epoch: u64) -> Result<(), StoreError> {
         let release = self.inner.release(subscription, epoch);
         self.faults.run("release", release).await
-    }
-
-    async fn changes(&self) -> Result<Changes, StoreError> {
-        self.faults.run("changes", self.inner.changes()).await
-    }
-
-    async fn heeded(&self, through: u64) -> Result<(), StoreError> {
-        self.faults.run("heeded", self.inner.heeded(through)).await
     }
 
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
@@ -457,6 +449,22 @@ impl<S: StateStore> StateStore for Faulty<S> {
     ) -> Result<Vec<PartitionState>, StoreError> {
         let positions = self.inner.positions(subscription);
         self.faults.run("positions", positions).await
+    }
+}
+
+#[async_trait]
+impl<S: StateBackend> StateBackend for Faulty<S> {
+    fn backend(&self) -> &'static str {
+        self.inner.backend()
+    }
+
+    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        let check = self.inner.check(patience);
+        self.faults.run("check_state", check).await
+    }
+
+    fn ack_key(&self) -> [u8; 16] {
+        self.inner.ack_key()
     }
 
     async fn close(&self) {

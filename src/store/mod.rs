@@ -1,4 +1,5 @@
-//! The ports to storage: what the rest of the server may ask of a message log and of a state store.
+//! The ports to storage: what the rest of the server may ask of a message log, and of a state store, which has a port
+//! for each kind of what it keeps ([`StateStore`]).
 //!
 //! Holds no SQL and no client of a broker; those are in the folder of each backend.
 
@@ -12,9 +13,12 @@ pub mod finding;
 pub mod kafka;
 pub mod lease;
 pub mod log;
+pub mod membership;
 pub mod memory;
+pub mod positions;
 pub mod postgres;
 mod reading;
+pub mod resources;
 mod rows;
 pub mod sqlite;
 pub mod state;
@@ -23,4 +27,7 @@ mod tail;
 pub use error::StoreError;
 pub use lease::Lease;
 pub use log::MessageLog;
-pub use state::StateStore;
+pub use membership::Membership;
+pub use positions::Positions;
+pub use resources::Resources;
+pub use state::{StateBackend, StateStore};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::state::Flush;
+use super::positions::Flush;
 use crate::resource::name::ProjectName;
 
 /// Generation of the positions that a new subscription gets.

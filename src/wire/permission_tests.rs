@@ -20,7 +20,10 @@ use crate::{
     clock::{Clock, Timestamp},
     proto::DESCRIPTORS,
     service::{Guarded, Service},
-    store::memory::{MemoryLog, MemoryState},
+    store::{
+        StateStore,
+        memory::{MemoryLog, MemoryState},
+    },
 };
 
 fn pool() -> DescriptorPool {
@@ -30,7 +33,8 @@ fn pool() -> DescriptorPool {
 /// A server that allows nothing, and what answers for it.
 async fn closed() -> (Calls, Guarded) {
     let (clock, _hand) = Clock::manual(Timestamp::from_millis(1_000_000_000));
-    let state = Arc::new(MemoryState::new().expect("random bytes"));
+    let state = MemoryState::new().expect("random bytes");
+    let state = StateStore::new(Arc::new(state));
     let log = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
     let service = Service::start(state, log, clock).await.expect("a service");
     let service = Arc::new(service);

@@ -2,11 +2,13 @@
 
 mod embedded_log;
 pub(in crate::store) mod log;
-pub(in crate::store) mod state;
+pub(in crate::store) mod positions;
+pub(in crate::store) mod resources;
 
 use std::any::Any;
 
 use super::{
+    Membership, Positions, Resources, StateBackend,
     kafka::{KafkaLog, tests::TestTopics},
     memory::{MemoryLog, MemoryState},
     postgres::{PostgresState, tests::TestDatabase},
@@ -16,6 +18,14 @@ use crate::{
     clock::{Clock, ManualClock, Timestamp},
     limits::MEMORY_LOG_BYTES_MAX,
 };
+
+/// All ports of a state store.
+pub(in crate::store) trait State:
+    Resources + Positions + Membership + StateBackend
+{
+}
+
+impl<S: Resources + Positions + Membership + StateBackend> State for S {}
 
 /// A backend under test, and what must outlive it.
 pub(super) struct Backend<L, S> {

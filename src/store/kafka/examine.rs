@@ -32,7 +32,7 @@ use super::{
 use crate::{
     clock::Clock,
     limits::KAFKA_ANSWER_MILLIS,
-    store::{finding::Finding, state::TopicRow},
+    store::{finding::Finding, resources::TopicRow},
 };
 
 /// What was found.

@@ -1,6 +1,6 @@
 //! Resources and positions in memory.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -15,11 +15,12 @@ use crate::{
         topic::Topic,
     },
     store::{
-        MessageLog, StateStore, StoreError,
+        Membership, Positions, Resources, StateBackend, StoreError,
         log::{LogPlace, Offset, Partition, TopicLog},
-        state::{
-            Acquire, Acquired, CreateError, Flush, FlushOutcome, LogNeeds, LogReader,
-            SubscriptionRecord, TopicPhase, TopicRecord, TopicRow, UpdateError,
+        positions::{Acquire, Acquired, Flush, FlushOutcome},
+        resources::{
+            CreateError, LockedTopic, LogNeeds, LogReader, SubscriptionRecord, TopicPhase,
+            TopicRecord, TopicRow, UpdateError,
         },
     },
 };
@@ -29,8 +30,8 @@ use crate::{
 pub struct MemoryState {
     ack_key: [u8; 16],
     tables: Mutex<Tables>,
-    /// Held while a log is told how long to keep messages.
-    keeping: tokio::sync::Mutex<()>,
+    /// Held while any topic is locked.
+    topic_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -109,7 +110,7 @@ impl MemoryState {
         Ok(Self {
             ack_key,
             tables: Mutex::default(),
-            keeping: tokio::sync::Mutex::default(),
+            topic_lock: Arc::default(),
         })
     }
 
@@ -179,19 +180,7 @@ impl Position {
 }
 
 #[async_trait]
-impl StateStore for MemoryState {
-    fn backend(&self) -> &'static str {
-        "memory"
-    }
-
-    async fn check(&self, _patience: Duration) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn ack_key(&self) -> [u8; 16] {
-        self.ack_key
-    }
-
+impl Resources for MemoryState {
     async fn create_topic(
         &self,
         topic: &Topic,
@@ -279,19 +268,15 @@ impl StateStore for MemoryState {
         })
     }
 
-    async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError> {
+    async fn delete_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError> {
         self.with(|tables| {
-            let Some(&incarnation) = tables.topic_names.get(name) else {
-                return Ok(None);
+            let stored = tables.topics.get_mut(&topic.log.incarnation);
+            let Some(stored) = stored.filter(|stored| stored.phase == TopicPhase::Live) else {
+                return Ok(false);
             };
-            match tables.topics.get_mut(&incarnation) {
-                Some(stored) if stored.phase == TopicPhase::Live => {
-                    stored.phase = TopicPhase::Deleted;
-                    tables.topic_names.remove(name);
-                    Ok(Some(incarnation))
-                }
-                _ => Ok(None),
-            }
+            stored.phase = TopicPhase::Deleted;
+            tables.topic_names.remove(&topic.topic.name);
+            Ok(true)
         })
     }
 
@@ -321,12 +306,10 @@ impl StateStore for MemoryState {
         })
     }
 
-    async fn keep_log(&self, topic: &TopicLog, log: &dyn MessageLog) -> Result<(), StoreError> {
-        let _alone = self.keeping.lock().await;
-        match self.log_needs(topic.incarnation).await? {
-            Some(needs) => log.keep(topic, needs.retention()).await,
-            None => Ok(()),
-        }
+    async fn lock_topic(&self, topic: TopicIncarnation) -> Result<Option<LockedTopic>, StoreError> {
+        let lock = Arc::clone(&self.topic_lock).lock_owned().await;
+        let needs = self.log_needs(topic).await?;
+        Ok(needs.map(|needs| LockedTopic::new(needs, lock)))
     }
 
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
@@ -456,7 +439,10 @@ impl StateStore for MemoryState {
             Ok(id)
         })
     }
+}
 
+#[async_trait]
+impl Positions for MemoryState {
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         self.with(|tables| {
             let Some(stored) = tables.subscriptions.get_mut(&subscription) else {
@@ -504,6 +490,23 @@ impl StateStore for MemoryState {
             let stored = tables.subscriptions.get(&subscription);
             Ok(stored.map(StoredSubscription::states).unwrap_or_default())
         })
+    }
+}
+
+impl Membership for MemoryState {}
+
+#[async_trait]
+impl StateBackend for MemoryState {
+    fn backend(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn check(&self, _patience: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn ack_key(&self) -> [u8; 16] {
+        self.ack_key
     }
 
     async fn close(&self) {

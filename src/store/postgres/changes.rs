@@ -17,8 +17,8 @@ use crate::{
     },
     store::{
         StoreError,
+        membership::Change,
         rows::{from_sql, to_sql},
-        state::Change,
     },
 };
 

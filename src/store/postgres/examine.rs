@@ -19,7 +19,7 @@ use crate::{
     store::{
         StoreError,
         finding::{self, Finding},
-        state::TopicRow,
+        resources::TopicRow,
     },
 };
 

@@ -16,8 +16,8 @@ use crate::{
     resource::id::SubscriptionId,
     store::{
         StoreError,
+        positions::{Flush, FlushOutcome},
         rows::{distinct, from_sql, to_sql},
-        state::{Flush, FlushOutcome},
     },
 };
 

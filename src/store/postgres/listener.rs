@@ -12,13 +12,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{database::within, membership::Membership};
+use super::{database::within, membership::Member};
 use crate::limits::{LISTENER_CHECK_MILLIS, POSTGRES_CONNECT_MILLIS_MAX, POSTGRES_RETRY_MILLIS};
 
 /// Listens until it is told to stop.
 pub(super) async fn run(
     connect: PgConnectOptions,
-    membership: Arc<Membership>,
+    membership: Arc<Member>,
     heeded: Arc<Notify>,
     stopping: CancellationToken,
 ) {
@@ -35,7 +35,7 @@ pub(super) async fn run(
 
 async fn listen(
     connect: PgConnectOptions,
-    membership: &Membership,
+    membership: &Member,
     heeded: &Notify,
 ) -> Result<(), sqlx::Error> {
     let longest = Duration::from_millis(POSTGRES_CONNECT_MILLIS_MAX);

@@ -23,7 +23,7 @@ use crate::{
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Membership {
+pub(super) struct Member {
     pub(super) name: String,
     pub(super) session: i64,
     address: String,
@@ -75,7 +75,7 @@ pub(super) enum Next {
     },
 }
 
-impl Membership {
+impl Member {
     pub(super) fn new(
         name: String,
         address: String,

@@ -12,8 +12,8 @@ use crate::{
     resource::id::SubscriptionId,
     store::{
         StoreError,
+        positions::{Acquire, Acquired},
         rows::{from_sql, to_sql},
-        state::{Acquire, Acquired},
     },
 };
 

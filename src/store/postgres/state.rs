@@ -19,7 +19,7 @@ use super::{
     flush,
     link::Link,
     listener,
-    membership::{Membership, Next},
+    membership::{Member, Next},
     open::{self, OpenError, Refusal},
     owners, schema, subscriptions,
     sweep::Sweep,
@@ -36,13 +36,15 @@ use crate::{
         topic::Topic,
     },
     store::{
-        Lease, MessageLog, StateStore, StoreError,
+        Lease, Membership, Positions, Resources, StateBackend, StoreError,
         log::{LogPlace, Offset, Partition, TopicLog},
-        rows::{from_sql, to_sql},
-        state::{
-            Acquire, Changes, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord,
-            TopicRecord, TopicRow, UpdateError,
+        membership::Changes,
+        positions::{Acquire, Flush, FlushOutcome},
+        resources::{
+            CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow,
+            UpdateError,
         },
+        rows::{from_sql, to_sql},
     },
 };
 
@@ -52,10 +54,10 @@ use crate::{
 pub struct PostgresState {
     pub(super) database: Database,
     pub(super) flushes: Link,
-    membership: Arc<Membership>,
+    membership: Arc<Member>,
     ack_key: [u8; 16],
-    /// Held while a log is told how long to keep messages, so that many who wait do so on one connection.
-    keeping: Mutex<()>,
+    /// Held while this node locks any topic, so that many who wait do so on one connection.
+    topic_lock: Arc<Mutex<()>>,
     /// Some node has heeded some change.
     heeded: Arc<Notify>,
     sweep: Arc<Sweep>,
@@ -100,7 +102,7 @@ impl PostgresState {
         let database = Database::new(connect.clone(), &shown);
         let flushes = Link::new(connect.clone().options(flush::SESSION_SETTINGS));
         let beats = Link::new(connect.clone());
-        let membership = Membership::new(node, address, lease, clock, database.clone(), beats)?;
+        let membership = Member::new(node, address, lease, clock, database.clone(), beats)?;
         membership.join(&mut connection).await?;
         if let Err(error) = connection.close().await {
             tracing::debug!(%error, "the first connection did not close in order");
@@ -111,7 +113,7 @@ impl PostgresState {
             flushes,
             membership: Arc::new(membership),
             ack_key,
-            keeping: Mutex::default(),
+            topic_lock: Arc::default(),
             heeded: Arc::default(),
             sweep: Arc::new(Sweep::new()),
             tasks: TaskTracker::new(),
@@ -152,23 +154,7 @@ impl PostgresState {
 }
 
 #[async_trait]
-impl StateStore for PostgresState {
-    fn backend(&self) -> &'static str {
-        "postgres"
-    }
-
-    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
-        self.database.check(patience).await
-    }
-
-    fn ack_key(&self) -> [u8; 16] {
-        self.ack_key
-    }
-
-    fn lease(&self) -> Lease {
-        self.membership.lease()
-    }
-
+impl Resources for PostgresState {
     async fn create_topic(
         &self,
         topic: &Topic,
@@ -207,12 +193,12 @@ impl StateStore for PostgresState {
     }
 
     /// Returns when every other node has heeded it, or its lease has run out.
-    async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError> {
-        let Some(deleted) = topics::delete(&self.database, name).await? else {
-            return Ok(None);
+    async fn delete_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError> {
+        let Some(deleted) = topics::delete(&self.database, topic).await? else {
+            return Ok(false);
         };
         self.confirmed(deleted.number).await?;
-        Ok(Some(deleted.value))
+        Ok(true)
     }
 
     async fn logs(&self) -> Result<Vec<TopicRow>, StoreError> {
@@ -223,9 +209,10 @@ impl StateStore for PostgresState {
         topics::log_needs(&self.database, topic).await
     }
 
-    async fn keep_log(&self, topic: &TopicLog, log: &dyn MessageLog) -> Result<(), StoreError> {
-        let _alone = self.keeping.lock().await;
-        topics::keep_log(&self.database, topic, log).await
+    async fn lock_topic(&self, topic: TopicIncarnation) -> Result<Option<LockedTopic>, StoreError> {
+        let ours = Arc::clone(&self.topic_lock).lock_owned().await;
+        let locked = topics::lock(&self.database, topic).await?;
+        Ok(locked.map(|(needs, row)| LockedTopic::new(needs, (row, ours))))
     }
 
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
@@ -291,7 +278,10 @@ impl StateStore for PostgresState {
         self.confirmed(deleted.number).await?;
         Ok(Some(deleted.value))
     }
+}
 
+#[async_trait]
+impl Positions for PostgresState {
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         if !self.membership.lease().holds() {
             return Err(StoreError::Unavailable(
@@ -323,6 +313,13 @@ impl StateStore for PostgresState {
         subscription: SubscriptionId,
     ) -> Result<Vec<PartitionState>, StoreError> {
         owners::positions(&self.database, subscription).await
+    }
+}
+
+#[async_trait]
+impl Membership for PostgresState {
+    fn lease(&self) -> Lease {
+        self.membership.lease()
     }
 
     /// Repeats what was not heeded.
@@ -360,6 +357,21 @@ impl StateStore for PostgresState {
         changes::heeded(&self.database, node, session, through).await?;
         self.membership.has_heeded(through);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl StateBackend for PostgresState {
+    fn backend(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        self.database.check(patience).await
+    }
+
+    fn ack_key(&self) -> [u8; 16] {
+        self.ack_key
     }
 
     async fn close(&self) {

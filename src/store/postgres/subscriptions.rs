@@ -16,8 +16,9 @@ use crate::{
     store::{
         StoreError,
         log::{Offset, Partition, TopicLog},
+        membership::Change,
+        resources::{CreateError, SubscriptionRecord, UpdateError},
         rows::{from_json, from_sql, listed_names, to_json, to_sql},
-        state::{Change, CreateError, SubscriptionRecord, UpdateError},
     },
 };
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
+use sqlx::{Connection as _, PgConnection, Postgres, Row as _, Transaction, postgres::PgRow};
 
 use super::{
     changes::{self, Written},
     database::{Database, bounded, within},
 };
 use crate::{
-    limits::KEEP_LOG_MILLIS_MAX,
+    limits::TOPIC_LOCK_MILLIS_MAX,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
         name::{ProjectName, TopicName},
@@ -17,13 +17,13 @@ use crate::{
         topic::Topic,
     },
     store::{
-        MessageLog, StoreError,
+        StoreError,
         log::{LogPlace, TopicLog},
-        rows::{from_json, from_sql, listed_names, to_json, to_sql},
-        state::{
-            Change, CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow,
-            UpdateError,
+        membership::Change,
+        resources::{
+            CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow, UpdateError,
         },
+        rows::{from_json, from_sql, listed_names, to_json, to_sql},
     },
 };
 
@@ -204,21 +204,19 @@ pub(super) async fn list(
     .map_err(|error| connection.failed(&error))
 }
 
-/// Moves the live topic of that name to `Deleted`, and says which change that is.
+/// Moves a live topic to `Deleted`, and says which change that is.
 pub(super) async fn delete(
     database: &Database,
-    name: &TopicName,
-) -> Result<Option<Written<TopicIncarnation>>, StoreError> {
-    let change = Change::TopicDeleted(name.clone());
+    topic: &TopicRecord,
+) -> Result<Option<Written<()>>, StoreError> {
     changes::write(database, async |transaction| {
-        let incarnation: Option<i64> = sqlx::query_scalar(
-            "UPDATE topics SET phase = 2 WHERE phase <> 2 AND phase = 1 AND name = $1
-            RETURNING incarnation",
-        )
-        .bind(name.as_str())
-        .fetch_optional(transaction)
-        .await?;
-        Ok(incarnation.map(|incarnation| (TopicIncarnation(from_sql(incarnation)), change)))
+        let deleted =
+            sqlx::query("UPDATE topics SET phase = 2 WHERE incarnation = $1 AND phase = 1")
+                .bind(to_sql(topic.log.incarnation.0))
+                .execute(transaction)
+                .await?;
+        let change = Change::TopicDeleted(topic.topic.name.clone());
+        Ok((deleted.rows_affected() == 1).then_some(((), change)))
     })
     .await
 }
@@ -280,44 +278,36 @@ async fn needs(connection: &mut PgConnection, row: &PgRow) -> Result<LogNeeds, s
     Ok(LogNeeds { row, readers })
 }
 
-/// Tells the log how long to keep messages, while the topic's row is locked: whoever comes after us reads the
-/// subscriptions in a later statement, and so sees all that we saw.
-pub(super) async fn keep_log(
+/// Locks the topic's row until the transaction is dropped. The subscriptions are read in a later statement than the one
+/// that waited, so that all are seen that the last lock has seen.
+pub(super) async fn lock(
     database: &Database,
-    topic: &TopicLog,
-    log: &dyn MessageLog,
-) -> Result<(), StoreError> {
-    let mut connection = database.connection().await?;
-    let kept = async {
-        let mut transaction = connection.begin().await?;
-        // Brokers may take longer than others may keep a transaction idle or wait for a lock.
+    topic: TopicIncarnation,
+) -> Result<Option<(LogNeeds, Transaction<'static, Postgres>)>, StoreError> {
+    let locked = async {
+        let mut transaction = database.begin().await?;
+        // The log may take longer than others may keep a transaction idle or wait for a lock.
         sqlx::query(
             "SELECT set_config('idle_in_transaction_session_timeout', $1, true),
                 set_config('lock_timeout', $1, true), set_config('statement_timeout', $1, true)",
         )
-        .bind(KEEP_LOG_MILLIS_MAX.to_string())
+        .bind(TOPIC_LOCK_MILLIS_MAX.to_string())
         .execute(&mut *transaction)
         .await?;
         let row = sqlx::query(
             "SELECT incarnation, place, phase, config FROM topics WHERE incarnation = $1 FOR UPDATE",
         )
-        .bind(to_sql(topic.incarnation.0))
+        .bind(to_sql(topic.0))
         .fetch_optional(&mut *transaction)
         .await?;
-        let kept = match row {
-            Some(row) => {
-                let needs = needs(&mut transaction, &row).await?;
-                log.keep(topic, needs.retention()).await
-            }
-            None => Ok(()),
-        };
-        transaction.rollback().await?;
-        Ok(kept)
+        Ok(match row {
+            Some(row) => Some((needs(&mut transaction, &row).await?, transaction)),
+            None => None,
+        })
     };
-    match within(Duration::from_millis(KEEP_LOG_MILLIS_MAX), kept).await {
-        Ok(kept) => kept,
-        Err(error) => Err(connection.failed(&error)),
-    }
+    within(Duration::from_millis(TOPIC_LOCK_MILLIS_MAX), locked)
+        .await
+        .map_err(|error| database.failed(&error))
 }
 
 pub(super) async fn forget(database: &Database, topic: TopicIncarnation) -> Result<(), StoreError> {

@@ -67,9 +67,9 @@ mod tests {
     use crate::{
         clock::{Clock, Timestamp},
         store::{
-            StateStore, StoreError,
-            contract::state::{acquire, change, one_subscription},
-            state::Flush,
+            Positions as _, StoreError,
+            contract::positions::{acquire, change, one_subscription},
+            positions::Flush,
         },
     };
 

@@ -13,7 +13,7 @@ use super::{
     directory::{self, LogId, OpenError},
     open_error, topics,
 };
-use crate::store::{finding::Finding, state::TopicRow};
+use crate::store::{finding::Finding, resources::TopicRow};
 
 /// What is kept in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +216,7 @@ mod tests {
         assert!(text.contains("127.0.0.1:1"), "{text}");
         assert_eq!((levels(&examined), files(path)), (vec![Level::Ok], before));
 
-        crate::store::StateStore::close(&state).await;
+        crate::store::StateBackend::close(&state).await;
         drop((state, lock));
         let before = files(path);
         let examined = examine(path, Kept::State(Some("kafka:a:b"))).await;
@@ -243,7 +243,7 @@ mod tests {
         let (log, state, lock) = super::super::open(path, Clock::system())
             .await
             .expect("open");
-        crate::store::StateStore::close(&state).await;
+        crate::store::StateBackend::close(&state).await;
         crate::store::MessageLog::close(&log).await;
         drop((log, state, lock));
         assert_eq!(levels(&examine(path, Kept::Everything).await), [Level::Ok]);

@@ -20,8 +20,8 @@ use crate::{
     store::{
         StoreError,
         log::{Offset, Partition},
+        positions::{Flush, FlushOutcome},
         rows::{distinct, from_sql, to_json, to_sql},
-        state::{Flush, FlushOutcome},
     },
 };
 

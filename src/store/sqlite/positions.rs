@@ -13,8 +13,8 @@ use crate::{
     store::{
         StoreError,
         log::{Offset, Partition},
+        positions::{Acquire, Acquired},
         rows::{from_sql, to_sql},
-        state::{Acquire, Acquired},
     },
 };
 

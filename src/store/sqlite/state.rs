@@ -1,6 +1,6 @@
 //! The state store in one SQLite file. Each write is one transaction on the writer's connection.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -19,11 +19,12 @@ use crate::{
         topic::Topic,
     },
     store::{
-        MessageLog, StateStore, StoreError,
+        Membership, Positions, Resources, StateBackend, StoreError,
         log::{LogPlace, Offset, Partition, TopicLog},
-        state::{
-            Acquire, CreateError, Flush, FlushOutcome, LogNeeds, SubscriptionRecord, TopicRecord,
-            TopicRow, UpdateError,
+        positions::{Acquire, Flush, FlushOutcome},
+        resources::{
+            CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow,
+            UpdateError,
         },
     },
 };
@@ -33,8 +34,8 @@ use crate::{
 pub struct SqliteState {
     pub(super) database: Database,
     ack_key: [u8; 16],
-    /// Held while a log is told how long to keep messages.
-    keeping: tokio::sync::Mutex<()>,
+    /// Held while any topic is locked: nobody else has the file.
+    topic_lock: Arc<tokio::sync::Mutex<()>>,
     _directory: DirectoryLock,
 }
 
@@ -62,7 +63,7 @@ impl SqliteState {
         Ok(Self {
             database,
             ack_key,
-            keeping: tokio::sync::Mutex::default(),
+            topic_lock: Arc::default(),
             _directory: directory,
         })
     }
@@ -84,19 +85,7 @@ pub(super) fn write_failed(
 }
 
 #[async_trait]
-impl StateStore for SqliteState {
-    fn backend(&self) -> &'static str {
-        "sqlite"
-    }
-
-    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
-        self.database.check(patience).await
-    }
-
-    fn ack_key(&self) -> [u8; 16] {
-        self.ack_key
-    }
-
+impl Resources for SqliteState {
     async fn create_topic(
         &self,
         topic: &Topic,
@@ -134,8 +123,8 @@ impl StateStore for SqliteState {
         topics::list(&self.database, project, after, limit).await
     }
 
-    async fn delete_topic(&self, name: &TopicName) -> Result<Option<TopicIncarnation>, StoreError> {
-        topics::delete(&self.database, name).await
+    async fn delete_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError> {
+        topics::delete(&self.database, topic.log.incarnation).await
     }
 
     async fn logs(&self) -> Result<Vec<TopicRow>, StoreError> {
@@ -146,12 +135,10 @@ impl StateStore for SqliteState {
         topics::log_needs(&self.database, topic).await
     }
 
-    async fn keep_log(&self, topic: &TopicLog, log: &dyn MessageLog) -> Result<(), StoreError> {
-        let _alone = self.keeping.lock().await;
-        match self.log_needs(topic.incarnation).await? {
-            Some(needs) => log.keep(topic, needs.retention()).await,
-            None => Ok(()),
-        }
+    async fn lock_topic(&self, topic: TopicIncarnation) -> Result<Option<LockedTopic>, StoreError> {
+        let lock = Arc::clone(&self.topic_lock).lock_owned().await;
+        let needs = self.log_needs(topic).await?;
+        Ok(needs.map(|needs| LockedTopic::new(needs, lock)))
     }
 
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
@@ -206,7 +193,10 @@ impl StateStore for SqliteState {
     ) -> Result<Option<SubscriptionId>, StoreError> {
         subscriptions::delete(&self.database, name).await
     }
+}
 
+#[async_trait]
+impl Positions for SqliteState {
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         positions::acquire(&self.database, subscription).await
     }
@@ -220,6 +210,23 @@ impl StateStore for SqliteState {
         subscription: SubscriptionId,
     ) -> Result<Vec<PartitionState>, StoreError> {
         positions::read(&self.database, subscription).await
+    }
+}
+
+impl Membership for SqliteState {}
+
+#[async_trait]
+impl StateBackend for SqliteState {
+    fn backend(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        self.database.check(patience).await
+    }
+
+    fn ack_key(&self) -> [u8; 16] {
+        self.ack_key
     }
 
     async fn close(&self) {

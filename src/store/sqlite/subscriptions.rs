@@ -12,8 +12,8 @@ use crate::{
     store::{
         StoreError,
         log::{Offset, Partition, TopicLog},
+        resources::{CreateError, SubscriptionRecord, UpdateError},
         rows::{FIRST_GENERATION, from_json, from_sql, listed_names, to_json, to_sql},
-        state::{CreateError, SubscriptionRecord, UpdateError},
     },
 };
 

@@ -19,13 +19,14 @@ use crate::{
     clock::{Clock, ManualClock, Timestamp},
     resource::id::TopicIncarnation,
     store::{
-        MessageLog, StateStore, StoreError,
+        MessageLog, Positions as _, Resources as _, StateBackend as _, StoreError,
         contract::{
             log::created,
-            state::{acquire, change, live_topic, one_subscription},
+            positions::{acquire, change, one_subscription},
+            resources::live_topic,
         },
         log::TopicLog,
-        state::{Flush, FlushOutcome},
+        positions::{Flush, FlushOutcome},
     },
 };
 
@@ -137,7 +138,7 @@ async fn incarnations_are_not_used_again_after_a_restart() {
     let directory = tempdir().expect("temporary directory");
     let (log, state, lock) = opened(directory.path()).await;
     let first = live_topic(&state, "projects/p/topics/top").await;
-    state.delete_topic(&first.topic.name).await.expect("delete");
+    state.delete_topic(&first).await.expect("delete");
     let forgotten = state.forget_topic(first.log.incarnation).await;
     forgotten.expect("forget");
     log.close().await;

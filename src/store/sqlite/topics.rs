@@ -18,8 +18,10 @@ use crate::{
     store::{
         StoreError,
         log::{LogPlace, TopicLog},
+        resources::{
+            CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow, UpdateError,
+        },
         rows::{from_json, from_sql, listed_names, to_json, to_sql},
-        state::{CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow, UpdateError},
     },
 };
 
@@ -185,19 +187,14 @@ pub(super) async fn list(
 
 pub(super) async fn delete(
     database: &Database,
-    name: &TopicName,
-) -> Result<Option<TopicIncarnation>, StoreError> {
+    topic: TopicIncarnation,
+) -> Result<bool, StoreError> {
     let mut connection = database.writer().await?;
-    let incarnation = returned(
-        &mut connection,
-        sqlx::query_scalar(
-            "UPDATE topics SET phase = 2 WHERE phase <> 2 AND phase = 1 AND name = ? RETURNING incarnation",
-        )
-        .bind(name.as_str()),
-    )
-    .await;
-    incarnation
-        .map(|incarnation| incarnation.map(|found| TopicIncarnation(from_sql(found))))
+    sqlx::query("UPDATE topics SET phase = 2 WHERE incarnation = ? AND phase = 1")
+        .bind(to_sql(topic.0))
+        .execute(&mut *connection)
+        .await
+        .map(|deleted| deleted.rows_affected() == 1)
         .map_err(|error| write_failed(database, &mut connection, &error))
 }
 
@@ -316,7 +313,7 @@ mod tests {
             .expect("executed");
         drop(writer);
 
-        let deleted = delete(&database, &kept.topic.name).await;
+        let deleted = delete(&database, kept.log.incarnation).await;
         assert!(deleted.is_err(), "{deleted:?}");
         let found = get(&database, &kept.topic.name).await.expect("get");
         assert_eq!(found, Some(kept));

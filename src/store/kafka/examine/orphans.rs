@@ -11,7 +11,7 @@ use crate::{
     resource::id::TopicIncarnation,
     store::{
         finding::{Finding, a_few, counted},
-        state::{TopicPhase, TopicRow},
+        resources::{TopicPhase, TopicRow},
     },
 };
 

@@ -8,9 +8,12 @@ use super::database::TestDatabase;
 use crate::{
     engine::change::{PartitionChange, StoredChunk},
     store::{
-        StateStore as _,
-        contract::state::{acquire, live_topic, subscribed},
-        state::{Flush, FlushOutcome},
+        Positions as _,
+        contract::{
+            positions::acquire,
+            resources::{live_topic, subscribed},
+        },
+        positions::{Flush, FlushOutcome},
     },
 };
 

@@ -11,9 +11,10 @@ use crate::{
         subscription::Subscription,
     },
     store::{
-        StateStore,
-        contract::state::{live_topic, one_subscription},
-        state::{Change, Changes, SubscriptionRecord},
+        Membership as _, Resources as _,
+        contract::{State, positions::one_subscription, resources::live_topic},
+        membership::{Change, Changes},
+        resources::SubscriptionRecord,
     },
 };
 
@@ -28,12 +29,12 @@ fn subscription() -> SubscriptionName {
     SubscriptionName::parse("name", SUBSCRIPTION).expect("valid")
 }
 
-async fn next(state: &dyn StateStore) -> Changes {
+async fn next(state: &dyn State) -> Changes {
     let changes = timeout(Duration::from_secs(5), state.changes()).await;
     changes.expect("in time").expect("changes")
 }
 
-async fn read(state: &dyn StateStore) -> SubscriptionRecord {
+async fn read(state: &dyn State) -> SubscriptionRecord {
     let found = state.subscription(&subscription()).await;
     found.expect("get").expect("exists")
 }
@@ -47,7 +48,7 @@ fn detached(record: &SubscriptionRecord) -> Subscription {
 
 /// `action` does not end before `other` has heeded the change that it makes, and then soon does.
 async fn waits_for<T: Send + 'static>(
-    other: &dyn StateStore,
+    other: &dyn State,
     action: impl Future<Output = T> + Send + 'static,
 ) -> (Changes, T) {
     let action = tokio::spawn(action);
@@ -74,11 +75,12 @@ async fn a_deletion_is_answered_when_the_other_node_has_heeded_it() {
     assert_eq!(changes.what, [change]);
     assert!(!changes.everything);
     assert_eq!(deleted.expect("deleted"), Some(id));
-    let node = Arc::clone(&one);
-    let deleting = async move { node.delete_topic(&topic()).await };
+    let (node, record) = (Arc::clone(&one), one.topic(&topic()).await);
+    let record = record.expect("get").expect("is live");
+    let deleting = async move { node.delete_topic(&record).await };
     let (changes, deleted) = waits_for(&two, deleting).await;
     assert_eq!(changes.what, [Change::TopicDeleted(topic())]);
-    assert!(deleted.expect("deleted").is_some());
+    assert!(deleted.expect("deleted"));
 }
 
 #[tokio::test]
@@ -124,10 +126,10 @@ async fn a_change_does_not_wait_for_a_node_whose_lease_has_run_out() {
     let database = TestDatabase::new().await;
     let one = database.open("one").await;
     let two = database.open_hasty("two").await;
-    live_topic(&one, TOPIC).await;
+    let topic = live_topic(&one, TOPIC).await;
     drop(two);
     let started = Instant::now();
-    one.delete_topic(&topic()).await.expect("deleted");
+    one.delete_topic(&topic).await.expect("deleted");
     let longest = HASTY_LEASE + Duration::from_secs(1);
     assert!(started.elapsed() < longest, "{:?}", started.elapsed());
 }

@@ -14,9 +14,12 @@ use crate::{
     engine::change::StoredChunk,
     resource::id::SubscriptionId,
     store::{
-        StateStore as _,
-        contract::state::{acquire, change, live_topic, one_subscription, subscribed},
-        state::{Flush, FlushOutcome},
+        Positions as _,
+        contract::{
+            positions::{acquire, change, one_subscription},
+            resources::{live_topic, subscribed},
+        },
+        positions::{Flush, FlushOutcome},
     },
 };
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    store::{StateStore as _, contract::state::live_topic},
+    store::{Membership as _, Resources as _, StateBackend as _, contract::resources::live_topic},
 };
 
 /// The text of the refusal, one line.

@@ -12,9 +12,12 @@ use super::{
 use crate::{
     resource::name::TopicName,
     store::{
-        StateStore, StoreError,
-        contract::state::{acquire, change, one_subscription},
-        state::{Acquire, Flush, FlushOutcome},
+        Membership as _, Positions as _, Resources as _, StateBackend as _, StoreError,
+        contract::{
+            State,
+            positions::{acquire, change, one_subscription},
+        },
+        positions::{Acquire, Flush, FlushOutcome},
     },
 };
 
@@ -23,7 +26,7 @@ fn topic() -> TopicName {
 }
 
 /// Waits until the node was told that anything may have changed, and says that it has heeded that.
-async fn heed_everything(state: &dyn StateStore) {
+async fn heed_everything(state: &dyn State) {
     loop {
         let changes = timeout(Duration::from_secs(10), state.changes()).await;
         // What was asked while the database was away may still fail.

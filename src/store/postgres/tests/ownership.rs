@@ -8,15 +8,18 @@ use super::database::{HASTY_LEASE, TestDatabase};
 use crate::{
     resource::id::SubscriptionId,
     store::{
-        StateStore, StoreError,
-        contract::state::{acquire, change, one_subscription},
-        state::{Acquire, Flush, FlushOutcome},
+        Membership as _, Positions as _, StateBackend as _, StoreError,
+        contract::{
+            State,
+            positions::{acquire, change, one_subscription},
+        },
+        positions::{Acquire, Flush, FlushOutcome},
     },
 };
 
 /// Flushes a cursor under an epoch.
 pub(super) async fn flush(
-    state: &dyn StateStore,
+    state: &dyn State,
     subscription: SubscriptionId,
     epoch: u64,
     cursor: u64,
@@ -30,7 +33,7 @@ pub(super) async fn flush(
 }
 
 /// Tries until the subscription is taken over, and says how long that took.
-pub(super) async fn take_over(state: &dyn StateStore, id: SubscriptionId) -> (u64, Duration) {
+pub(super) async fn take_over(state: &dyn State, id: SubscriptionId) -> (u64, Duration) {
     let started = Instant::now();
     loop {
         if let Acquire::Acquired(acquired) = state.acquire(id).await.expect("acquire") {

@@ -10,10 +10,10 @@ use crate::{
     engine::change::PartitionChange,
     resource::{id::SubscriptionId, name::SubscriptionName},
     store::{
-        StateStore as _,
-        contract::state::{acquire, change, chunk, one_subscription},
+        Membership as _, Positions as _, Resources as _,
+        contract::positions::{acquire, change, chunk, one_subscription},
+        positions::Flush,
         postgres::PostgresState,
-        state::Flush,
     },
 };
 

@@ -1,25 +1,21 @@
-//! What every state store does.
+//! What every store of topics and subscriptions does.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-
-use super::contract;
+use super::{State, contract};
 use crate::{
     clock::ManualClock,
-    engine::change::{PartitionChange, StoredChunk},
     resource::{
-        id::{SubscriptionId, TopicIncarnation},
+        id::TopicIncarnation,
         name::{ProjectName, SubscriptionName, TopicName},
         subscription::{Expiration, Subscription},
         topic::Topic,
     },
     store::{
-        StateStore, StoreError,
         log::{LogPlace, TopicLog},
-        state::{
-            Acquire, Acquired, CreateError, Flush, FlushOutcome, LogReader, SubscriptionRecord,
-            TopicPhase, TopicRecord, TopicRow, UpdateError,
+        resources::{
+            CreateError, LogReader, SubscriptionRecord, TopicPhase, TopicRecord, TopicRow,
+            UpdateError,
         },
     },
 };
@@ -36,15 +32,6 @@ contract!(state on [memory, sqlite, postgres]: {
     a_subscription_is_updated_by_version,
     subscriptions_are_listed_by_project_in_order_of_name,
     a_detached_subscription_is_not_listed_with_its_topic,
-    a_deleted_subscription_is_gone_with_its_state,
-    a_new_subscription_starts_where_it_was_told,
-    changes_are_read_back_by_the_next_owner,
-    a_stale_flush_fails_alone,
-    one_flush_changes_many_subscriptions_each_in_its_own_rows,
-    chunks_below_the_cursor_are_removed,
-    a_newer_generation_replaces_chunks,
-    positions_are_read_without_taking_the_subscription_over,
-    a_closed_state_refuses,
 });
 
 pub(in crate::store) fn topic_named(name: &str) -> Topic {
@@ -69,7 +56,7 @@ pub(in crate::store) fn subscription_named(name: &str, topic: &Topic) -> Subscri
     }
 }
 
-pub(in crate::store) async fn live_topic(state: &dyn StateStore, name: &str) -> TopicRecord {
+pub(in crate::store) async fn live_topic(state: &dyn State, name: &str) -> TopicRecord {
     let topic = topic_named(name);
     let incarnation = state.create_topic(&topic, None).await;
     published(state, incarnation.expect("create topic"), &topic).await
@@ -84,11 +71,7 @@ fn place(topic: TopicIncarnation) -> LogPlace {
     }
 }
 
-async fn published(
-    state: &dyn StateStore,
-    incarnation: TopicIncarnation,
-    topic: &Topic,
-) -> TopicRecord {
+async fn published(state: &dyn State, incarnation: TopicIncarnation, topic: &Topic) -> TopicRecord {
     let published = state.publish_topic(incarnation, &place(incarnation)).await;
     published.expect("publish topic");
     let found = state.topic(&topic.name).await.expect("get topic");
@@ -96,7 +79,7 @@ async fn published(
 }
 
 pub(in crate::store) async fn subscribed(
-    state: &dyn StateStore,
+    state: &dyn State,
     name: &str,
     topic: &TopicRecord,
 ) -> SubscriptionRecord {
@@ -105,61 +88,11 @@ pub(in crate::store) async fn subscribed(
     created.await.expect("create subscription")
 }
 
-pub(in crate::store) async fn one_subscription(state: &dyn StateStore) -> SubscriptionId {
-    let topic = live_topic(state, "projects/p/topics/top").await;
-    subscribed(state, "projects/p/subscriptions/sub", &topic)
-        .await
-        .id
-}
-
 fn project(name: &str) -> ProjectName {
     ProjectName::parse("project", name).expect("valid project")
 }
 
-pub(in crate::store) async fn acquire(state: &dyn StateStore, id: SubscriptionId) -> Acquired {
-    match state.acquire(id).await.expect("acquire") {
-        Acquire::Acquired(acquired) => acquired,
-        other => panic!("not acquired: {other:?}"),
-    }
-}
-
-pub(in crate::store) fn chunk(index: u64, done_after: u64, body: &'static [u8]) -> StoredChunk {
-    StoredChunk {
-        index,
-        done_after,
-        body: Bytes::from_static(body),
-    }
-}
-
-pub(in crate::store) fn change(
-    cursor: u64,
-    put: Vec<StoredChunk>,
-    delete: Vec<u64>,
-) -> PartitionChange {
-    PartitionChange {
-        partition: 0,
-        generation: 1,
-        cursor,
-        put,
-        delete,
-    }
-}
-
-async fn flush(
-    state: &dyn StateStore,
-    subscription: SubscriptionId,
-    epoch: u64,
-    change: PartitionChange,
-) -> FlushOutcome {
-    let flush = Flush {
-        subscription,
-        epoch,
-        changes: vec![change],
-    };
-    state.flush(&[flush]).await.expect("flush")[0]
-}
-
-async fn a_topic_is_seen_once_it_is_published(state: &dyn StateStore, _: &ManualClock) {
+async fn a_topic_is_seen_once_it_is_published(state: &dyn State, _: &ManualClock) {
     let topic = topic_named("projects/p/topics/top");
     let made = state.create_topic(&topic, None).await.expect("create");
     assert_eq!(state.topic(&topic.name).await.expect("get"), None);
@@ -173,20 +106,23 @@ async fn a_topic_is_seen_once_it_is_published(state: &dyn StateStore, _: &Manual
     }
 }
 
-async fn a_name_is_taken_until_its_topic_is_deleted(state: &dyn StateStore, _: &ManualClock) {
+async fn a_name_is_taken_until_its_topic_is_deleted(state: &dyn State, _: &ManualClock) {
     let topic = topic_named("projects/p/topics/top");
     let first = state.create_topic(&topic, None).await.expect("create");
     let taken = |result| matches!(result, Err(CreateError::AlreadyExists));
     assert!(taken(state.create_topic(&topic, None).await));
-    assert_eq!(state.delete_topic(&topic.name).await.expect("delete"), None);
-    published(state, first, &topic).await;
+    let live = published(state, first, &topic).await;
     assert!(taken(state.create_topic(&topic, None).await));
-    let deleted = state.delete_topic(&topic.name).await.expect("delete");
-    assert_eq!(deleted, Some(first));
-    assert_eq!(state.delete_topic(&topic.name).await.expect("delete"), None);
+    assert!(state.delete_topic(&live).await.expect("delete"));
+    assert!(!state.delete_topic(&live).await.expect("delete"));
     assert_eq!(state.topic(&topic.name).await.expect("get"), None);
     let second = state.create_topic(&topic, None).await.expect("create");
     assert!(second > first);
+    // Not even a later life of the name, live or being made, is deleted by what was read of the first.
+    assert!(!state.delete_topic(&live).await.expect("delete"));
+    let later = published(state, second, &topic).await;
+    assert!(!state.delete_topic(&live).await.expect("delete"));
+    assert!(state.delete_topic(&later).await.expect("delete"));
     for incarnation in [first, second] {
         state.forget_topic(incarnation).await.expect("forget");
     }
@@ -194,7 +130,7 @@ async fn a_name_is_taken_until_its_topic_is_deleted(state: &dyn StateStore, _: &
     assert!(third > second);
 }
 
-async fn an_update_needs_the_version_that_was_read(state: &dyn StateStore, _: &ManualClock) {
+async fn an_update_needs_the_version_that_was_read(state: &dyn State, _: &ManualClock) {
     let read = live_topic(state, "projects/p/topics/top").await;
     let mut topic = read.topic.clone();
     topic.labels.clear();
@@ -204,7 +140,7 @@ async fn an_update_needs_the_version_that_was_read(state: &dyn StateStore, _: &M
     assert_eq!(found, Some(updated.clone()));
     let again = state.update_topic(&read, &topic).await;
     assert!(matches!(again, Err(UpdateError::Changed)));
-    state.delete_topic(&topic.name).await.expect("delete");
+    state.delete_topic(&updated).await.expect("delete");
     let gone = state.update_topic(&updated, &topic).await;
     assert!(matches!(gone, Err(UpdateError::Gone)));
     live_topic(state, "projects/p/topics/top").await;
@@ -212,7 +148,7 @@ async fn an_update_needs_the_version_that_was_read(state: &dyn StateStore, _: &M
     assert!(matches!(gone, Err(UpdateError::Gone)));
 }
 
-async fn topics_are_listed_by_project_in_order_of_name(state: &dyn StateStore, _: &ManualClock) {
+async fn topics_are_listed_by_project_in_order_of_name(state: &dyn State, _: &ManualClock) {
     for name in ["ccc", "aaa", "bbb", "a.b"] {
         live_topic(state, &format!("projects/p/topics/{name}")).await;
     }
@@ -236,7 +172,7 @@ async fn topics_are_listed_by_project_in_order_of_name(state: &dyn StateStore, _
 }
 
 async fn a_deleted_topic_leaves_its_subscriptions_without_a_topic(
-    state: &dyn StateStore,
+    state: &dyn State,
     _: &ManualClock,
 ) {
     let topic = live_topic(state, "projects/p/topics/top").await;
@@ -246,7 +182,7 @@ async fn a_deleted_topic_leaves_its_subscriptions_without_a_topic(
         state.subscription(name).await.expect("get"),
         Some(made.clone())
     );
-    let deleted = state.delete_topic(&topic.topic.name).await;
+    let deleted = state.delete_topic(&topic).await;
     deleted.expect("delete");
     let found = state.subscription(name).await.expect("get").expect("kept");
     assert_eq!(found.subscription.topic, None);
@@ -265,7 +201,7 @@ async fn a_deleted_topic_leaves_its_subscriptions_without_a_topic(
     assert_eq!(found.subscription.topic, None);
 }
 
-async fn every_log_is_listed_with_who_needs_it(state: &dyn StateStore, _: &ManualClock) {
+async fn every_log_is_listed_with_who_needs_it(state: &dyn State, _: &ManualClock) {
     let live = live_topic(state, "projects/p/topics/live").await;
     let gone = live_topic(state, "projects/p/topics/gone").await;
     let made = state
@@ -284,7 +220,7 @@ async fn every_log_is_listed_with_who_needs_it(state: &dyn StateStore, _: &Manua
     };
     let updated = state.update_subscription(&two, &detached).await;
     updated.expect("detach");
-    let deleted = state.delete_topic(&gone.topic.name).await;
+    let deleted = state.delete_topic(&gone).await;
     deleted.expect("delete");
     let logs = state.logs().await.expect("logs");
     let row = |incarnation, place, name: &str, phase| TopicRow {
@@ -325,7 +261,7 @@ async fn every_log_is_listed_with_who_needs_it(state: &dyn StateStore, _: &Manua
     live_topic(state, "projects/p/topics/made").await;
 }
 
-async fn a_topic_that_is_live_is_not_forgotten(state: &dyn StateStore, _: &ManualClock) {
+async fn a_topic_that_is_live_is_not_forgotten(state: &dyn State, _: &ManualClock) {
     let live = live_topic(state, "projects/p/topics/live").await;
     state
         .forget_topic(live.log.incarnation)
@@ -335,10 +271,7 @@ async fn a_topic_that_is_live_is_not_forgotten(state: &dyn StateStore, _: &Manua
     assert_eq!(found, Some(live));
 }
 
-async fn a_subscription_needs_a_live_topic_and_a_free_name(
-    state: &dyn StateStore,
-    _: &ManualClock,
-) {
+async fn a_subscription_needs_a_live_topic_and_a_free_name(state: &dyn State, _: &ManualClock) {
     let topic = topic_named("projects/p/topics/top");
     let wanted = subscription_named("projects/p/subscriptions/sub", &topic);
     let absent = TopicLog {
@@ -364,7 +297,7 @@ async fn a_subscription_needs_a_live_topic_and_a_free_name(
     assert!(second.id > first.id);
 }
 
-async fn a_subscription_is_updated_by_version(state: &dyn StateStore, _: &ManualClock) {
+async fn a_subscription_is_updated_by_version(state: &dyn State, _: &ManualClock) {
     let topic = live_topic(state, "projects/p/topics/top").await;
     let read = subscribed(state, "projects/p/subscriptions/sub", &topic).await;
     let wanted = Subscription {
@@ -385,10 +318,7 @@ async fn a_subscription_is_updated_by_version(state: &dyn StateStore, _: &Manual
     assert!(matches!(gone, Err(UpdateError::Gone)));
 }
 
-async fn subscriptions_are_listed_by_project_in_order_of_name(
-    state: &dyn StateStore,
-    _: &ManualClock,
-) {
+async fn subscriptions_are_listed_by_project_in_order_of_name(state: &dyn State, _: &ManualClock) {
     let topic = live_topic(state, "projects/p/topics/top").await;
     for name in ["ccc", "aaa", "bbb"] {
         subscribed(state, &format!("projects/p/subscriptions/{name}"), &topic).await;
@@ -420,10 +350,7 @@ async fn subscriptions_are_listed_by_project_in_order_of_name(
     assert_eq!((page.len(), page[0].id(), page[1].id()), (2, "bbb", "ccc"));
 }
 
-async fn a_detached_subscription_is_not_listed_with_its_topic(
-    state: &dyn StateStore,
-    _: &ManualClock,
-) {
+async fn a_detached_subscription_is_not_listed_with_its_topic(state: &dyn State, _: &ManualClock) {
     let topic = live_topic(state, "projects/p/topics/top").await;
     let read = subscribed(state, "projects/p/subscriptions/sub", &topic).await;
     let detached = Subscription {
@@ -438,164 +365,4 @@ async fn a_detached_subscription_is_not_listed_with_its_topic(
     assert_eq!(listed.expect("list"), []);
     let found = state.subscription(&detached.name).await.expect("get");
     assert!(found.expect("kept").subscription.detached);
-}
-
-async fn a_deleted_subscription_is_gone_with_its_state(state: &dyn StateStore, _: &ManualClock) {
-    let id = one_subscription(state).await;
-    let owner = acquire(state, id).await;
-    let chunks = (0..3000).map(|index| chunk(index, 0, b"x")).collect();
-    flush(state, id, owner.epoch, change(5, chunks, vec![])).await;
-    let name = SubscriptionName::parse("name", "projects/p/subscriptions/sub");
-    let name = name.expect("valid name");
-    let deleted = state.delete_subscription(&name).await;
-    assert_eq!(deleted.expect("delete"), Some(id));
-    let deleted = state.delete_subscription(&name).await;
-    assert_eq!(deleted.expect("delete"), None);
-    assert_eq!(state.subscription(&name).await.expect("get"), None);
-    let acquired = state.acquire(id).await.expect("acquire");
-    assert!(matches!(acquired, Acquire::Gone), "{acquired:?}");
-    assert_eq!(state.positions(id).await.expect("read"), []);
-    let late = flush(state, id, owner.epoch, change(9, vec![], vec![])).await;
-    assert_eq!(late, FlushOutcome::Gone);
-}
-
-async fn a_new_subscription_starts_where_it_was_told(state: &dyn StateStore, _: &ManualClock) {
-    let id = one_subscription(state).await;
-    let owner = acquire(state, id).await;
-    assert_eq!(owner.partitions.len(), 1);
-    let position = &owner.partitions[0];
-    assert_eq!((position.partition, position.cursor), (0, 5));
-    assert_eq!((position.generation, position.chunks.len()), (1, 0));
-}
-
-async fn changes_are_read_back_by_the_next_owner(state: &dyn StateStore, _: &ManualClock) {
-    let id = one_subscription(state).await;
-    let first = acquire(state, id).await;
-    let put = vec![chunk(0, 0, b"a"), chunk(3, 2, b"b"), chunk(1, 0, b"c")];
-    let outcome = flush(state, id, first.epoch, change(7, put, vec![])).await;
-    assert_eq!(outcome, FlushOutcome::Stored);
-    let put = vec![chunk(3, 9, b"longer")];
-    flush(state, id, first.epoch, change(8, put, vec![1, 200])).await;
-    let second = acquire(state, id).await;
-    assert!(second.epoch > first.epoch);
-    let position = &second.partitions[0];
-    assert_eq!(position.cursor, 8);
-    assert_eq!(position.chunks, [chunk(0, 0, b"a"), chunk(3, 9, b"longer")]);
-}
-
-async fn a_stale_flush_fails_alone(state: &dyn StateStore, _: &ManualClock) {
-    let topic = live_topic(state, "projects/p/topics/top").await;
-    let one = subscribed(state, "projects/p/subscriptions/one", &topic).await;
-    let two = subscribed(state, "projects/p/subscriptions/two", &topic).await;
-    let old = acquire(state, one.id).await;
-    let current = acquire(state, two.id).await;
-    acquire(state, one.id).await;
-    let entry = |subscription, epoch| Flush {
-        subscription,
-        epoch,
-        changes: vec![change(100, vec![chunk(0, 0, b"x")], vec![])],
-    };
-    let flushes = [
-        entry(one.id, old.epoch),
-        entry(two.id, current.epoch),
-        entry(SubscriptionId(999), 1),
-    ];
-    let outcomes = state.flush(&flushes).await.expect("flush");
-    assert_eq!(
-        outcomes,
-        [
-            FlushOutcome::Stale,
-            FlushOutcome::Stored,
-            FlushOutcome::Gone
-        ]
-    );
-    assert_eq!(acquire(state, one.id).await.partitions[0].cursor, 5);
-    assert_eq!(acquire(state, two.id).await.partitions[0].cursor, 100);
-}
-
-async fn one_flush_changes_many_subscriptions_each_in_its_own_rows(
-    state: &dyn StateStore,
-    _: &ManualClock,
-) {
-    let topic = live_topic(state, "projects/p/topics/top").await;
-    let one = subscribed(state, "projects/p/subscriptions/one", &topic).await;
-    let two = subscribed(state, "projects/p/subscriptions/two", &topic).await;
-    let one = (one.id, acquire(state, one.id).await.epoch);
-    let two = (two.id, acquire(state, two.id).await.epoch);
-    let entry = |(subscription, epoch), change| Flush {
-        subscription,
-        epoch,
-        changes: vec![change],
-    };
-    let many = || vec![chunk(1, 0, b""), chunk(2, 7, &[0, 255]), chunk(3, 0, b"x")];
-    let flushes = [
-        entry(one, change(300, many(), vec![])),
-        entry(two, change(6, many(), vec![])),
-        // A later change of the same subscription builds on the earlier one.
-        entry(one, change(300, vec![chunk(2, 1, b"y")], vec![3])),
-        entry(two, change(600, vec![], vec![])),
-    ];
-    let outcomes = state.flush(&flushes).await.expect("flush");
-    assert_eq!(outcomes, [FlushOutcome::Stored; 4]);
-    let first = acquire(state, one.0).await.partitions.remove(0);
-    assert_eq!(first.cursor, 300);
-    assert_eq!(first.chunks, [chunk(1, 0, b""), chunk(2, 1, b"y")]);
-    let second = acquire(state, two.0).await.partitions.remove(0);
-    assert_eq!(second.cursor, 600);
-    assert_eq!(second.chunks, [chunk(2, 7, &[0, 255]), chunk(3, 0, b"x")]);
-}
-
-async fn chunks_below_the_cursor_are_removed(state: &dyn StateStore, _: &ManualClock) {
-    let id = one_subscription(state).await;
-    let epoch = acquire(state, id).await.epoch;
-    let put = (0..4).map(|index| chunk(index, 0, b"x")).collect();
-    flush(state, id, epoch, change(5, put, vec![])).await;
-    flush(state, id, epoch, change(2 * 256 + 1, vec![], vec![])).await;
-    let owner = acquire(state, id).await;
-    let left = owner.partitions[0].chunks.iter().map(|chunk| chunk.index);
-    assert_eq!(left.collect::<Vec<_>>(), [2, 3]);
-}
-
-async fn a_newer_generation_replaces_chunks(state: &dyn StateStore, _: &ManualClock) {
-    let id = one_subscription(state).await;
-    let epoch = acquire(state, id).await.epoch;
-    let put = vec![chunk(0, 3, b"old"), chunk(9, 0, b"old")];
-    flush(state, id, epoch, change(5, put, vec![])).await;
-    let newer = PartitionChange {
-        generation: 2,
-        ..change(3, vec![chunk(0, 0, b"new")], vec![])
-    };
-    flush(state, id, epoch, newer).await;
-    let position = acquire(state, id).await.partitions.remove(0);
-    assert_eq!((position.generation, position.cursor), (2, 3));
-    assert_eq!(position.chunks, [chunk(0, 0, b"new")]);
-}
-
-async fn positions_are_read_without_taking_the_subscription_over(
-    state: &dyn StateStore,
-    _: &ManualClock,
-) {
-    let id = one_subscription(state).await;
-    let owner = acquire(state, id).await;
-    let put = vec![chunk(1, 2, b"x"), chunk(4, 0, b"y")];
-    flush(state, id, owner.epoch, change(300, put.clone(), vec![])).await;
-    let read = state.positions(id).await.expect("read");
-    assert_eq!(read.len(), 1);
-    assert_eq!((read[0].cursor, &read[0].chunks), (300, &put));
-    let still_owned = flush(state, id, owner.epoch, change(301, vec![], vec![])).await;
-    assert_eq!(still_owned, FlushOutcome::Stored);
-    let unknown = state.positions(SubscriptionId(999)).await;
-    assert_eq!(unknown.expect("read"), []);
-}
-
-async fn a_closed_state_refuses(state: &dyn StateStore, _: &ManualClock) {
-    let topic = live_topic(state, "projects/p/topics/top").await;
-    state.close().await;
-    let read = state.topic(&topic.topic.name).await;
-    assert!(matches!(read, Err(StoreError::Unavailable(_))));
-    let write = state.create_topic(&topic.topic, None).await;
-    assert!(matches!(
-        write,
-        Err(CreateError::Store(StoreError::Unavailable(_)))
-    ));
 }

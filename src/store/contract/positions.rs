@@ -1,0 +1,240 @@
+//! What every store of positions does.
+
+use bytes::Bytes;
+
+use super::{
+    State, contract,
+    resources::{live_topic, subscribed},
+};
+use crate::{
+    clock::ManualClock,
+    engine::change::{PartitionChange, StoredChunk},
+    resource::{id::SubscriptionId, name::SubscriptionName},
+    store::{
+        StoreError,
+        positions::{Acquire, Acquired, Flush, FlushOutcome},
+        resources::CreateError,
+    },
+};
+
+contract!(state on [memory, sqlite, postgres]: {
+    a_deleted_subscription_is_gone_with_its_state,
+    a_new_subscription_starts_where_it_was_told,
+    changes_are_read_back_by_the_next_owner,
+    a_stale_flush_fails_alone,
+    one_flush_changes_many_subscriptions_each_in_its_own_rows,
+    chunks_below_the_cursor_are_removed,
+    a_newer_generation_replaces_chunks,
+    positions_are_read_without_taking_the_subscription_over,
+    a_closed_state_refuses,
+});
+
+pub(in crate::store) async fn one_subscription(state: &dyn State) -> SubscriptionId {
+    let topic = live_topic(state, "projects/p/topics/top").await;
+    subscribed(state, "projects/p/subscriptions/sub", &topic)
+        .await
+        .id
+}
+
+pub(in crate::store) async fn acquire(state: &dyn State, id: SubscriptionId) -> Acquired {
+    match state.acquire(id).await.expect("acquire") {
+        Acquire::Acquired(acquired) => acquired,
+        other => panic!("not acquired: {other:?}"),
+    }
+}
+
+pub(in crate::store) fn chunk(index: u64, done_after: u64, body: &'static [u8]) -> StoredChunk {
+    StoredChunk {
+        index,
+        done_after,
+        body: Bytes::from_static(body),
+    }
+}
+
+pub(in crate::store) fn change(
+    cursor: u64,
+    put: Vec<StoredChunk>,
+    delete: Vec<u64>,
+) -> PartitionChange {
+    PartitionChange {
+        partition: 0,
+        generation: 1,
+        cursor,
+        put,
+        delete,
+    }
+}
+
+async fn flush(
+    state: &dyn State,
+    subscription: SubscriptionId,
+    epoch: u64,
+    change: PartitionChange,
+) -> FlushOutcome {
+    let flush = Flush {
+        subscription,
+        epoch,
+        changes: vec![change],
+    };
+    state.flush(&[flush]).await.expect("flush")[0]
+}
+
+async fn a_deleted_subscription_is_gone_with_its_state(state: &dyn State, _: &ManualClock) {
+    let id = one_subscription(state).await;
+    let owner = acquire(state, id).await;
+    let chunks = (0..3000).map(|index| chunk(index, 0, b"x")).collect();
+    flush(state, id, owner.epoch, change(5, chunks, vec![])).await;
+    let name = SubscriptionName::parse("name", "projects/p/subscriptions/sub");
+    let name = name.expect("valid name");
+    let deleted = state.delete_subscription(&name).await;
+    assert_eq!(deleted.expect("delete"), Some(id));
+    let deleted = state.delete_subscription(&name).await;
+    assert_eq!(deleted.expect("delete"), None);
+    assert_eq!(state.subscription(&name).await.expect("get"), None);
+    let acquired = state.acquire(id).await.expect("acquire");
+    assert!(matches!(acquired, Acquire::Gone), "{acquired:?}");
+    assert_eq!(state.positions(id).await.expect("read"), []);
+    let late = flush(state, id, owner.epoch, change(9, vec![], vec![])).await;
+    assert_eq!(late, FlushOutcome::Gone);
+}
+
+async fn a_new_subscription_starts_where_it_was_told(state: &dyn State, _: &ManualClock) {
+    let id = one_subscription(state).await;
+    let owner = acquire(state, id).await;
+    assert_eq!(owner.partitions.len(), 1);
+    let position = &owner.partitions[0];
+    assert_eq!((position.partition, position.cursor), (0, 5));
+    assert_eq!((position.generation, position.chunks.len()), (1, 0));
+}
+
+async fn changes_are_read_back_by_the_next_owner(state: &dyn State, _: &ManualClock) {
+    let id = one_subscription(state).await;
+    let first = acquire(state, id).await;
+    let put = vec![chunk(0, 0, b"a"), chunk(3, 2, b"b"), chunk(1, 0, b"c")];
+    let outcome = flush(state, id, first.epoch, change(7, put, vec![])).await;
+    assert_eq!(outcome, FlushOutcome::Stored);
+    let put = vec![chunk(3, 9, b"longer")];
+    flush(state, id, first.epoch, change(8, put, vec![1, 200])).await;
+    let second = acquire(state, id).await;
+    assert!(second.epoch > first.epoch);
+    let position = &second.partitions[0];
+    assert_eq!(position.cursor, 8);
+    assert_eq!(position.chunks, [chunk(0, 0, b"a"), chunk(3, 9, b"longer")]);
+}
+
+async fn a_stale_flush_fails_alone(state: &dyn State, _: &ManualClock) {
+    let topic = live_topic(state, "projects/p/topics/top").await;
+    let one = subscribed(state, "projects/p/subscriptions/one", &topic).await;
+    let two = subscribed(state, "projects/p/subscriptions/two", &topic).await;
+    let old = acquire(state, one.id).await;
+    let current = acquire(state, two.id).await;
+    acquire(state, one.id).await;
+    let entry = |subscription, epoch| Flush {
+        subscription,
+        epoch,
+        changes: vec![change(100, vec![chunk(0, 0, b"x")], vec![])],
+    };
+    let flushes = [
+        entry(one.id, old.epoch),
+        entry(two.id, current.epoch),
+        entry(SubscriptionId(999), 1),
+    ];
+    let outcomes = state.flush(&flushes).await.expect("flush");
+    assert_eq!(
+        outcomes,
+        [
+            FlushOutcome::Stale,
+            FlushOutcome::Stored,
+            FlushOutcome::Gone
+        ]
+    );
+    assert_eq!(acquire(state, one.id).await.partitions[0].cursor, 5);
+    assert_eq!(acquire(state, two.id).await.partitions[0].cursor, 100);
+}
+
+async fn one_flush_changes_many_subscriptions_each_in_its_own_rows(
+    state: &dyn State,
+    _: &ManualClock,
+) {
+    let topic = live_topic(state, "projects/p/topics/top").await;
+    let one = subscribed(state, "projects/p/subscriptions/one", &topic).await;
+    let two = subscribed(state, "projects/p/subscriptions/two", &topic).await;
+    let one = (one.id, acquire(state, one.id).await.epoch);
+    let two = (two.id, acquire(state, two.id).await.epoch);
+    let entry = |(subscription, epoch), change| Flush {
+        subscription,
+        epoch,
+        changes: vec![change],
+    };
+    let many = || vec![chunk(1, 0, b""), chunk(2, 7, &[0, 255]), chunk(3, 0, b"x")];
+    let flushes = [
+        entry(one, change(300, many(), vec![])),
+        entry(two, change(6, many(), vec![])),
+        // A later change of the same subscription builds on the earlier one.
+        entry(one, change(300, vec![chunk(2, 1, b"y")], vec![3])),
+        entry(two, change(600, vec![], vec![])),
+    ];
+    let outcomes = state.flush(&flushes).await.expect("flush");
+    assert_eq!(outcomes, [FlushOutcome::Stored; 4]);
+    let first = acquire(state, one.0).await.partitions.remove(0);
+    assert_eq!(first.cursor, 300);
+    assert_eq!(first.chunks, [chunk(1, 0, b""), chunk(2, 1, b"y")]);
+    let second = acquire(state, two.0).await.partitions.remove(0);
+    assert_eq!(second.cursor, 600);
+    assert_eq!(second.chunks, [chunk(2, 7, &[0, 255]), chunk(3, 0, b"x")]);
+}
+
+async fn chunks_below_the_cursor_are_removed(state: &dyn State, _: &ManualClock) {
+    let id = one_subscription(state).await;
+    let epoch = acquire(state, id).await.epoch;
+    let put = (0..4).map(|index| chunk(index, 0, b"x")).collect();
+    flush(state, id, epoch, change(5, put, vec![])).await;
+    flush(state, id, epoch, change(2 * 256 + 1, vec![], vec![])).await;
+    let owner = acquire(state, id).await;
+    let left = owner.partitions[0].chunks.iter().map(|chunk| chunk.index);
+    assert_eq!(left.collect::<Vec<_>>(), [2, 3]);
+}
+
+async fn a_newer_generation_replaces_chunks(state: &dyn State, _: &ManualClock) {
+    let id = one_subscription(state).await;
+    let epoch = acquire(state, id).await.epoch;
+    let put = vec![chunk(0, 3, b"old"), chunk(9, 0, b"old")];
+    flush(state, id, epoch, change(5, put, vec![])).await;
+    let newer = PartitionChange {
+        generation: 2,
+        ..change(3, vec![chunk(0, 0, b"new")], vec![])
+    };
+    flush(state, id, epoch, newer).await;
+    let position = acquire(state, id).await.partitions.remove(0);
+    assert_eq!((position.generation, position.cursor), (2, 3));
+    assert_eq!(position.chunks, [chunk(0, 0, b"new")]);
+}
+
+async fn positions_are_read_without_taking_the_subscription_over(
+    state: &dyn State,
+    _: &ManualClock,
+) {
+    let id = one_subscription(state).await;
+    let owner = acquire(state, id).await;
+    let put = vec![chunk(1, 2, b"x"), chunk(4, 0, b"y")];
+    flush(state, id, owner.epoch, change(300, put.clone(), vec![])).await;
+    let read = state.positions(id).await.expect("read");
+    assert_eq!(read.len(), 1);
+    assert_eq!((read[0].cursor, &read[0].chunks), (300, &put));
+    let still_owned = flush(state, id, owner.epoch, change(301, vec![], vec![])).await;
+    assert_eq!(still_owned, FlushOutcome::Stored);
+    let unknown = state.positions(SubscriptionId(999)).await;
+    assert_eq!(unknown.expect("read"), []);
+}
+
+async fn a_closed_state_refuses(state: &dyn State, _: &ManualClock) {
+    let topic = live_topic(state, "projects/p/topics/top").await;
+    state.close().await;
+    let read = state.topic(&topic.topic.name).await;
+    assert!(matches!(read, Err(StoreError::Unavailable(_))));
+    let write = state.create_topic(&topic.topic, None).await;
+    assert!(matches!(
+        write,
+        Err(CreateError::Store(StoreError::Unavailable(_)))
+    ));
+}

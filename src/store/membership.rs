@@ -1,0 +1,52 @@
+//! The port to the nodes that share a store: whether this one may answer, and what the others changed.
+
+use async_trait::async_trait;
+
+use super::{Lease, StoreError};
+use crate::resource::{
+    id::SubscriptionId,
+    name::{SubscriptionName, TopicName},
+};
+
+/// Something that caches and running deliveries must heed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The topic has another configuration.
+    TopicChanged(TopicName),
+    /// The topic was deleted.
+    TopicDeleted(TopicName),
+    /// The subscription has another configuration; to be detached is part of it.
+    SubscriptionChanged(SubscriptionName),
+    /// The subscription was deleted.
+    SubscriptionDeleted(SubscriptionId, SubscriptionName),
+}
+
+/// Changes in the order in which they were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// [`StateStore::heeded`] takes it.
+    pub through: u64,
+    /// What changed.
+    pub what: Vec<Change>,
+    /// More may have changed than is told: this node was away for too long.
+    pub everything: bool,
+}
+
+/// This node among those that share the store. What is not implemented is that of a store of one node.
+#[async_trait]
+pub trait Membership: Send + Sync + 'static {
+    /// Whether this node may speak for what it owns; always, in a store of one node.
+    fn lease(&self) -> Lease {
+        Lease::always()
+    }
+
+    /// Waits for changes, by any node, that this one must heed. Pending for ever in a store of one node.
+    async fn changes(&self) -> Result<Changes, StoreError> {
+        std::future::pending().await
+    }
+    /// Says that this node heeds everything up to `through`, so that whoever made the changes may answer.
+    async fn heeded(&self, through: u64) -> Result<(), StoreError> {
+        let _ = through;
+        Ok(())
+    }
+}
