@@ -11,6 +11,7 @@ mod cluster;
 mod cluster_races;
 mod cluster_takeover;
 mod doctor;
+mod formats;
 mod frozen;
 mod kafka_users;
 mod leases;

@@ -51,7 +51,7 @@ pub(crate) struct Pubsub {
 impl Pubsub {
     /// In memory, on a clock that only [`Self::advance_seconds`] moves.
     pub(crate) async fn start() -> Self {
-        Self::manual(Storage::Memory, Duration::ZERO).await
+        Self::over(Storage::Memory, Duration::ZERO).await
     }
 
     /// In memory, on the machine's clock.
@@ -61,10 +61,11 @@ impl Pubsub {
 
     /// In `directory`, on a manual clock that begins `after` the usual start.
     pub(crate) async fn in_directory(directory: &Path, after: Duration) -> Self {
-        Self::manual(Storage::directory(directory), after).await
+        Self::over(Storage::directory(directory), after).await
     }
 
-    async fn manual(storage: Storage, after: Duration) -> Self {
+    /// Over these stores, on a manual clock that begins `after` the usual start.
+    pub(crate) async fn over(storage: Storage, after: Duration) -> Self {
         let (clock, hand) = Clock::manual(Timestamp::from_millis(START_MILLIS) + after);
         Self::with(storage, clock, Some(hand)).await
     }
