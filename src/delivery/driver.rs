@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     engine::{
-        Engine,
+        ChunkError, Engine,
         input::{Config, ConsumerId, Demand, Input, LeaseId},
         output::Output,
     },
@@ -26,6 +26,7 @@ use crate::{
         BUSY_RETRY_MILLIS, COMMANDS_PER_TURN_MAX, CONSUMERS_MAX, DRIVER_IDLE_MILLIS,
         STORE_RETRY_MILLIS,
     },
+    resource::requirement::DATA_VERSION,
     store::{
         StoreError,
         log::LogEnds,
@@ -165,8 +166,15 @@ impl Driver {
         };
         let mut ends = shared.log.watch(&record.log).await.map_err(store_failed)?;
         let now_ends = ends.borrow_and_update().clone();
-        let (engine, voided) = Engine::restore(*config.borrow(), &acquired.partitions, &now_ends)
-            .map_err(|damage| EndCause::Damaged(damage.to_string()))?;
+        let restored = Engine::restore(*config.borrow(), &acquired.partitions, &now_ends);
+        let (engine, voided) = match restored {
+            Ok(restored) => restored,
+            Err(error) => {
+                // Another node may be able to read it.
+                release(shared, &record, acquired.epoch).await;
+                return Err(store_failed(unreadable(error)));
+            }
+        };
         if !voided.is_empty() {
             tracing::error!(
                 subscription = %record.subscription.name, partitions = ?voided,
@@ -544,21 +552,7 @@ impl Driver {
             Some(_) => {
                 self.shared.forget(self.record.id, commands, false);
             }
-            None => self.release().await,
-        }
-    }
-
-    /// Lets any node have the subscription, as nobody uses it here.
-    async fn release(&mut self) {
-        let released = self
-            .shared
-            .store
-            .positions
-            .release(self.record.id, self.epoch)
-            .await;
-        if let Err(error) = released {
-            // Another node waits until this one's lease ends, or until somebody uses the subscription here again.
-            tracing::warn!(subscription = %self.record.subscription.name, %error, "the subscription was not given up");
+            None => release(&self.shared, &self.record, self.epoch).await,
         }
     }
 
@@ -582,6 +576,26 @@ impl Driver {
         };
         let flushed = self.shared.flusher.clone().flush(flush).await;
         self.flushed(flushed);
+    }
+}
+
+/// Lets any node have the subscription.
+async fn release(shared: &Shared, record: &SubscriptionRecord, epoch: u64) {
+    if let Err(error) = shared.store.positions.release(record.id, epoch).await {
+        // Another node waits until this one's lease ends, or until somebody uses the subscription here again.
+        tracing::warn!(subscription = %record.subscription.name, %error, "the subscription was not given up");
+    }
+}
+
+/// What it means that a chunk of the stored state cannot be read.
+pub(super) fn unreadable(error: ChunkError) -> StoreError {
+    match error {
+        ChunkError::Damaged { .. } => StoreError::Damaged(error.to_string()),
+        ChunkError::Newer { index, needs } => StoreError::Newer {
+            what: format!("chunk {index} of the subscription's state"),
+            needs,
+            known: DATA_VERSION,
+        },
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rangemap::RangeSet;
 
-use super::{hub::Shared, topic_logs};
+use super::{driver::unreadable, hub::Shared, topic_logs};
 use crate::{
     engine,
     limits::{RETENTION_SWEEP_ALL_MILLIS, RETENTION_SWEEP_MILLIS},
@@ -124,8 +124,7 @@ async fn done(
             .await?
         {
             if state.partition == bounds.partition {
-                let done = engine::done(&state)
-                    .map_err(|damage| StoreError::Damaged(damage.to_string()))?;
+                let done = engine::done(&state).map_err(unreadable)?;
                 for range in done {
                     rest.remove(range);
                 }

@@ -38,12 +38,24 @@ pub(super) struct Delivered {
 
 /// A stored chunk that cannot be read.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("chunk {index} of a subscription's stored state is damaged")]
-pub struct DamagedChunk {
-    /// Its index.
-    pub index: u64,
+pub enum ChunkError {
+    /// It is not what was stored.
+    #[error("chunk {index} of a subscription's stored state is damaged")]
+    Damaged {
+        /// Its index.
+        index: u64,
+    },
+    /// A newer release has stored it, in a form that this one does not know.
+    #[error("chunk {index} of a subscription's stored state needs data version {needs}")]
+    Newer {
+        /// Its index.
+        index: u64,
+        /// The data version that it needs.
+        needs: u32,
+    },
 }
 
+/// The least data version that reads what [`encode`] makes. It rises only with what is in use in the chunk.
 const VERSION: u8 = 1;
 const PENDING: u64 = 0;
 const DONE: u64 = 1;
@@ -76,16 +88,19 @@ pub(super) fn encode(slots: &[Slot]) -> Option<Bytes> {
 }
 
 /// Decodes what [`encode`] made; slots behind the end are pending.
-pub(super) fn decode(index: u64, body: &[u8]) -> Result<Vec<Slot>, DamagedChunk> {
-    decode_slots(body).ok_or(DamagedChunk { index })
+pub(super) fn decode(index: u64, body: &[u8]) -> Result<Vec<Slot>, ChunkError> {
+    let damaged = ChunkError::Damaged { index };
+    match body.split_first() {
+        Some((&VERSION, slots)) => decode_slots(slots).ok_or(damaged),
+        Some((&version, _)) if version > VERSION => Err(ChunkError::Newer {
+            index,
+            needs: version.into(),
+        }),
+        _ => Err(damaged),
+    }
 }
 
 fn decode_slots(mut body: &[u8]) -> Option<Vec<Slot>> {
-    let (&version, rest) = body.split_first()?;
-    if version != VERSION {
-        return None;
-    }
-    body = rest;
     let base = varint::take(&mut body)?;
     let mut slots = Vec::with_capacity(CHUNK_OFFSETS as usize);
     while !body.is_empty() {
@@ -158,6 +173,13 @@ mod tests {
             } else {
                 prop_assert_eq!(covered, 0);
             }
+        }
+
+        #[test]
+        fn a_chunk_of_a_newer_release_is_not_damaged(version in 2u8.., body in prop::collection::vec(any::<u8>(), 0..64)) {
+            let body = [&[version], body.as_slice()].concat();
+            let needs = version.into();
+            prop_assert_eq!(decode(3, &body), Err(ChunkError::Newer { index: 3, needs }));
         }
 
         #[test]

@@ -24,7 +24,7 @@ mod tests;
 
 use std::{collections::BTreeMap, mem};
 
-pub use chunk::DamagedChunk;
+pub use chunk::ChunkError;
 pub use persist::done;
 
 use change::{PartitionChange, PartitionState};
@@ -72,7 +72,7 @@ impl Engine {
         config: Config,
         states: &[PartitionState],
         ends: &[u64],
-    ) -> Result<(Self, Vec<u32>), DamagedChunk> {
+    ) -> Result<(Self, Vec<u32>), ChunkError> {
         let mut engine = Self {
             config,
             partitions: BTreeMap::new(),

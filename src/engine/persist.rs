@@ -10,7 +10,7 @@ use rangemap::RangeSet;
 
 use super::{
     change::{PartitionChange, PartitionState, StoredChunk},
-    chunk::{self, DamagedChunk, Delivered, Slot},
+    chunk::{self, ChunkError, Delivered, Slot},
     partition::{Failed, Lease, Partition},
     timers::{Timers, tick_of},
 };
@@ -105,7 +105,7 @@ fn chunks(offsets: &Range<u64>) -> Range<u64> {
 }
 
 /// Offsets that are done according to what is stored.
-pub fn done(state: &PartitionState) -> Result<RangeSet<u64>, DamagedChunk> {
+pub fn done(state: &PartitionState) -> Result<RangeSet<u64>, ChunkError> {
     let mut done = RangeSet::new();
     if state.cursor > 0 {
         done.insert(0..state.cursor);
@@ -127,13 +127,13 @@ pub fn done(state: &PartitionState) -> Result<RangeSet<u64>, DamagedChunk> {
 }
 
 /// The offsets of the done chunks behind a stored one.
-fn followers(stored: &StoredChunk) -> Result<Option<Range<u64>>, DamagedChunk> {
+fn followers(stored: &StoredChunk) -> Result<Option<Range<u64>>, ChunkError> {
     let offsets = || {
         let first = stored.index.checked_add(1)?;
         let end = first.checked_add(stored.done_after)?;
         Some(first.checked_mul(CHUNK_OFFSETS)?..end.checked_mul(CHUNK_OFFSETS)?)
     };
-    let offsets = offsets().ok_or(DamagedChunk {
+    let offsets = offsets().ok_or(ChunkError::Damaged {
         index: stored.index,
     })?;
     Ok((!offsets.is_empty()).then_some(offsets))
@@ -251,7 +251,7 @@ impl Partition {
         state: &PartitionState,
         known_end: Option<u64>,
         timers: &mut Timers,
-    ) -> Result<(Self, bool), DamagedChunk> {
+    ) -> Result<(Self, bool), ChunkError> {
         // A log that does not show this partition yet says nothing about its end.
         let end = known_end.unwrap_or(u64::MAX);
         let mut partition = Self::new(state.partition, state.generation, state.cursor.min(end));

@@ -10,6 +10,7 @@ use super::{
     mask::MaskField,
     name::{SubscriptionName, TopicName},
     policy::Policy,
+    requirement::Requirement,
     violation::Violation,
 };
 use crate::limits::{
@@ -72,6 +73,11 @@ pub struct SubscriptionSettings {
 }
 
 impl Subscription {
+    /// What it requires of a process.
+    pub const fn requirement(&self) -> Requirement {
+        Requirement::NONE
+    }
+
     /// A subscription with the defaults filled in. Refuses settings that contradict each other.
     pub fn new(
         name: SubscriptionName,

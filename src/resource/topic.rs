@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    label::Labels, mask::MaskField, name::TopicName, policy::Policy, violation::Violation,
+    label::Labels, mask::MaskField, name::TopicName, policy::Policy, requirement::Requirement,
+    violation::Violation,
 };
 use crate::limits::{KMS_KEY_NAME_BYTES_MAX, STORAGE_REGION_BYTES_MAX, STORAGE_REGIONS_MAX};
 
@@ -29,6 +30,11 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// What it requires of a process.
+    pub const fn requirement(&self) -> Requirement {
+        Requirement::NONE
+    }
+
     /// A topic that has nothing but a name; a bare create fills nothing in.
     pub const fn new(name: TopicName) -> Self {
         Self {

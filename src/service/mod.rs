@@ -13,6 +13,7 @@ mod policies;
 mod publish;
 mod pull;
 mod received;
+mod settings;
 mod streaming;
 mod subscriptions;
 mod topics;

@@ -43,6 +43,7 @@ impl Service {
             resource: topic.id().to_owned(),
         };
         let subscription = Subscription::new(name, topic.clone(), settings)?;
+        self.check_setting(subscription.requirement()).await?;
         let Some(topic) = self.resources.topic(&topic).await? else {
             return Err(topic_gone);
         };
@@ -183,6 +184,7 @@ impl Service {
             let read = self.store.resources.subscription(name).await?;
             let read = read.ok_or_else(not_found)?;
             let subscription = change(&read.subscription)?;
+            self.check_setting(subscription.requirement()).await?;
             match self
                 .resources
                 .update_subscription(&read, &subscription)

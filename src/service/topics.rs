@@ -60,6 +60,7 @@ impl Service {
                 .await?
                 .ok_or_else(not_found)?;
             let topic = read.topic.with(changes);
+            self.check_setting(topic.requirement()).await?;
             match self.resources.update_topic(&read, &topic).await {
                 Ok(written) => return Ok(written.topic),
                 // Gone may also mean that the name has a new life, which the next read tells.
@@ -141,6 +142,7 @@ impl Service {
         topic: &Topic,
         attached: Option<&LogPlace>,
     ) -> Result<Topic, CreateError> {
+        self.check_setting(topic.requirement()).await?;
         let (stored, log) = (self.store.resources.as_ref(), self.log.as_ref());
         let incarnation = match self.resources.create_topic(topic, attached).await {
             Ok(incarnation) => incarnation,

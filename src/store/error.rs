@@ -20,6 +20,16 @@ pub enum StoreError {
     /// The store failed while it was writing: the write may have happened.
     #[error("the store failed, and the write may have happened: {0}")]
     Uncertain(String),
+    /// It was stored by a newer release, in a form or with a setting that this one does not know. Nothing was done.
+    #[error("{what} needs data version {needs}, and this server has {known}; use a newer release")]
+    Newer {
+        /// What was stored.
+        what: String,
+        /// The data version that it needs.
+        needs: u32,
+        /// The data version of this process.
+        known: u32,
+    },
     /// What is needed is on a damaged page or in a damaged row. Repeating does not help.
     #[error("stored data is damaged: {0}")]
     Damaged(String),

@@ -40,6 +40,12 @@ pub trait Membership: Send + Sync + 'static {
         Lease::always()
     }
 
+    /// A living node whose data version is less than `version`, for a text; nothing in a store of one node.
+    async fn behind(&self, version: u32) -> Result<Option<String>, StoreError> {
+        let _ = version;
+        Ok(None)
+    }
+
     /// Waits for changes, by any node, that this one must heed. Pending for ever in a store of one node.
     async fn changes(&self) -> Result<Changes, StoreError> {
         std::future::pending().await

@@ -56,6 +56,7 @@ pub enum FlushOutcome {
 #[async_trait]
 pub trait Positions: Send + Sync + 'static {
     /// Takes the delivery of a subscription over, unless a living node has it: raises its epoch, then reads its state.
+    /// [`StoreError::Newer`], and the owner stays, where this process does not know a setting of the subscription.
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError>;
     /// Gives a subscription up, so that any node may take it over; changes nothing if the epoch is not the current one.
     async fn release(&self, subscription: SubscriptionId, epoch: u64) -> Result<(), StoreError> {

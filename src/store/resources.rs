@@ -8,10 +8,12 @@ use thiserror::Error;
 use super::{
     StoreError,
     log::{LogPlace, Offset, Partition, TopicLog},
+    rows::readable,
 };
 use crate::resource::{
     id::{SubscriptionId, TopicIncarnation},
     name::{ProjectName, SubscriptionName, TopicName},
+    requirement::DATA_VERSION,
     subscription::Subscription,
     topic::Topic,
 };
@@ -25,6 +27,15 @@ pub struct TopicRecord {
     pub topic: Topic,
     /// Counts updates; an update names the version that it read.
     pub version: u64,
+    /// The least data version that a process must have to carry it out ([`crate::resource::requirement`]).
+    pub needs: u32,
+}
+
+impl TopicRecord {
+    /// Refuses what this process does not know how to carry out.
+    pub(super) fn check_known(&self) -> Result<(), StoreError> {
+        check_known("topic", self.topic.name.as_str(), self.needs)
+    }
 }
 
 /// A subscription as it is stored.
@@ -38,6 +49,27 @@ pub struct SubscriptionRecord {
     pub subscription: Subscription,
     /// Counts updates; an update names the version that it read.
     pub version: u64,
+    /// The least data version that a process must have to carry it out ([`crate::resource::requirement`]).
+    pub needs: u32,
+}
+
+impl SubscriptionRecord {
+    /// Refuses what this process does not know how to carry out.
+    pub(super) fn check_known(&self) -> Result<(), StoreError> {
+        let name = self.subscription.name.as_str();
+        check_known("subscription", name, self.needs)
+    }
+}
+
+pub(super) fn check_known(kind: &str, name: &str, needs: u32) -> Result<(), StoreError> {
+    if needs <= DATA_VERSION {
+        return Ok(());
+    }
+    Err(StoreError::Newer {
+        what: format!("{kind} {name}"),
+        needs,
+        known: DATA_VERSION,
+    })
 }
 
 /// A topic whose log may exist, whether or not the topic can be seen.
@@ -89,6 +121,13 @@ pub struct LogReader {
     pub subscription: SubscriptionId,
     /// How long it keeps a message that nobody acknowledges.
     pub retention: Duration,
+}
+
+impl LogReader {
+    /// The retention that a stored configuration asks for. Where that cannot be read, nothing may be deleted.
+    pub(super) fn retention_of(name: &str, config: Result<Subscription, sqlx::Error>) -> Duration {
+        readable(name, config).map_or(Duration::MAX, |config| config.message_retention)
+    }
 }
 
 /// How far creating or deleting a topic has come, as it spans two stores.
@@ -173,13 +212,15 @@ pub trait Resources: Send + Sync + 'static {
     ) -> Result<(), StoreError>;
     /// The live topic of that name.
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError>;
-    /// Replaces the configuration of a topic, if its version is still `read.version`.
+    /// Replaces the configuration of a topic, if its version is still `read.version`. [`StoreError::Newer`] where this
+    /// process does not know a setting of what was read.
     async fn update_topic(
         &self,
         read: &TopicRecord,
         topic: &Topic,
     ) -> Result<TopicRecord, UpdateError>;
-    /// Live topics of a project in order of name, after `after` (a full name), at most `limit`.
+    /// Live topics of a project in order of name, after `after` (a full name), at most `limit`. What cannot be read is
+    /// logged and left out.
     async fn list_topics(
         &self,
         project: &ProjectName,
@@ -188,7 +229,7 @@ pub trait Resources: Send + Sync + 'static {
     ) -> Result<Vec<TopicRecord>, StoreError>;
     /// Moves a topic from `Live` to `Deleted`; false when it was not live.
     async fn delete_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError>;
-    /// Every topic row, for retention and for finishing what a crash interrupted.
+    /// Every topic row that can be read, for retention and for finishing what a crash interrupted.
     async fn logs(&self) -> Result<Vec<TopicRow>, StoreError>;
     /// What still needs a topic's log; `None` when there is no such row.
     async fn log_needs(&self, topic: TopicIncarnation) -> Result<Option<LogNeeds>, StoreError>;
@@ -212,13 +253,14 @@ pub trait Resources: Send + Sync + 'static {
         name: &SubscriptionName,
     ) -> Result<Option<SubscriptionRecord>, StoreError>;
     /// Replaces the configuration of a subscription (detached is part of it), if its version is still
-    /// `read.version`.
+    /// `read.version`. [`StoreError::Newer`] as for topics.
     async fn update_subscription(
         &self,
         read: &SubscriptionRecord,
         subscription: &Subscription,
     ) -> Result<SubscriptionRecord, UpdateError>;
-    /// Subscriptions of a project in order of name, after `after` (a full name), at most `limit`.
+    /// Subscriptions of a project in order of name, after `after` (a full name), at most `limit`. What cannot be read
+    /// is logged and left out.
     async fn list_subscriptions(
         &self,
         project: &ProjectName,

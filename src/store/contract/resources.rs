@@ -88,7 +88,7 @@ pub(in crate::store) async fn subscribed(
     created.await.expect("create subscription")
 }
 
-fn project(name: &str) -> ProjectName {
+pub(super) fn project(name: &str) -> ProjectName {
     ProjectName::parse("project", name).expect("valid project")
 }
 

@@ -70,6 +70,7 @@ impl StoredTopic {
             log: self.row(incarnation).log()?,
             topic: self.topic.clone(),
             version: self.version,
+            needs: self.topic.requirement().version,
         })
     }
 }
@@ -247,6 +248,7 @@ impl Resources for MemoryState {
                 log: read.log.clone(),
                 topic: stored.topic.clone(),
                 version: stored.version,
+                needs: topic.requirement().version,
             })
         })
     }
@@ -343,6 +345,7 @@ impl Resources for MemoryState {
                 log: topic.clone(),
                 subscription: subscription.clone(),
                 version: 1,
+                needs: subscription.requirement().version,
             };
             let position = |&(partition, cursor)| {
                 let position = Position {
@@ -390,6 +393,7 @@ impl Resources for MemoryState {
             }
             stored.record.subscription = subscription.clone();
             stored.record.version += 1;
+            stored.record.needs = subscription.requirement().version;
             Ok(tables.shown(&tables.subscriptions[&read.id]))
         })
     }

@@ -18,7 +18,7 @@ use crate::{
     store::{
         StoreError,
         membership::Change,
-        rows::{from_sql, to_sql},
+        rows::{from_sql, invalid, to_sql},
     },
 };
 
@@ -109,10 +109,6 @@ fn change(row: &PgRow) -> Result<(i64, Option<Change>), sqlx::Error> {
         _ => None,
     };
     Ok((row.try_get(0)?, change))
-}
-
-fn invalid(error: impl std::fmt::Debug) -> sqlx::Error {
-    sqlx::Error::Decode(format!("{error:?}").into())
 }
 
 /// The number of the latest change.

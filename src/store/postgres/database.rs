@@ -19,7 +19,7 @@ use crate::{
         POSTGRES_ANSWER_MILLIS_MAX, POSTGRES_CONNECT_MILLIS_MAX, POSTGRES_CONNECTIONS_MAX,
         POSTGRES_IDLE_SECONDS_MAX, POSTGRES_PING_MILLIS,
     },
-    store::StoreError,
+    store::{StoreError, rows::newer},
 };
 
 /// The database. Cheap to clone.
@@ -89,6 +89,9 @@ impl Database {
     /// What the failure of a statement means. A write in it did not happen, as it was not committed.
     pub(super) fn failed(&self, error: &sqlx::Error) -> StoreError {
         let shown = &self.shown;
+        if let Some(newer) = newer(error) {
+            return newer;
+        }
         match error {
             sqlx::Error::PoolClosed => StoreError::Unavailable("the store is closed".to_owned()),
             sqlx::Error::PoolTimedOut => StoreError::Unavailable(format!(

@@ -12,13 +12,14 @@ use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    database::{Database, within},
+    database::{Database, bounded, within},
     link::Link,
 };
 use crate::{
     clock::{Clock, Timestamp},
     limits::{HEARTBEATS_PER_LEASE, POSTGRES_RETRY_MILLIS},
-    store::{Lease, lease::LeaseKeeper},
+    resource::requirement::DATA_VERSION,
+    store::{Lease, StoreError, lease::LeaseKeeper},
 };
 
 /// See the module.
@@ -133,16 +134,17 @@ impl Member {
 
     async fn enter(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar(
-            "INSERT INTO nodes (name, session, address, expires, seen)
-            SELECT $1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond', last_change FROM packetboat
+            "INSERT INTO nodes (name, session, address, expires, seen, version)
+            SELECT $1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond', last_change, $5 FROM packetboat
             ON CONFLICT (name) DO UPDATE SET session = excluded.session, address = excluded.address,
-                expires = excluded.expires, seen = excluded.seen
+                expires = excluded.expires, seen = excluded.seen, version = excluded.version
             RETURNING seen",
         )
         .bind(&self.name)
         .bind(self.session)
         .bind(&self.address)
         .bind(self.lease_millis())
+        .bind(i64::from(DATA_VERSION))
         .fetch_one(connection)
         .await
     }
@@ -336,4 +338,22 @@ impl Member {
         }
         self.link.close().await;
     }
+}
+
+/// Name and address of a living node whose data version is less than this one.
+pub(super) async fn behind(
+    database: &Database,
+    version: u32,
+) -> Result<Option<String>, StoreError> {
+    let mut connection = database.connection().await?;
+    bounded(
+        sqlx::query_scalar(
+            "SELECT name || ' at ' || address FROM nodes
+            WHERE version < $1 AND expires > clock_timestamp() ORDER BY name LIMIT 1",
+        )
+        .bind(i64::from(version))
+        .fetch_optional(&mut *connection),
+    )
+    .await
+    .map_err(|error| connection.failed(&error))
 }

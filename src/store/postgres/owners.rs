@@ -13,6 +13,7 @@ use crate::{
     store::{
         StoreError,
         positions::{Acquire, Acquired},
+        resources::check_known,
         rows::{from_sql, to_sql},
     },
 };
@@ -28,7 +29,8 @@ pub(super) async fn acquire(
     let mut attempts = 1;
     let acquire = loop {
         let mut connection = database.connection().await?;
-        match attempt(&mut connection, session, subscription, from_expired).await {
+        let attempt = attempt(&mut connection, session, subscription, from_expired);
+        match attempt.await {
             // A flush of somebody who is slow, or frozen: the server ends such a transaction before long.
             Err((error, _)) if is_lock_timeout(&error) && attempts < OWNER_LOCK_ATTEMPTS_MAX => {
                 attempts += 1;
@@ -36,7 +38,7 @@ pub(super) async fn acquire(
             Err((error, committing)) => {
                 return Err(connection.transaction_failed(&error, committing));
             }
-            Ok(acquire) => break acquire,
+            Ok(acquire) => break acquire?,
         }
     };
     let lost = |what: &str| {
@@ -61,26 +63,32 @@ async fn attempt(
     session: i64,
     subscription: SubscriptionId,
     from_expired: bool,
-) -> Result<Acquire, (sqlx::Error, bool)> {
+) -> Result<Result<Acquire, StoreError>, (sqlx::Error, bool)> {
     let mut committing = false;
     let acquire = bounded(async {
         let mut transaction = connection.begin().await?;
         let Some(owner) = lock(&mut transaction, subscription).await? else {
             transaction.rollback().await?;
-            return Ok(Acquire::Gone);
+            return Ok(Ok(Acquire::Gone));
         };
+        if let Some((name, needs)) = needs(&mut transaction, subscription).await?
+            && let Err(newer) = check_known("subscription", &name, needs)
+        {
+            transaction.rollback().await?;
+            return Ok(Err(newer));
+        }
         if let Some(owner) = owner.filter(|owner| *owner != session)
             && let Some(node) = living(&mut transaction, owner, from_expired).await?
         {
             transaction.rollback().await?;
-            return Ok(Acquire::OwnedBy(node));
+            return Ok(Ok(Acquire::OwnedBy(node)));
         }
         let epoch = take(&mut transaction, subscription, session).await?;
         // A later statement than the one that waited for the lock, so that it sees what was flushed meanwhile.
         let partitions = positions::read(&mut transaction, subscription).await?;
         committing = true;
         transaction.commit().await?;
-        Ok(Acquire::Acquired(Acquired { epoch, partitions }))
+        Ok(Ok(Acquire::Acquired(Acquired { epoch, partitions })))
     })
     .await;
     acquire.map_err(|error| (error, committing))
@@ -95,6 +103,19 @@ async fn lock(
         .bind(to_sql(subscription.0))
         .fetch_optional(connection)
         .await
+}
+
+/// Name of the subscription, and the data version that it needs.
+async fn needs(
+    connection: &mut PgConnection,
+    subscription: SubscriptionId,
+) -> Result<Option<(String, u32)>, sqlx::Error> {
+    let row = sqlx::query("SELECT name, needs FROM subscriptions WHERE id = $1")
+        .bind(to_sql(subscription.0))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| Ok((row.try_get(0)?, positions::small(&row, 1)?)))
+        .transpose()
 }
 
 /// Name and address of the node with that session, if it is there and nobody may take over from it.

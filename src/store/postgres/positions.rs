@@ -101,6 +101,6 @@ fn chunk(row: &PgRow) -> Result<Option<StoredChunk>, sqlx::Error> {
 }
 
 /// A number of 32 bits, which Postgres has no unsigned type for.
-fn small(row: &PgRow, column: usize) -> Result<u32, sqlx::Error> {
+pub(super) fn small(row: &PgRow, column: usize) -> Result<u32, sqlx::Error> {
     u32::try_from(row.try_get::<i64, _>(column)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }

@@ -19,7 +19,7 @@ use super::{
     flush,
     link::Link,
     listener,
-    membership::{Member, Next},
+    membership::{self, Member, Next},
     open::{self, OpenError, Refusal},
     owners, schema, subscriptions,
     sweep::Sweep,
@@ -180,6 +180,7 @@ impl Resources for PostgresState {
         read: &TopicRecord,
         topic: &Topic,
     ) -> Result<TopicRecord, UpdateError> {
+        read.check_known()?;
         topics::update(&self.database, read, topic).await
     }
 
@@ -241,6 +242,7 @@ impl Resources for PostgresState {
         read: &SubscriptionRecord,
         subscription: &Subscription,
     ) -> Result<SubscriptionRecord, UpdateError> {
+        read.check_known()?;
         let updated = subscriptions::update(&self.database, read, subscription).await?;
         if subscription.detached && !read.subscription.detached {
             self.confirmed(updated.number).await?;
@@ -320,6 +322,10 @@ impl Positions for PostgresState {
 impl Membership for PostgresState {
     fn lease(&self) -> Lease {
         self.membership.lease()
+    }
+
+    async fn behind(&self, version: u32) -> Result<Option<String>, StoreError> {
+        membership::behind(&self.database, version).await
     }
 
     /// Repeats what was not heeded.

@@ -5,7 +5,8 @@ use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
 use super::{
     changes::{self, Written},
     database::{Database, bounded},
-    positions, topics,
+    positions::{self, small},
+    topics,
 };
 use crate::{
     resource::{
@@ -18,7 +19,7 @@ use crate::{
         log::{Offset, Partition, TopicLog},
         membership::Change,
         resources::{CreateError, SubscriptionRecord, UpdateError},
-        rows::{from_json, from_sql, listed_names, to_json, to_sql},
+        rows::{Listing, from_sql, invalid, listed_names, read_config, to_json, to_sql},
     },
 };
 
@@ -57,6 +58,7 @@ pub(super) async fn create(
         log: topic.clone(),
         subscription: subscription.clone(),
         version: 1,
+        needs: subscription.requirement().version,
     })
 }
 
@@ -79,13 +81,14 @@ async fn insert(
     config: &str,
 ) -> Result<SubscriptionId, sqlx::Error> {
     sqlx::query_scalar(
-        "INSERT INTO subscriptions (name, topic, detached, version, config)
-        VALUES ($1, $2, $3, 1, $4) RETURNING id",
+        "INSERT INTO subscriptions (name, topic, detached, version, config, needs)
+        VALUES ($1, $2, $3, 1, $4, $5) RETURNING id",
     )
     .bind(subscription.name.as_str())
     .bind(to_sql(topic.0))
     .bind(subscription.detached)
     .bind(config)
+    .bind(i64::from(subscription.requirement().version))
     .fetch_one(connection)
     .await
     .map(|id| SubscriptionId(from_sql(id)))
@@ -98,7 +101,8 @@ pub(super) async fn get(
     let mut connection = database.connection().await?;
     bounded(
         sqlx::query(
-            "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1
+            "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1,
+                subscriptions.needs, subscriptions.name
             FROM subscriptions LEFT JOIN topics ON incarnation = topic
             WHERE subscriptions.name = $1",
         )
@@ -111,7 +115,8 @@ pub(super) async fn get(
 }
 
 fn record(row: &PgRow) -> Result<SubscriptionRecord, sqlx::Error> {
-    let mut subscription: Subscription = from_json(row.try_get(4)?)?;
+    let needs = small(row, 6)?;
+    let mut subscription: Subscription = read_config(row.try_get(4)?, needs)?;
     if row.try_get::<Option<bool>, _>(5)? != Some(true) {
         subscription.topic = None;
     }
@@ -120,6 +125,7 @@ fn record(row: &PgRow) -> Result<SubscriptionRecord, sqlx::Error> {
         log: topics::log(row, 1)?,
         subscription,
         version: from_sql(row.try_get(3)?),
+        needs,
     })
 }
 
@@ -133,13 +139,14 @@ pub(super) async fn update(
     let change = Change::SubscriptionChanged(subscription.name.clone());
     let updated = changes::write(database, async |transaction| {
         let updated = sqlx::query(
-            "UPDATE subscriptions SET config = $1, detached = $2, version = version + 1
+            "UPDATE subscriptions SET config = $1, detached = $2, version = version + 1, needs = $5
             WHERE id = $3 AND version = $4",
         )
         .bind(&config)
         .bind(subscription.detached)
         .bind(to_sql(read.id.0))
         .bind(to_sql(read.version))
+        .bind(i64::from(subscription.requirement().version))
         .execute(transaction)
         .await?;
         let updated = updated.rows_affected() == 1;
@@ -157,6 +164,7 @@ pub(super) async fn update(
             ..subscription.clone()
         },
         version: read.version + 1,
+        needs: subscription.requirement().version,
         ..found
     };
     Ok(Written {
@@ -172,7 +180,8 @@ async fn by_id(
     let mut connection = database.connection().await?;
     bounded(
         sqlx::query(
-            "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1
+            "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1,
+                subscriptions.needs, subscriptions.name
             FROM subscriptions LEFT JOIN topics ON incarnation = topic WHERE id = $1",
         )
         .bind(to_sql(id.0))
@@ -191,21 +200,26 @@ pub(super) async fn list(
 ) -> Result<Vec<SubscriptionRecord>, StoreError> {
     let (after, end) = listed_names(project, "subscriptions", after);
     let mut connection = database.connection().await?;
-    bounded(
-        sqlx::query(
-            "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1
-            FROM subscriptions LEFT JOIN topics ON incarnation = topic
-            WHERE subscriptions.name > $1 AND subscriptions.name < $2
-            ORDER BY subscriptions.name LIMIT $3",
+    let mut listing = Listing::new(after, limit);
+    while let Some((after, wanted)) = listing.next() {
+        let rows = bounded(
+            sqlx::query(
+                "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1,
+                    subscriptions.needs, subscriptions.name
+                FROM subscriptions LEFT JOIN topics ON incarnation = topic
+                WHERE subscriptions.name > $1 AND subscriptions.name < $2
+                ORDER BY subscriptions.name LIMIT $3",
+            )
+            .bind(after)
+            .bind(&end)
+            .bind(wanted)
+            .fetch_all(&mut *connection),
         )
-        .bind(after)
-        .bind(end)
-        .bind(to_sql(limit as u64))
-        .fetch_all(&mut *connection),
-    )
-    .await
-    .and_then(|rows| rows.iter().map(record).collect())
-    .map_err(|error| connection.failed(&error))
+        .await
+        .map_err(|error| connection.failed(&error))?;
+        listing.add(rows.iter().map(|row| (row.get(7), record(row))));
+    }
+    Ok(listing.found())
 }
 
 pub(super) async fn list_of_topic(
@@ -215,10 +229,10 @@ pub(super) async fn list_of_topic(
     limit: usize,
 ) -> Result<Vec<SubscriptionName>, StoreError> {
     let mut connection = database.connection().await?;
-    let name = |row: &PgRow| from_json::<Subscription>(row.try_get(0)?).map(|config| config.name);
+    let name = |row: &PgRow| SubscriptionName::parse("name", row.try_get(0)?).map_err(invalid);
     bounded(
         sqlx::query(
-            "SELECT config FROM subscriptions WHERE NOT detached AND topic = $1 AND name > $2
+            "SELECT name FROM subscriptions WHERE NOT detached AND topic = $1 AND name > $2
             ORDER BY name LIMIT $3",
         )
         .bind(to_sql(topic.0))

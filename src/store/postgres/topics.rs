@@ -7,13 +7,13 @@ use sqlx::{Connection as _, PgConnection, Postgres, Row as _, Transaction, postg
 use super::{
     changes::{self, Written},
     database::{Database, bounded, within},
+    positions::small,
 };
 use crate::{
     limits::TOPIC_LOCK_MILLIS_MAX,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
         name::{ProjectName, TopicName},
-        subscription::Subscription,
         topic::Topic,
     },
     store::{
@@ -23,7 +23,10 @@ use crate::{
         resources::{
             CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow, UpdateError,
         },
-        rows::{from_json, from_sql, listed_names, to_json, to_sql},
+        rows::{
+            Listing, from_json, from_sql, invalid, listed_names, read_config, readable, to_json,
+            to_sql,
+        },
     },
 };
 
@@ -47,12 +50,13 @@ pub(super) async fn create(
     let mut connection = database.connection().await?;
     let incarnation = bounded(
         sqlx::query_scalar(
-            "INSERT INTO topics (name, phase, version, config, place) VALUES ($1, 0, 1, $2, $3)
+            "INSERT INTO topics (name, phase, version, config, place, needs) VALUES ($1, 0, 1, $2, $3, $4)
             RETURNING incarnation",
         )
         .bind(topic.name.as_str())
         .bind(config)
         .bind(place)
+        .bind(i64::from(topic.requirement().version))
         .fetch_one(&mut *connection),
     )
     .await;
@@ -91,7 +95,7 @@ pub(super) async fn get(
     // The first condition is the one of the index.
     bounded(
         sqlx::query(
-            "SELECT incarnation, place, version, config FROM topics
+            "SELECT incarnation, place, version, config, needs FROM topics
             WHERE phase <> 2 AND phase = 1 AND name = $1",
         )
         .bind(name.as_str())
@@ -103,10 +107,12 @@ pub(super) async fn get(
 }
 
 fn record(row: &PgRow) -> Result<TopicRecord, sqlx::Error> {
+    let needs = small(row, 4)?;
     Ok(TopicRecord {
         log: log(row, 0)?,
         version: from_sql(row.try_get(2)?),
-        topic: from_json(row.try_get(3)?)?,
+        topic: read_config(row.try_get(3)?, needs)?,
+        needs,
     })
 }
 
@@ -130,7 +136,7 @@ fn topic_row(row: &PgRow) -> Result<TopicRow, sqlx::Error> {
         incarnation: TopicIncarnation(from_sql(row.try_get(0)?)),
         place: place(row, 1)?,
         phase: phase_of(row.try_get(2)?),
-        name: from_json::<Topic>(row.try_get(3)?)?.name,
+        name: TopicName::parse("name", row.try_get(3)?).map_err(invalid)?,
     })
 }
 
@@ -140,15 +146,17 @@ pub(super) async fn update(
     topic: &Topic,
 ) -> Result<TopicRecord, UpdateError> {
     let config = to_json(topic).map_err(|error| database.failed(&error))?;
+    let needs = topic.requirement().version;
     let change = Change::TopicChanged(topic.name.clone());
     let updated = changes::write(database, async |transaction| {
         let updated = sqlx::query(
-            "UPDATE topics SET config = $1, version = version + 1
+            "UPDATE topics SET config = $1, version = version + 1, needs = $4
             WHERE incarnation = $2 AND version = $3 AND phase = 1",
         )
         .bind(&config)
         .bind(to_sql(read.log.incarnation.0))
         .bind(to_sql(read.version))
+        .bind(i64::from(needs))
         .execute(transaction)
         .await?;
         let updated = updated.rows_affected() == 1;
@@ -160,6 +168,7 @@ pub(super) async fn update(
             log: read.log.clone(),
             topic: topic.clone(),
             version: read.version + 1,
+            needs,
         });
     }
     if is_live(database, read.log.incarnation).await? {
@@ -189,19 +198,23 @@ pub(super) async fn list(
 ) -> Result<Vec<TopicRecord>, StoreError> {
     let (after, end) = listed_names(project, "topics", after);
     let mut connection = database.connection().await?;
-    bounded(
-        sqlx::query(
-            "SELECT incarnation, place, version, config FROM topics
-            WHERE phase <> 2 AND phase = 1 AND name > $1 AND name < $2 ORDER BY name LIMIT $3",
+    let mut listing = Listing::new(after, limit);
+    while let Some((after, wanted)) = listing.next() {
+        let rows = bounded(
+            sqlx::query(
+                "SELECT incarnation, place, version, config, needs, name FROM topics
+                WHERE phase <> 2 AND phase = 1 AND name > $1 AND name < $2 ORDER BY name LIMIT $3",
+            )
+            .bind(after)
+            .bind(&end)
+            .bind(wanted)
+            .fetch_all(&mut *connection),
         )
-        .bind(after)
-        .bind(end)
-        .bind(to_sql(limit as u64))
-        .fetch_all(&mut *connection),
-    )
-    .await
-    .and_then(|rows| rows.iter().map(record).collect())
-    .map_err(|error| connection.failed(&error))
+        .await
+        .map_err(|error| connection.failed(&error))?;
+        listing.add(rows.iter().map(|row| (row.get(5), record(row))));
+    }
+    Ok(listing.found())
 }
 
 /// Moves a live topic to `Deleted`, and says which change that is.
@@ -223,13 +236,16 @@ pub(super) async fn delete(
 
 pub(super) async fn logs(database: &Database) -> Result<Vec<TopicRow>, StoreError> {
     let mut connection = database.connection().await?;
-    bounded(
-        sqlx::query("SELECT incarnation, place, phase, config FROM topics ORDER BY incarnation")
+    let rows = bounded(
+        sqlx::query("SELECT incarnation, place, phase, name FROM topics ORDER BY incarnation")
             .fetch_all(&mut *connection),
     )
     .await
-    .and_then(|rows| rows.iter().map(topic_row).collect())
-    .map_err(|error| connection.failed(&error))
+    .map_err(|error| connection.failed(&error))?;
+    let rows = rows.iter();
+    Ok(rows
+        .filter_map(|row| readable(row.get(3), topic_row(row)))
+        .collect())
 }
 
 pub(super) async fn log_needs(
@@ -241,7 +257,7 @@ pub(super) async fn log_needs(
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let mut snapshot = connection.begin_with(begin).await?;
         let row = sqlx::query(
-            "SELECT incarnation, place, phase, config FROM topics WHERE incarnation = $1",
+            "SELECT incarnation, place, phase, name FROM topics WHERE incarnation = $1",
         )
         .bind(to_sql(topic.0))
         .fetch_optional(&mut *snapshot)
@@ -260,7 +276,7 @@ pub(super) async fn log_needs(
 async fn needs(connection: &mut PgConnection, row: &PgRow) -> Result<LogNeeds, sqlx::Error> {
     let row = topic_row(row)?;
     let readers = sqlx::query(
-        "SELECT id, config FROM subscriptions WHERE NOT detached AND topic = $1 ORDER BY name",
+        "SELECT id, config, name FROM subscriptions WHERE NOT detached AND topic = $1 ORDER BY name",
     )
     .bind(to_sql(row.incarnation.0))
     .fetch_all(connection)
@@ -268,7 +284,7 @@ async fn needs(connection: &mut PgConnection, row: &PgRow) -> Result<LogNeeds, s
     let reader = |row: &PgRow| {
         Ok(LogReader {
             subscription: SubscriptionId(from_sql(row.try_get(0)?)),
-            retention: from_json::<Subscription>(row.try_get(1)?)?.message_retention,
+            retention: LogReader::retention_of(row.get(2), from_json(row.try_get(1)?)),
         })
     };
     let readers = readers
@@ -295,7 +311,7 @@ pub(super) async fn lock(
         .execute(&mut *transaction)
         .await?;
         let row = sqlx::query(
-            "SELECT incarnation, place, phase, config FROM topics WHERE incarnation = $1 FOR UPDATE",
+            "SELECT incarnation, place, phase, name FROM topics WHERE incarnation = $1 FOR UPDATE",
         )
         .bind(to_sql(topic.0))
         .fetch_optional(&mut *transaction)

@@ -18,7 +18,7 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::writer::{Writer, WriterGuard};
-use crate::store::StoreError;
+use crate::store::{StoreError, rows::newer};
 
 /// Blobs of many KiB go into these at 1.5 times the rate of SQLite's default of 4 KiB.
 pub(super) const PAGE_BYTES: u32 = 16 * 1024;
@@ -155,6 +155,9 @@ impl Database {
     /// What the failure of a statement means. A write in it did not happen, as it was not committed.
     pub(super) fn failed(&self, error: &sqlx::Error) -> StoreError {
         let file = self.path.display();
+        if let Some(newer) = newer(error) {
+            return newer;
+        }
         match error {
             sqlx::Error::PoolClosed => StoreError::Unavailable("the store is closed".to_owned()),
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {

@@ -47,6 +47,7 @@ const STATE: Kind = Kind {
     migrations: &[
         include_str!("migrations/state_1.sql"),
         include_str!("migrations/state_2.sql"),
+        include_str!("migrations/state_3.sql"),
     ],
 };
 

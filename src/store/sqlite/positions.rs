@@ -14,6 +14,7 @@ use crate::{
         StoreError,
         log::{Offset, Partition},
         positions::{Acquire, Acquired},
+        resources::check_known,
         rows::{from_sql, to_sql},
     },
 };
@@ -107,6 +108,9 @@ pub(super) async fn acquire(
     database: &Database,
     subscription: SubscriptionId,
 ) -> Result<Acquire, StoreError> {
+    if let Some((name, needs)) = needs(database, subscription).await? {
+        check_known("subscription", &name, needs)?;
+    }
     let lost = |what: &str| {
         StoreError::Damaged(format!(
             "{}: the {what} of subscription {} is missing; restore the data directory from a backup, or delete \
@@ -130,6 +134,18 @@ pub(super) async fn acquire(
         return Err(lost("position"));
     }
     Ok(Acquire::Acquired(Acquired { epoch, partitions }))
+}
+
+/// Name of the subscription, and the data version that it needs.
+async fn needs(
+    database: &Database,
+    subscription: SubscriptionId,
+) -> Result<Option<(String, u32)>, StoreError> {
+    sqlx::query_as("SELECT name, needs FROM subscriptions WHERE id = ?")
+        .bind(to_sql(subscription.0))
+        .fetch_optional(database.readers())
+        .await
+        .map_err(|error| database.failed(&error))
 }
 
 async fn exists(database: &Database, subscription: SubscriptionId) -> Result<bool, StoreError> {

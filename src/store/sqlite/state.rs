@@ -111,6 +111,7 @@ impl Resources for SqliteState {
         read: &TopicRecord,
         topic: &Topic,
     ) -> Result<TopicRecord, UpdateError> {
+        read.check_known()?;
         topics::update(&self.database, read, topic).await
     }
 
@@ -166,6 +167,7 @@ impl Resources for SqliteState {
         read: &SubscriptionRecord,
         subscription: &Subscription,
     ) -> Result<SubscriptionRecord, UpdateError> {
+        read.check_known()?;
         subscriptions::update(&self.database, read, subscription).await
     }
 

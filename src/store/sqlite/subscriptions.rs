@@ -13,7 +13,10 @@ use crate::{
         StoreError,
         log::{Offset, Partition, TopicLog},
         resources::{CreateError, SubscriptionRecord, UpdateError},
-        rows::{FIRST_GENERATION, from_json, from_sql, listed_names, to_json, to_sql},
+        rows::{
+            FIRST_GENERATION, Listing, from_sql, invalid, listed_names, read_config, to_json,
+            to_sql,
+        },
     },
 };
 
@@ -51,6 +54,7 @@ pub(super) async fn create(
         log: topic.clone(),
         subscription: subscription.clone(),
         version: 1,
+        needs: subscription.requirement().version,
     })
 }
 
@@ -72,12 +76,14 @@ async fn insert(
     config: &str,
 ) -> Result<SubscriptionId, sqlx::Error> {
     sqlx::query_scalar(
-        "INSERT INTO subscriptions (name, topic, detached, version, config) VALUES (?, ?, ?, 1, ?) RETURNING id",
+        "INSERT INTO subscriptions (name, topic, detached, version, config, needs) VALUES (?, ?, ?, 1, ?, ?)
+        RETURNING id",
     )
     .bind(subscription.name.as_str())
     .bind(to_sql(topic.0))
     .bind(subscription.detached)
     .bind(config)
+    .bind(subscription.requirement().version)
     .fetch_one(connection)
     .await
     .map(|id| SubscriptionId(from_sql(id)))
@@ -88,7 +94,8 @@ pub(super) async fn get(
     name: &SubscriptionName,
 ) -> Result<Option<SubscriptionRecord>, StoreError> {
     sqlx::query(
-        "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
+        "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1,
+            subscriptions.needs, subscriptions.name FROM subscriptions
         LEFT JOIN topics ON incarnation = topic WHERE subscriptions.name = ?",
     )
     .bind(name.as_str())
@@ -99,7 +106,8 @@ pub(super) async fn get(
 }
 
 fn record(row: &SqliteRow) -> Result<SubscriptionRecord, sqlx::Error> {
-    let mut subscription: Subscription = from_json(row.try_get(4)?)?;
+    let needs = row.try_get(6)?;
+    let mut subscription: Subscription = read_config(row.try_get(4)?, needs)?;
     if row.try_get::<Option<bool>, _>(5)? != Some(true) {
         subscription.topic = None;
     }
@@ -108,6 +116,7 @@ fn record(row: &SqliteRow) -> Result<SubscriptionRecord, sqlx::Error> {
         log: topics::log(row, 1)?,
         subscription,
         version: from_sql(row.try_get(3)?),
+        needs,
     })
 }
 
@@ -119,10 +128,12 @@ pub(super) async fn update(
     let config = to_json(subscription).map_err(|error| database.failed(&error))?;
     let mut connection = database.writer().await?;
     let updated = sqlx::query(
-        "UPDATE subscriptions SET config = ?, detached = ?, version = version + 1 WHERE id = ? AND version = ?",
+        "UPDATE subscriptions SET config = ?, detached = ?, needs = ?, version = version + 1
+        WHERE id = ? AND version = ?",
     )
     .bind(config)
     .bind(subscription.detached)
+    .bind(subscription.requirement().version)
     .bind(to_sql(read.id.0))
     .bind(to_sql(read.version))
     .execute(&mut *connection)
@@ -138,6 +149,7 @@ pub(super) async fn update(
                 ..subscription.clone()
             },
             version: read.version + 1,
+            needs: subscription.requirement().version,
             ..found
         })
     } else {
@@ -150,7 +162,8 @@ async fn by_id(
     id: SubscriptionId,
 ) -> Result<Option<SubscriptionRecord>, StoreError> {
     sqlx::query(
-        "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
+        "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1,
+            subscriptions.needs, subscriptions.name FROM subscriptions
         LEFT JOIN topics ON incarnation = topic WHERE id = ?",
     )
     .bind(to_sql(id.0))
@@ -167,18 +180,23 @@ pub(super) async fn list(
     limit: usize,
 ) -> Result<Vec<SubscriptionRecord>, StoreError> {
     let (after, end) = listed_names(project, "subscriptions", after);
-    sqlx::query(
-        "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1 FROM subscriptions
+    let mut listing = Listing::new(after, limit);
+    while let Some((after, wanted)) = listing.next() {
+        let rows = sqlx::query(
+        "SELECT id, topic, place, subscriptions.version, subscriptions.config, phase = 1,
+            subscriptions.needs, subscriptions.name FROM subscriptions
         LEFT JOIN topics ON incarnation = topic
         WHERE subscriptions.name > ? AND subscriptions.name < ? ORDER BY subscriptions.name LIMIT ?",
     )
-    .bind(after)
-    .bind(end)
-    .bind(to_sql(limit as u64))
-    .fetch_all(database.readers())
-    .await
-    .and_then(|rows| rows.iter().map(record).collect())
-    .map_err(|error| database.failed(&error))
+        .bind(after)
+        .bind(&end)
+        .bind(wanted)
+        .fetch_all(database.readers())
+        .await
+        .map_err(|error| database.failed(&error))?;
+        listing.add(rows.iter().map(|row| (row.get(7), record(row))));
+    }
+    Ok(listing.found())
 }
 
 pub(super) async fn list_of_topic(
@@ -188,7 +206,7 @@ pub(super) async fn list_of_topic(
     limit: usize,
 ) -> Result<Vec<SubscriptionName>, StoreError> {
     let rows = sqlx::query(
-        "SELECT config FROM subscriptions WHERE detached = 0 AND topic = ? AND name > ? ORDER BY name LIMIT ?",
+        "SELECT name FROM subscriptions WHERE detached = 0 AND topic = ? AND name > ? ORDER BY name LIMIT ?",
     )
     .bind(to_sql(topic.0))
     .bind(after.unwrap_or_default())
@@ -196,8 +214,7 @@ pub(super) async fn list_of_topic(
     .fetch_all(database.readers())
     .await
     .map_err(|error| database.failed(&error))?;
-    let name =
-        |row: &SqliteRow| from_json::<Subscription>(row.try_get(0)?).map(|config| config.name);
+    let name = |row: &SqliteRow| SubscriptionName::parse("name", row.try_get(0)?).map_err(invalid);
     rows.iter()
         .map(name)
         .collect::<Result<_, _>>()

@@ -22,6 +22,7 @@ use crate::{
         MessageLog, Positions as _, Resources as _, StateBackend as _, StoreError,
         contract::{
             log::created,
+            newer,
             positions::{acquire, change, one_subscription},
             resources::live_topic,
         },
@@ -131,6 +132,29 @@ async fn offsets_and_times_go_on_after_everything_was_trimmed_and_the_process_re
     let run = runs.expect("append")[0];
     assert_eq!(run.first, 5);
     assert_eq!(run.publish_time, Timestamp::from_millis(1_060_000));
+}
+
+async fn run(state: &SqliteState, statements: &str) {
+    let mut writer = state.database.writer().await.expect("writer");
+    let statements = sqlx::AssertSqlSafe(statements.to_owned());
+    let done = sqlx::raw_sql(statements).execute(&mut *writer).await;
+    done.expect("executed");
+}
+
+#[tokio::test]
+async fn settings_of_a_newer_release() {
+    let directory = tempdir().expect("temporary directory");
+    let (_log, state, _lock) = opened(directory.path()).await;
+    newer::settings_of_a_newer_release_are_left_to_it(&state, async |sql| run(&state, sql).await)
+        .await;
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_read() {
+    let directory = tempdir().expect("temporary directory");
+    let (_log, state, _lock) = opened(directory.path()).await;
+    newer::a_row_that_cannot_be_read_fails_no_list(&state, async |sql| run(&state, sql).await)
+        .await;
 }
 
 #[tokio::test]

@@ -12,7 +12,6 @@ use crate::{
     resource::{
         id::{SubscriptionId, TopicIncarnation},
         name::{ProjectName, TopicName},
-        subscription::Subscription,
         topic::Topic,
     },
     store::{
@@ -21,7 +20,10 @@ use crate::{
         resources::{
             CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow, UpdateError,
         },
-        rows::{from_json, from_sql, listed_names, to_json, to_sql},
+        rows::{
+            Listing, from_json, from_sql, invalid, listed_names, read_config, readable, to_json,
+            to_sql,
+        },
     },
 };
 
@@ -46,11 +48,13 @@ pub(super) async fn create(
     let incarnation = returned(
         &mut connection,
         sqlx::query_scalar(
-            "INSERT INTO topics (name, phase, version, config, place) VALUES (?, 0, 1, ?, ?) RETURNING incarnation",
+            "INSERT INTO topics (name, phase, version, config, place, needs) VALUES (?, 0, 1, ?, ?, ?)
+            RETURNING incarnation",
         )
         .bind(topic.name.as_str())
         .bind(config)
-        .bind(place),
+        .bind(place)
+        .bind(topic.requirement().version),
     )
     .await
     .and_then(|row| row.ok_or(sqlx::Error::RowNotFound));
@@ -85,7 +89,8 @@ pub(super) async fn get(
 ) -> Result<Option<TopicRecord>, StoreError> {
     // The first condition is the one of the index.
     sqlx::query(
-        "SELECT incarnation, place, version, config FROM topics WHERE phase <> 2 AND phase = 1 AND name = ?",
+        "SELECT incarnation, place, version, config, needs FROM topics
+        WHERE phase <> 2 AND phase = 1 AND name = ?",
     )
     .bind(name.as_str())
     .fetch_optional(database.readers())
@@ -95,10 +100,12 @@ pub(super) async fn get(
 }
 
 fn record(row: &SqliteRow) -> Result<TopicRecord, sqlx::Error> {
+    let needs = row.try_get(4)?;
     Ok(TopicRecord {
         log: log(row, 0)?,
         version: from_sql(row.try_get(2)?),
-        topic: from_json(row.try_get(3)?)?,
+        topic: read_config(row.try_get(3)?, needs)?,
+        needs,
     })
 }
 
@@ -120,7 +127,7 @@ fn topic_row(row: &SqliteRow) -> Result<TopicRow, sqlx::Error> {
         incarnation: TopicIncarnation(from_sql(row.try_get(0)?)),
         place: place(row, 1)?,
         phase: phase_of(row.try_get(2)?),
-        name: from_json::<Topic>(row.try_get(3)?)?.name,
+        name: TopicName::parse("name", row.try_get(3)?).map_err(invalid)?,
     })
 }
 
@@ -131,11 +138,13 @@ pub(super) async fn update(
 ) -> Result<TopicRecord, UpdateError> {
     let config = to_json(topic).map_err(|error| database.failed(&error))?;
     let mut connection = database.writer().await?;
+    let needs = topic.requirement().version;
     let updated = sqlx::query(
-        "UPDATE topics SET config = ?, version = version + 1
+        "UPDATE topics SET config = ?, needs = ?, version = version + 1
         WHERE incarnation = ? AND version = ? AND phase = 1",
     )
     .bind(config)
+    .bind(needs)
     .bind(to_sql(read.log.incarnation.0))
     .bind(to_sql(read.version))
     .execute(&mut *connection)
@@ -147,6 +156,7 @@ pub(super) async fn update(
             log: read.log.clone(),
             topic: topic.clone(),
             version: read.version + 1,
+            needs,
         });
     }
     if is_live(database, read.log.incarnation).await? {
@@ -172,17 +182,21 @@ pub(super) async fn list(
     limit: usize,
 ) -> Result<Vec<TopicRecord>, StoreError> {
     let (after, end) = listed_names(project, "topics", after);
-    sqlx::query(
-        "SELECT incarnation, place, version, config FROM topics
-        WHERE phase <> 2 AND phase = 1 AND name > ? AND name < ? ORDER BY name LIMIT ?",
-    )
-    .bind(after)
-    .bind(end)
-    .bind(to_sql(limit as u64))
-    .fetch_all(database.readers())
-    .await
-    .and_then(|rows| rows.iter().map(record).collect())
-    .map_err(|error| database.failed(&error))
+    let mut listing = Listing::new(after, limit);
+    while let Some((after, wanted)) = listing.next() {
+        let rows = sqlx::query(
+            "SELECT incarnation, place, version, config, needs, name FROM topics
+            WHERE phase <> 2 AND phase = 1 AND name > ? AND name < ? ORDER BY name LIMIT ?",
+        )
+        .bind(after)
+        .bind(&end)
+        .bind(wanted)
+        .fetch_all(database.readers())
+        .await
+        .map_err(|error| database.failed(&error))?;
+        listing.add(rows.iter().map(|row| (row.get(5), record(row))));
+    }
+    Ok(listing.found())
 }
 
 pub(super) async fn delete(
@@ -208,10 +222,14 @@ pub(super) async fn logs(database: &Database) -> Result<Vec<TopicRow>, StoreErro
 pub(super) async fn rows(
     connection: impl SqliteExecutor<'_>,
 ) -> Result<Vec<TopicRow>, sqlx::Error> {
-    sqlx::query("SELECT incarnation, place, phase, config FROM topics ORDER BY incarnation")
-        .fetch_all(connection)
-        .await
-        .and_then(|rows| rows.iter().map(topic_row).collect())
+    let rows =
+        sqlx::query("SELECT incarnation, place, phase, name FROM topics ORDER BY incarnation")
+            .fetch_all(connection)
+            .await?;
+    let rows = rows.iter();
+    Ok(rows
+        .filter_map(|row| readable(row.get(3), topic_row(row)))
+        .collect())
 }
 
 pub(super) async fn log_needs(
@@ -235,7 +253,7 @@ async fn row_of(
     connection: &mut SqliteConnection,
     topic: TopicIncarnation,
 ) -> Result<Option<TopicRow>, sqlx::Error> {
-    sqlx::query("SELECT incarnation, place, phase, config FROM topics WHERE incarnation = ?")
+    sqlx::query("SELECT incarnation, place, phase, name FROM topics WHERE incarnation = ?")
         .bind(to_sql(topic.0))
         .fetch_optional(connection)
         .await
@@ -247,7 +265,7 @@ async fn readers(
     topic: TopicIncarnation,
 ) -> Result<Vec<LogReader>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT id, config FROM subscriptions WHERE detached = 0 AND topic = ? ORDER BY name",
+        "SELECT id, config, name FROM subscriptions WHERE detached = 0 AND topic = ? ORDER BY name",
     )
     .bind(to_sql(topic.0))
     .fetch_all(connection)
@@ -255,7 +273,7 @@ async fn readers(
     let reader = |row: &SqliteRow| {
         Ok(LogReader {
             subscription: SubscriptionId(from_sql(row.try_get(0)?)),
-            retention: from_json::<Subscription>(row.try_get(1)?)?.message_retention,
+            retention: LogReader::retention_of(row.get(2), from_json(row.try_get(1)?)),
         })
     };
     rows.iter().map(reader).collect()

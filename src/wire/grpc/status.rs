@@ -72,7 +72,10 @@ impl From<StoreError> for Status {
             // No client repeats it: the next one would fail as well.
             StoreError::Refused(_) => Code::FailedPrecondition,
             // Every operation may be repeated: a publish that happened twice is a duplicate, not a loss.
-            StoreError::Unavailable(_) | StoreError::Uncertain(_) => Code::Unavailable,
+            // So may what needs a newer release, as there may be one among the nodes.
+            StoreError::Unavailable(_) | StoreError::Uncertain(_) | StoreError::Newer { .. } => {
+                Code::Unavailable
+            }
             StoreError::Damaged(_) => Code::DataLoss,
         };
         with_text(code, error.to_string())

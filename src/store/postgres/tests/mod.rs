@@ -4,6 +4,7 @@ mod bloat;
 mod changes;
 mod database;
 mod flushes;
+mod newer;
 mod opening;
 mod outages;
 mod ownership;

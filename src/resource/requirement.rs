@@ -1,0 +1,23 @@
+//! What a resource requires of the processes that carry it out. Nodes of two releases may share a store, and a data
+//! directory may go back to an older release: one that does not know a setting must not act as if it were not there.
+
+/// The data version of this release. It rises with each setting, and with each stored form, that the release before
+/// would carry out wrongly.
+pub const DATA_VERSION: u32 = 1;
+
+/// The least data version that a process must have, and the setting because of which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// The version.
+    pub version: u32,
+    /// The setting, as the API names it; empty for what every release knows.
+    pub setting: &'static str,
+}
+
+impl Requirement {
+    /// Of what every release knows.
+    pub const NONE: Self = Self {
+        version: 1,
+        setting: "",
+    };
+}
