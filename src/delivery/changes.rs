@@ -33,7 +33,7 @@ async fn heed_next(shared: &Arc<Shared>) -> Result<(), StoreError> {
     }
     for change in changes.what {
         match change {
-            Change::TopicChanged(_) | Change::TopicDeleted(_) => {}
+            Change::TopicChanged(_) | Change::TopicDeleted(_) | Change::RecordChanged(_) => {}
             Change::SubscriptionDeleted(id, _) => shared.end(id, EndCause::Deleted).await,
             Change::SubscriptionChanged(name) => {
                 match shared.store.resources.subscription(&name).await? {

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::clock::Timestamp;
+
 /// The stored state of a subscription in one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionState {
@@ -13,6 +15,8 @@ pub struct PartitionState {
     pub cursor: u64,
     /// Stored chunks at or above the cursor's, ascending by index.
     pub chunks: Vec<StoredChunk>,
+    /// What was retained, ascending by key, also what has ended.
+    pub retained: Vec<RetainedRow>,
 }
 
 /// 256 offsets ([`crate::limits::CHUNK_OFFSETS`]) of a partition, in the form that is stored.
@@ -39,4 +43,19 @@ pub struct PartitionChange {
     pub put: Vec<StoredChunk>,
     /// Indexes of chunks to remove.
     pub delete: Vec<u64>,
+    /// Rows to retain, whatever becomes of the cursor, in place of those with the same keys; each key at most once.
+    pub retain: Vec<RetainedRow>,
+    /// Keys of retained rows to remove.
+    pub release: Vec<u64>,
+}
+
+/// Something about a partition that outlives the cursor, of the current generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedRow {
+    /// Tells it from the others of its partition.
+    pub key: u64,
+    /// When it has no meaning any more. Only the engine removes it then.
+    pub until: Timestamp,
+    /// What is retained.
+    pub body: Bytes,
 }

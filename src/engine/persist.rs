@@ -167,6 +167,8 @@ impl Partition {
             cursor: self.cursor,
             put: Vec::new(),
             delete: Vec::new(),
+            retain: Vec::new(),
+            release: Vec::new(),
         };
         for index in write {
             self.dirty.lazy.remove(&index);

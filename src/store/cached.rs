@@ -200,6 +200,7 @@ impl CachedResources {
                 Change::SubscriptionChanged(name) | Change::SubscriptionDeleted(_, name) => {
                     self.subscriptions.forget(name);
                 }
+                Change::RecordChanged(_) => {}
             }
         }
     }

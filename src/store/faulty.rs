@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    Membership, MessageLog, Positions, Resources, StateBackend, StateStore, StoreError,
+    Membership, MessageLog, Positions, Records, Resources, StateBackend, StateStore, StoreError,
     log::{
         AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch, TopicLog,
     },
@@ -178,13 +178,14 @@ impl<S> Faulty<S> {
 /// A state store whose resources and positions fail as `faults` say.
 pub(crate) fn faulty_state<S>(inner: &Arc<S>, faults: &Faults) -> StateStore
 where
-    S: Resources + Positions + Membership + StateBackend,
+    S: Resources + Records + Positions + Membership + StateBackend,
 {
     let faulty = Faulty::new(inner, faults);
     StateStore {
         resources: faulty.clone(),
         positions: faulty.clone(),
         backend: faulty,
+        records: inner.clone(),
         membership: inner.clone(),
     }
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Lease, StoreError};
+use super::{Lease, StoreError, records::RecordKey};
 use crate::resource::{
     id::SubscriptionId,
     name::{SubscriptionName, TopicName},
@@ -19,6 +19,8 @@ pub enum Change {
     SubscriptionChanged(SubscriptionName),
     /// The subscription was deleted.
     SubscriptionDeleted(SubscriptionId, SubscriptionName),
+    /// A document was written or deleted.
+    RecordChanged(RecordKey),
 }
 
 /// Changes in the order in which they were made.

@@ -66,7 +66,7 @@ pub trait Positions: Send + Sync + 'static {
     /// Writes all entries in one transaction, each only under its current epoch. A stale entry fails alone.
     /// The outcomes are in the order of `flushes`.
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError>;
-    /// The stored state of a subscription, without taking it over; nothing when it is gone.
+    /// The stored state of a subscription but for its retained rows, without taking it over; nothing when it is gone.
     async fn positions(
         &self,
         subscription: SubscriptionId,

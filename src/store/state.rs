@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Membership, Positions, Resources, StoreError};
+use super::{Membership, Positions, Records, Resources, StoreError};
 
 /// What is of a state store as a whole.
 #[async_trait]
@@ -27,6 +27,8 @@ pub trait StateBackend: Send + Sync + 'static {
 pub struct StateStore {
     /// Topics and subscriptions.
     pub resources: Arc<dyn Resources>,
+    /// Documents of other kinds.
+    pub records: Arc<dyn Records>,
     /// Owners and positions.
     pub positions: Arc<dyn Positions>,
     /// The nodes that share the store.
@@ -39,10 +41,11 @@ impl StateStore {
     /// The ports of a backend that implements all of them.
     pub fn new<B>(backend: Arc<B>) -> Self
     where
-        B: Resources + Positions + Membership + StateBackend,
+        B: Resources + Records + Positions + Membership + StateBackend,
     {
         Self {
             resources: backend.clone(),
+            records: backend.clone(),
             positions: backend.clone(),
             membership: backend.clone(),
             backend,

@@ -22,6 +22,7 @@ fn stored(partition: u32, cursor: u64) -> PartitionState {
         generation: 1,
         cursor,
         chunks: Vec::new(),
+        retained: Vec::new(),
     }
 }
 

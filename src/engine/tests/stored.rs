@@ -49,6 +49,7 @@ impl Stored {
             generation: row.generation,
             cursor: row.cursor,
             chunks: row.chunks.values().cloned().collect(),
+            retained: Vec::new(),
         };
         self.rows.iter().map(state).collect()
     }

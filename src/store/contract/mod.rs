@@ -4,12 +4,13 @@ mod embedded_log;
 pub(in crate::store) mod log;
 pub(in crate::store) mod newer;
 pub(in crate::store) mod positions;
+mod records;
 pub(in crate::store) mod resources;
 
 use std::any::Any;
 
 use super::{
-    Membership, Positions, Resources, StateBackend,
+    Membership, Positions, Records, Resources, StateBackend,
     kafka::{KafkaLog, tests::TestTopics},
     memory::{MemoryLog, MemoryState},
     postgres::{PostgresState, tests::TestDatabase},
@@ -22,11 +23,11 @@ use crate::{
 
 /// All ports of a state store.
 pub(in crate::store) trait State:
-    Resources + Positions + Membership + StateBackend
+    Resources + Records + Positions + Membership + StateBackend
 {
 }
 
-impl<S: Resources + Positions + Membership + StateBackend> State for S {}
+impl<S: Resources + Records + Positions + Membership + StateBackend> State for S {}
 
 /// A backend under test, and what must outlive it.
 pub(super) struct Backend<L, S> {

@@ -7,8 +7,8 @@ use super::{
     resources::{live_topic, subscribed},
 };
 use crate::{
-    clock::ManualClock,
-    engine::change::{PartitionChange, StoredChunk},
+    clock::{ManualClock, Timestamp},
+    engine::change::{PartitionChange, RetainedRow, StoredChunk},
     resource::{id::SubscriptionId, name::SubscriptionName},
     store::{
         StoreError,
@@ -25,6 +25,7 @@ contract!(state on [memory, sqlite, postgres]: {
     one_flush_changes_many_subscriptions_each_in_its_own_rows,
     chunks_below_the_cursor_are_removed,
     a_newer_generation_replaces_chunks,
+    retained_rows_outlive_the_cursor_and_end_with_the_generation,
     positions_are_read_without_taking_the_subscription_over,
     a_closed_state_refuses,
 });
@@ -62,6 +63,8 @@ pub(in crate::store) fn change(
         cursor,
         put,
         delete,
+        retain: Vec::new(),
+        release: Vec::new(),
     }
 }
 
@@ -237,4 +240,45 @@ async fn a_closed_state_refuses(state: &dyn State, _: &ManualClock) {
         write,
         Err(CreateError::Store(StoreError::Unavailable(_)))
     ));
+}
+
+fn retained(key: u64, until: u64, body: &'static [u8]) -> RetainedRow {
+    RetainedRow {
+        key,
+        until: Timestamp::from_millis(until),
+        body: Bytes::from_static(body),
+    }
+}
+
+async fn retained_rows_outlive_the_cursor_and_end_with_the_generation(
+    state: &dyn State,
+    _: &ManualClock,
+) {
+    let id = one_subscription(state).await;
+    let epoch = acquire(state, id).await.epoch;
+    let first = PartitionChange {
+        retain: vec![retained(3, 50, b"three"), retained(u64::MAX >> 1, 60, b"")],
+        ..change(10, vec![], vec![])
+    };
+    assert_eq!(flush(state, id, epoch, first).await, FlushOutcome::Stored);
+    let second = PartitionChange {
+        retain: vec![retained(3, 70, b"again"), retained(4, 80, b"four")],
+        release: vec![u64::MAX >> 1, 99],
+        ..change(100_000, vec![], vec![])
+    };
+    assert_eq!(flush(state, id, epoch, second).await, FlushOutcome::Stored);
+    let acquired = acquire(state, id).await;
+    assert_eq!(acquired.partitions[0].cursor, 100_000);
+    let expected = [retained(3, 70, b"again"), retained(4, 80, b"four")];
+    assert_eq!(acquired.partitions[0].retained, expected);
+
+    let third = PartitionChange {
+        generation: 2,
+        retain: vec![retained(5, 90, b"five")],
+        ..change(100_000, vec![], vec![])
+    };
+    let outcome = flush(state, id, acquired.epoch, third).await;
+    assert_eq!(outcome, FlushOutcome::Stored);
+    let acquired = acquire(state, id).await;
+    assert_eq!(acquired.partitions[0].retained, [retained(5, 90, b"five")]);
 }

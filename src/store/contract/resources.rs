@@ -28,6 +28,7 @@ contract!(state on [memory, sqlite, postgres]: {
     a_deleted_topic_leaves_its_subscriptions_without_a_topic,
     every_log_is_listed_with_who_needs_it,
     a_topic_that_is_live_is_not_forgotten,
+    a_lock_of_a_topic_waits_for_the_one_before_it_and_sees_what_it_saw,
     a_subscription_needs_a_live_topic_and_a_free_name,
     a_subscription_is_updated_by_version,
     subscriptions_are_listed_by_project_in_order_of_name,
@@ -365,4 +366,32 @@ async fn a_detached_subscription_is_not_listed_with_its_topic(state: &dyn State,
     assert_eq!(listed.expect("list"), []);
     let found = state.subscription(&detached.name).await.expect("get");
     assert!(found.expect("kept").subscription.detached);
+}
+
+async fn a_lock_of_a_topic_waits_for_the_one_before_it_and_sees_what_it_saw(
+    state: &dyn State,
+    _: &ManualClock,
+) {
+    let topic = live_topic(state, "projects/p/topics/top").await;
+    let incarnation = topic.log.incarnation;
+    let read = subscribed(state, "projects/p/subscriptions/sub", &topic).await;
+    let first = state.lock_topic(incarnation).await.expect("lock");
+    let first = first.expect("exists");
+    assert_eq!(first.needs.retention(), Duration::from_mins(10));
+    let second = state.lock_topic(incarnation);
+    let change = async {
+        let longer = Subscription {
+            message_retention: Duration::from_hours(10),
+            ..read.subscription.clone()
+        };
+        let updated = state.update_subscription(&read, &longer).await;
+        updated.expect("updated");
+        drop(first);
+    };
+    let (second, ()) = tokio::join!(second, change);
+    let second = second.expect("lock").expect("exists");
+    assert_eq!(second.needs.retention(), Duration::from_hours(10));
+    drop(second);
+    let none = state.lock_topic(TopicIncarnation(99)).await;
+    assert!(none.expect("lock").is_none());
 }

@@ -1,6 +1,7 @@
 //! Both stores in memory, for `--ephemeral` and as the model that the other backends are compared with.
 
 mod log;
+mod records;
 mod state;
 
 pub use log::MemoryLog;

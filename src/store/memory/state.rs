@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::{
-    engine::change::{PartitionChange, PartitionState, StoredChunk},
+    engine::change::{PartitionChange, PartitionState, RetainedRow, StoredChunk},
     limits::CHUNK_OFFSETS,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
@@ -18,6 +18,7 @@ use crate::{
         Membership, Positions, Resources, StateBackend, StoreError,
         log::{LogPlace, Offset, Partition, TopicLog},
         positions::{Acquire, Acquired, Flush, FlushOutcome},
+        records::{Record, RecordKey},
         resources::{
             CreateError, LockedTopic, LogNeeds, LogReader, SubscriptionRecord, TopicPhase,
             TopicRecord, TopicRow, UpdateError,
@@ -35,7 +36,7 @@ pub struct MemoryState {
 }
 
 #[derive(Debug, Default)]
-struct Tables {
+pub(super) struct Tables {
     closed: bool,
     topics_made: u64,
     topics: BTreeMap<TopicIncarnation, StoredTopic>,
@@ -44,6 +45,8 @@ struct Tables {
     subscriptions_made: u64,
     subscriptions: BTreeMap<SubscriptionId, StoredSubscription>,
     subscription_names: BTreeMap<SubscriptionName, SubscriptionId>,
+    pub(super) records: BTreeMap<RecordKey, Record>,
+    pub(super) last_etag: u64,
 }
 
 #[derive(Debug)]
@@ -91,6 +94,7 @@ impl StoredSubscription {
                 generation: position.generation,
                 cursor: position.cursor,
                 chunks: position.chunks.values().cloned().collect(),
+                retained: position.retained.values().cloned().collect(),
             })
             .collect()
     }
@@ -101,6 +105,7 @@ struct Position {
     generation: u32,
     cursor: Offset,
     chunks: BTreeMap<u64, StoredChunk>,
+    retained: BTreeMap<u64, RetainedRow>,
 }
 
 impl MemoryState {
@@ -116,7 +121,7 @@ impl MemoryState {
     }
 
     /// Runs `action` on the tables unless they are closed.
-    fn with<T, E: From<StoreError>>(
+    pub(super) fn with<T, E: From<StoreError>>(
         &self,
         action: impl FnOnce(&mut Tables) -> Result<T, E>,
     ) -> Result<T, E> {
@@ -167,6 +172,7 @@ impl Position {
     fn apply(&mut self, change: &PartitionChange) {
         if self.generation != change.generation {
             self.chunks.clear();
+            self.retained.clear();
         }
         self.generation = change.generation;
         self.cursor = change.cursor;
@@ -177,6 +183,12 @@ impl Position {
             self.chunks.insert(chunk.index, chunk.clone());
         }
         self.chunks = self.chunks.split_off(&(change.cursor / CHUNK_OFFSETS));
+        for key in &change.release {
+            self.retained.remove(key);
+        }
+        for row in &change.retain {
+            self.retained.insert(row.key, row.clone());
+        }
     }
 }
 
@@ -352,6 +364,7 @@ impl Resources for MemoryState {
                     generation: 1,
                     cursor,
                     chunks: BTreeMap::new(),
+                    retained: BTreeMap::new(),
                 };
                 (partition, position)
             };
@@ -477,6 +490,7 @@ impl Positions for MemoryState {
                             generation: change.generation,
                             cursor: 0,
                             chunks: BTreeMap::new(),
+                            retained: BTreeMap::new(),
                         })
                         .apply(change);
                 }

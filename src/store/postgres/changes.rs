@@ -13,11 +13,12 @@ use crate::{
     limits::{CHANGE_CONFIRM_MILLIS_MAX, CHANGE_POLL_MILLIS, CHANGES_PER_READ_MAX},
     resource::{
         id::SubscriptionId,
-        name::{SubscriptionName, TopicName},
+        name::{ProjectName, SubscriptionName, TopicName},
     },
     store::{
         StoreError,
         membership::Change,
+        records::RecordKey,
         rows::{from_sql, invalid, to_sql},
     },
 };
@@ -53,11 +54,21 @@ pub(super) async fn write<T>(
 
 /// Numbers the change. The caller commits at once, as nobody else makes a change until then.
 async fn announce(connection: &mut PgConnection, change: &Change) -> Result<i64, sqlx::Error> {
+    let record;
     let (kind, subscription, name) = match change {
         Change::TopicChanged(name) => (0, None, name.as_str()),
         Change::TopicDeleted(name) => (1, None, name.as_str()),
         Change::SubscriptionChanged(name) => (2, None, name.as_str()),
         Change::SubscriptionDeleted(id, name) => (3, Some(to_sql(id.0)), name.as_str()),
+        Change::RecordChanged(key) => {
+            let RecordKey {
+                kind,
+                project,
+                name,
+            } = key;
+            record = format!("{kind}/{project}/{name}");
+            (4, None, record.as_str())
+        }
     };
     sqlx::query(
         "WITH counted AS (UPDATE packetboat SET last_change = last_change + 1 RETURNING last_change)
@@ -105,10 +116,24 @@ fn change(row: &PgRow) -> Result<(i64, Option<Change>), sqlx::Error> {
             SubscriptionId(from_sql(row.try_get(2)?)),
             subscription()?,
         )),
+        4 => Some(Change::RecordChanged(record(name)?)),
         // A newer version's, about something that this one does not have.
         _ => None,
     };
     Ok((row.try_get(0)?, change))
+}
+
+/// A document's name, as `schema/projects/p/name`.
+fn record(text: &str) -> Result<RecordKey, sqlx::Error> {
+    let mut parts = text.splitn(4, '/');
+    let mut part = || parts.next().ok_or_else(|| invalid(text));
+    let (kind, projects, project, name) = (part()?, part()?, part()?, part()?);
+    let project = format!("{projects}/{project}");
+    Ok(RecordKey {
+        kind: kind.to_owned().into(),
+        project: ProjectName::parse("project", &project).map_err(invalid)?,
+        name: name.to_owned(),
+    })
 }
 
 /// The number of the latest change.

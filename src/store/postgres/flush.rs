@@ -1,7 +1,10 @@
 //! Writes the changes of many subscriptions in one transaction: it locks who owns them, then writes everything in one
 //! statement, which comes later and so sees what was committed before the locks were had.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    mem,
+};
 
 use futures_util::FutureExt as _;
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -11,7 +14,7 @@ use super::{
     link::Link,
 };
 use crate::{
-    engine::change::PartitionChange,
+    engine::change::{PartitionChange, RetainedRow},
     limits::CHUNK_OFFSETS,
     resource::id::SubscriptionId,
     store::{
@@ -160,6 +163,10 @@ struct Rows<'a> {
     put_chunks: Vec<i64>,
     put_done_after: Vec<i64>,
     put_bodies: Vec<&'a [u8]>,
+    retained: Keys,
+    retained_rows: Vec<&'a RetainedRow>,
+    released: Keys,
+    released_keys: Vec<i64>,
 }
 
 #[derive(Default)]
@@ -192,6 +199,14 @@ impl<'a> Rows<'a> {
             self.put_done_after.push(to_sql(chunk.done_after));
             self.put_bodies.push(&chunk.body);
         }
+        for row in &change.retain {
+            self.retained.push(subscription, change);
+            self.retained_rows.push(row);
+        }
+        for &key in &change.release {
+            self.released.push(subscription, change);
+            self.released_keys.push(to_sql(key));
+        }
         let deleted = change.delete.iter();
         for &index in deleted.filter(|&index| *index >= lowest && !indexes.contains(index)) {
             self.deleted.push(subscription, change);
@@ -199,12 +214,55 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Writes everything in one statement, and says how many chunks it removed. Its parts all see the rows as they were
+    /// Writes what is retained, and removes what is not any more. Each in a statement, if there is anything.
+    async fn write_retained(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let released = mem::take(&mut self.released);
+        if !self.released_keys.is_empty() {
+            sqlx::query(
+                "DELETE FROM retained USING unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+                    AS released (subscription, partition, generation, key)
+                WHERE retained.subscription = released.subscription AND retained.partition = released.partition
+                    AND retained.generation = released.generation AND retained.key = released.key",
+            )
+            .bind(released.subscriptions)
+            .bind(released.partitions)
+            .bind(released.generations)
+            .bind(mem::take(&mut self.released_keys))
+            .execute(&mut *connection)
+            .await?;
+        }
+        let retained = mem::take(&mut self.retained);
+        let rows = mem::take(&mut self.retained_rows);
+        if !rows.is_empty() {
+            let column = |value: fn(&RetainedRow) -> u64| -> Vec<i64> {
+                rows.iter().map(|row| to_sql(value(row))).collect()
+            };
+            let bodies: Vec<&[u8]> = rows.iter().map(|row| row.body.as_ref()).collect();
+            sqlx::query(
+                "INSERT INTO retained (subscription, partition, generation, key, until, body)
+                SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[])
+                ON CONFLICT (subscription, partition, generation, key)
+                    DO UPDATE SET until = excluded.until, body = excluded.body",
+            )
+            .bind(retained.subscriptions)
+            .bind(retained.partitions)
+            .bind(retained.generations)
+            .bind(column(|row| row.key))
+            .bind(column(|row| row.until.as_millis()))
+            .bind(bodies)
+            .execute(connection)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything else in one statement, and says how many chunks it removed. Its parts all see the rows as they were
     /// before it.
-    async fn write(self, connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    async fn write(mut self, connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
         if self.cursors.is_empty() {
             return Ok(0);
         }
+        self.write_retained(connection).await?;
         sqlx::query_scalar(
             "WITH changed AS MATERIALIZED (
                 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])

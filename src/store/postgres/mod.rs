@@ -17,6 +17,7 @@ mod open;
 mod options;
 mod owners;
 mod positions;
+mod records;
 mod schema;
 mod state;
 mod subscriptions;

@@ -85,7 +85,8 @@ async fn attempt(
         }
         let epoch = take(&mut transaction, subscription, session).await?;
         // A later statement than the one that waited for the lock, so that it sees what was flushed meanwhile.
-        let partitions = positions::read(&mut transaction, subscription).await?;
+        let mut partitions = positions::read(&mut transaction, subscription).await?;
+        positions::read_retained(&mut transaction, subscription, &mut partitions).await?;
         committing = true;
         transaction.commit().await?;
         Ok(Ok(Acquire::Acquired(Acquired { epoch, partitions })))

@@ -3,7 +3,8 @@
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use crate::{
-    engine::change::{PartitionState, StoredChunk},
+    clock::Timestamp,
+    engine::change::{PartitionState, RetainedRow, StoredChunk},
     resource::id::SubscriptionId,
     store::{
         log::{Offset, Partition},
@@ -83,10 +84,38 @@ pub(super) async fn read(
                 generation: small(row, 1)?,
                 cursor: from_sql(row.try_get(2)?),
                 chunks: Vec::from_iter(chunk),
+                retained: Vec::new(),
             }),
         }
     }
     Ok(states)
+}
+
+/// The rows that each of a subscription's partitions retains.
+pub(super) async fn read_retained(
+    connection: &mut PgConnection,
+    subscription: SubscriptionId,
+    states: &mut [PartitionState],
+) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT partition, key, until, body
+        FROM positions JOIN retained USING (subscription, partition, generation)
+        WHERE subscription = $1 ORDER BY partition, key",
+    )
+    .bind(to_sql(subscription.0))
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        let partition = small(row, 0)?;
+        if let Some(state) = states.iter_mut().find(|state| state.partition == partition) {
+            state.retained.push(RetainedRow {
+                key: from_sql(row.try_get(1)?),
+                until: Timestamp::from_millis(from_sql(row.try_get(2)?)),
+                body: row.try_get::<Vec<u8>, _>(3)?.into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn chunk(row: &PgRow) -> Result<Option<StoredChunk>, sqlx::Error> {

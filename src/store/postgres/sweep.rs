@@ -1,5 +1,6 @@
 //! Removes what is not needed any more, in short transactions between which others write, by one node at a time:
-//! chunks that belong to no position, changes that everybody has heeded, rows of nodes that are long gone.
+//! chunks and retained rows that belong to no position,
+//! changes that everybody has heeded, rows of nodes that are long gone.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -167,7 +168,8 @@ async fn step(connection: &mut PgConnection) -> Result<Step, sqlx::Error> {
         return Ok(Step::Last);
     };
     let removed = remove_chunks(connection, subscription).await?;
-    if removed < SWEEP_CHUNKS_MAX {
+    let released = remove_retained(connection, subscription).await?;
+    if removed.max(released) < SWEEP_CHUNKS_MAX {
         remove_leftover(connection, id).await?;
     }
     Ok(Step::More)
@@ -183,6 +185,26 @@ async fn remove_chunks(
             SELECT chunks.ctid FROM chunks WHERE chunks.subscription = $1 AND NOT EXISTS (
                 SELECT 1 FROM positions WHERE positions.subscription = chunks.subscription
                     AND positions.partition = chunks.partition AND positions.generation = chunks.generation
+            ) LIMIT $2
+        ))",
+    )
+    .bind(subscription)
+    .bind(to_sql(SWEEP_CHUNKS_MAX))
+    .execute(connection)
+    .await
+    .map(|done| done.rows_affected())
+}
+
+/// As [`remove_chunks`].
+async fn remove_retained(
+    connection: &mut PgConnection,
+    subscription: i64,
+) -> Result<u64, sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM retained WHERE ctid = ANY (ARRAY (
+            SELECT retained.ctid FROM retained WHERE retained.subscription = $1 AND NOT EXISTS (
+                SELECT 1 FROM positions WHERE positions.subscription = retained.subscription
+                    AND positions.partition = retained.partition AND positions.generation = retained.generation
             ) LIMIT $2
         ))",
     )

@@ -1,7 +1,7 @@
 //! Checksums of a subscription's rows: a flipped bit must not pass for messages that are done, or that are not.
 
 use crate::{
-    engine::change::StoredChunk,
+    engine::change::{RetainedRow, StoredChunk},
     resource::id::SubscriptionId,
     store::log::{Offset, Partition},
 };
@@ -32,6 +32,22 @@ pub(super) fn chunk_checksum(
         chunk.done_after,
     ];
     checksum(&numbers, &chunk.body)
+}
+
+pub(super) fn retained_checksum(
+    subscription: SubscriptionId,
+    partition: Partition,
+    generation: u32,
+    row: &RetainedRow,
+) -> u32 {
+    let numbers = [
+        subscription.0,
+        partition.into(),
+        generation.into(),
+        row.key,
+        row.until.as_millis(),
+    ];
+    checksum(&numbers, &row.body)
 }
 
 fn checksum(numbers: &[u64], body: &[u8]) -> u32 {

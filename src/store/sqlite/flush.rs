@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{
-    checksum::{chunk_checksum, position_checksum},
+    checksum::{chunk_checksum, position_checksum, retained_checksum},
     database::Database,
     directory::hex,
     state::write_failed,
@@ -122,6 +122,8 @@ struct Rows {
     chunks: Vec<(i64, Partition, u32, i64, i64, String, u32)>,
     /// Subscription, partition, generation, the lowest chunk that stays.
     below: Vec<(i64, Partition, u32, i64)>,
+    retained: Vec<(i64, Partition, u32, i64, i64, String, u32)>,
+    released: Vec<(i64, Partition, u32, i64)>,
 }
 
 impl Rows {
@@ -153,6 +155,21 @@ impl Rows {
                 chunk_checksum(id, partition, generation, chunk),
             ));
         }
+        for key in &change.release {
+            self.released
+                .push((subscription, partition, generation, to_sql(*key)));
+        }
+        for row in &change.retain {
+            self.retained.push((
+                subscription,
+                partition,
+                generation,
+                to_sql(row.key),
+                to_sql(row.until.as_millis()),
+                hex(&row.body),
+                retained_checksum(id, partition, generation, row),
+            ));
+        }
         let cursor_chunk = change.cursor / CHUNK_OFFSETS;
         let moved = before.is_none_or(|(_, cursor)| cursor / CHUNK_OFFSETS != cursor_chunk);
         if moved || change.put.iter().any(|chunk| chunk.index < cursor_chunk) {
@@ -164,6 +181,9 @@ impl Rows {
     async fn write(&self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         put_positions(connection, &self.positions).await?;
         delete_other_generations(connection, &self.other_generations).await?;
+        release_other_generations(connection, &self.other_generations).await?;
+        release(connection, &self.released).await?;
+        retain(connection, &self.retained).await?;
         delete_chunks(connection, &self.deleted_chunks).await?;
         put_chunks(connection, &self.chunks).await?;
         delete_chunks_below(connection, &self.below).await
@@ -241,5 +261,38 @@ async fn delete_chunks_below(
             ON subscription = kept.value ->> 0 AND partition = kept.value ->> 1
                 AND generation = kept.value ->> 2 AND chunk < kept.value ->> 3
         )";
+    write(connection, statement, rows).await
+}
+
+async fn release_other_generations(
+    connection: &mut SqliteConnection,
+    rows: &[impl Serialize],
+) -> Result<(), sqlx::Error> {
+    let statement = "DELETE FROM retained WHERE (subscription, partition, generation, key) IN (
+            SELECT subscription, partition, generation, retained.key
+            FROM json_each(?) AS kept CROSS JOIN retained
+            ON subscription = kept.value ->> 0 AND partition = kept.value ->> 1 AND generation <> kept.value ->> 2
+        )";
+    write(connection, statement, rows).await
+}
+
+async fn release(
+    connection: &mut SqliteConnection,
+    rows: &[impl Serialize],
+) -> Result<(), sqlx::Error> {
+    let statement = "DELETE FROM retained WHERE (subscription, partition, generation, key) IN (
+            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)
+        )";
+    write(connection, statement, rows).await
+}
+
+async fn retain(
+    connection: &mut SqliteConnection,
+    rows: &[impl Serialize],
+) -> Result<(), sqlx::Error> {
+    let statement = "INSERT INTO retained (subscription, partition, generation, key, until, body, crc32)
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5), value ->> 6
+        FROM json_each(?) WHERE true
+        ON CONFLICT DO UPDATE SET until = excluded.until, body = excluded.body, crc32 = excluded.crc32";
     write(connection, statement, rows).await
 }

@@ -3,12 +3,13 @@
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{
-    checksum::{check, chunk_checksum, position_checksum},
+    checksum::{check, chunk_checksum, position_checksum, retained_checksum},
     database::{Database, returned},
     state::write_failed,
 };
 use crate::{
-    engine::change::{PartitionState, StoredChunk},
+    clock::Timestamp,
+    engine::change::{PartitionState, RetainedRow, StoredChunk},
     resource::id::SubscriptionId,
     store::{
         StoreError,
@@ -19,7 +20,7 @@ use crate::{
     },
 };
 
-/// Chunks of a deleted subscription that one transaction removes.
+/// Chunks, or retained rows, of a deleted subscription that one transaction removes.
 const LEFTOVER_CHUNKS_MAX: u64 = 1024;
 
 pub(super) async fn insert_owner(
@@ -55,7 +56,7 @@ pub(super) async fn put_position(
     .map(|_| ())
 }
 
-/// Deletes owner and positions, and leaves the chunks to [`remove_leftovers`].
+/// Deletes owner and positions, and leaves chunks and retained rows to [`remove_leftovers`].
 pub(super) async fn delete(
     connection: &mut SqliteConnection,
     subscription: SubscriptionId,
@@ -76,13 +77,14 @@ pub(super) async fn delete(
     Ok(())
 }
 
-/// Removes the chunks of deleted subscriptions, in short transactions between which others write.
+/// Removes chunks and retained rows of deleted subscriptions, in short transactions between which others write.
 pub(super) async fn remove_leftovers(database: &Database) -> Result<(), sqlx::Error> {
     let ids: Vec<i64> = sqlx::query_scalar("SELECT subscription FROM leftovers")
         .fetch_all(database.readers())
         .await?;
     for id in ids {
         while remove_chunks(database, id).await? == LEFTOVER_CHUNKS_MAX {}
+        while remove_retained(database, id).await? == LEFTOVER_CHUNKS_MAX {}
         sqlx::query("DELETE FROM leftovers WHERE subscription = ?")
             .bind(id)
             .execute(&mut *database.lock_writer().await?)
@@ -95,6 +97,19 @@ async fn remove_chunks(database: &Database, subscription: i64) -> Result<u64, sq
     sqlx::query(
         "DELETE FROM chunks WHERE (subscription, partition, generation, chunk) IN (
             SELECT subscription, partition, generation, chunk FROM chunks WHERE subscription = ? LIMIT ?
+        )",
+    )
+    .bind(subscription)
+    .bind(to_sql(LEFTOVER_CHUNKS_MAX))
+    .execute(&mut *database.lock_writer().await?)
+    .await
+    .map(|done| done.rows_affected())
+}
+
+async fn remove_retained(database: &Database, subscription: i64) -> Result<u64, sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM retained WHERE (subscription, partition, generation, key) IN (
+            SELECT subscription, partition, generation, key FROM retained WHERE subscription = ? LIMIT ?
         )",
     )
     .bind(subscription)
@@ -129,7 +144,8 @@ pub(super) async fn acquire(
         };
     };
     // From here on nobody with an older epoch can write, so what is read is what counts.
-    let partitions = read(database, subscription).await?;
+    let mut partitions = read(database, subscription).await?;
+    retained(database, subscription, &mut partitions).await?;
     if partitions.is_empty() {
         return Err(lost("position"));
     }
@@ -193,6 +209,43 @@ async fn raise_epoch(
         .map_err(|error| write_failed(database, &mut connection, &error))
 }
 
+/// The rows that each of a subscription's partitions retains.
+async fn retained(
+    database: &Database,
+    subscription: SubscriptionId,
+    states: &mut [PartitionState],
+) -> Result<(), StoreError> {
+    let rows = sqlx::query(
+        "SELECT partition, generation, key, until, body, crc32 FROM retained WHERE subscription = ?
+        ORDER BY partition, key",
+    )
+    .bind(to_sql(subscription.0))
+    .fetch_all(database.readers())
+    .await
+    .map_err(|error| database.failed(&error))?;
+    for row in &rows {
+        let read = || {
+            let (partition, generation) = (row.try_get(0)?, row.try_get(1)?);
+            let retained = RetainedRow {
+                key: from_sql(row.try_get(2)?),
+                until: Timestamp::from_millis(from_sql(row.try_get(3)?)),
+                body: row.try_get::<Vec<u8>, _>(4)?.into(),
+            };
+            let expected = retained_checksum(subscription, partition, generation, &retained);
+            check(subscription, row.try_get(5)?, expected)?;
+            Ok((partition, generation, retained))
+        };
+        let (partition, generation, retained) = read().map_err(|error| database.failed(&error))?;
+        let mut states = states.iter_mut();
+        let state =
+            states.find(|state| (state.partition, state.generation) == (partition, generation));
+        if let Some(state) = state {
+            state.retained.push(retained);
+        }
+    }
+    Ok(())
+}
+
 async fn positions(
     connection: &mut SqliteConnection,
     subscription: SubscriptionId,
@@ -210,6 +263,7 @@ async fn positions(
                 generation: row.try_get(1)?,
                 cursor: from_sql(row.try_get(2)?),
                 chunks: Vec::new(),
+                retained: Vec::new(),
             };
             let expected = position_checksum(
                 subscription,

@@ -126,7 +126,7 @@ impl Store {
 }
 
 /// All of our tables.
-pub(super) const TABLES: [&str; 9] = [
+pub(super) const TABLES: [&str; 11] = [
     "packetboat",
     "topics",
     "subscriptions",
@@ -136,6 +136,8 @@ pub(super) const TABLES: [&str; 9] = [
     "chunks",
     "leftovers",
     "changes",
+    "records",
+    "retained",
 ];
 
 /// The server's clock.

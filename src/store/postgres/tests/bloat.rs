@@ -88,6 +88,8 @@ fn at(round: u64) -> PartitionChange {
         cursor,
         put: vec![chunk(index), chunk(index + 1)],
         delete: vec![],
+        retain: Vec::new(),
+        release: Vec::new(),
     }
 }
 
