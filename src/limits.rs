@@ -198,9 +198,9 @@ pub const NODE_LEASE_MILLIS: u64 = 5_000;
 pub const HEARTBEATS_PER_LEASE: u32 = 5;
 /// Changes by other nodes that one read takes.
 pub const CHANGES_PER_READ_MAX: usize = 1_000;
-/// Milliseconds between two looks at who has heeded a change.
+/// Milliseconds between two looks at who has applied a change.
 pub const CHANGE_POLL_MILLIS: u64 = 30;
-/// Milliseconds that a change waits for living nodes to heed it. One that does not live counts no more after its lease.
+/// Milliseconds that a change waits for living nodes to apply it. One that does not live counts no more after its lease.
 pub const CHANGE_CONFIRM_MILLIS_MAX: u64 = 15_000;
 /// Milliseconds of silence after which the connection that listens is tried.
 pub const LISTENER_CHECK_MILLIS: u64 = 15_000;

@@ -1,4 +1,4 @@
-//! Heeds what any node changed, and that this node may not speak for a while.
+//! Applies changes that any node made, and the loss of this node's lease.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,13 +9,13 @@ use crate::{
 };
 
 /// Ends or configures deliveries as changes come, and says that it has. The cache forgets what changed first.
-pub(super) async fn heed(shared: Arc<Shared>) {
+pub(super) async fn apply(shared: Arc<Shared>) {
     loop {
-        let heeded = tokio::select! {
+        let applied = tokio::select! {
             () = shared.stopping.cancelled() => return,
-            heeded = heed_next(&shared) => heeded,
+            applied = apply_next(&shared) => applied,
         };
-        if let Err(error) = heeded {
+        if let Err(error) = applied {
             tracing::warn!(%error, "changes that other servers made cannot be read; trying again");
             tokio::select! {
                 () = shared.stopping.cancelled() => return,
@@ -25,7 +25,7 @@ pub(super) async fn heed(shared: Arc<Shared>) {
     }
 }
 
-async fn heed_next(shared: &Arc<Shared>) -> Result<(), StoreError> {
+async fn apply_next(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let changes = shared.store.membership.changes().await?;
     shared.resources.apply(&changes);
     if changes.everything {
@@ -47,7 +47,7 @@ async fn heed_next(shared: &Arc<Shared>) -> Result<(), StoreError> {
             }
         }
     }
-    shared.store.membership.heeded(changes.through).await
+    shared.store.membership.applied(changes.through).await
 }
 
 /// Ends all deliveries each time that this node's lease runs out: others may take them over.

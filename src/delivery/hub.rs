@@ -132,7 +132,7 @@ impl Hub {
         // Ends with the last clone of the flusher, after the last driver.
         tokio::spawn(flush_task);
         shared.drivers.spawn(retention::run(Arc::clone(&shared)));
-        shared.drivers.spawn(changes::heed(Arc::clone(&shared)));
+        shared.drivers.spawn(changes::apply(Arc::clone(&shared)));
         shared
             .drivers
             .spawn(changes::watch_lease(Arc::clone(&shared)));

@@ -8,7 +8,7 @@ use crate::resource::{
     name::{SubscriptionName, TopicName},
 };
 
-/// Something that caches and running deliveries must heed.
+/// A change that caches and running deliveries have to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The topic has another configuration.
@@ -26,7 +26,7 @@ pub enum Change {
 /// Changes in the order in which they were made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// [`StateStore::heeded`] takes it.
+    /// [`Membership::applied`] takes it.
     pub through: u64,
     /// What changed.
     pub what: Vec<Change>,
@@ -48,12 +48,12 @@ pub trait Membership: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Waits for changes, by any node, that this one must heed. Pending for ever in a store of one node.
+    /// Waits for changes, by any node, that this one must apply. Pending for ever in a store of one node.
     async fn changes(&self) -> Result<Changes, StoreError> {
         std::future::pending().await
     }
-    /// Says that this node heeds everything up to `through`, so that whoever made the changes may answer.
-    async fn heeded(&self, through: u64) -> Result<(), StoreError> {
+    /// Says that this node applies everything up to `through`, so that whoever made the changes may answer.
+    async fn applied(&self, through: u64) -> Result<(), StoreError> {
         let _ = through;
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Several servers on one Kafka and one Postgres: any of them takes publishes and admin calls, and what one has
-//! answered, all heed.
+//! answered, all apply.
 #![allow(
     clippy::disallowed_methods,
     reason = "what real servers take is measured and shown"

@@ -147,7 +147,7 @@ impl Follower {
                 Command::Follow(topic) => self.follow(&topic, &mut begin),
                 Command::Grown(topic, count) => self.grow(topic, count, &mut begin),
                 Command::Forget(topic) => self.forget(topic, &mut begin).await,
-                Command::Checked(topic, checked) => self.heed(topic, checked, &mut begin).await,
+                Command::Checked(topic, checked) => self.apply(topic, checked, &mut begin).await,
                 Command::AllChecked => self.checking = false,
             }
         }
@@ -343,7 +343,7 @@ impl Follower {
     }
 
     /// Goes on where a topic can be read, whatever became of what was known of it.
-    async fn heed(
+    async fn apply(
         &mut self,
         topic: TopicIncarnation,
         checked: Result<Vec<Checked>, StoreError>,

@@ -1,4 +1,4 @@
-//! What the other nodes have to heed: written with the change itself, told to them, and waited for.
+//! What the other nodes have to apply: written with the change itself, told to them, and waited for.
 
 use std::time::Duration;
 
@@ -144,8 +144,8 @@ pub(super) async fn last(database: &Database) -> Result<i64, StoreError> {
         .map_err(|error| connection.failed(&error))
 }
 
-/// Writes that the node of this session has heeded everything up to that number.
-pub(super) async fn heeded(
+/// Writes that the node of this session has applied everything up to that number.
+pub(super) async fn applied(
     database: &Database,
     node: &str,
     session: i64,
@@ -155,7 +155,7 @@ pub(super) async fn heeded(
     bounded(
         sqlx::query(
             "UPDATE nodes SET seen = $3 WHERE name = $1 AND session = $2 AND seen < $3
-            RETURNING pg_notify('packetboat_heeded', '')",
+            RETURNING pg_notify('packetboat_applied', '')",
         )
         .bind(node)
         .bind(session)
@@ -167,7 +167,7 @@ pub(super) async fn heeded(
     .map_err(|error| connection.commit_failed(&error))
 }
 
-/// Waits until every other node has heeded the change, or its lease has run out.
+/// Waits until every other node has applied the change, or its lease has run out.
 pub(super) async fn confirmed(
     database: &Database,
     session: i64,
@@ -201,7 +201,7 @@ pub(super) async fn confirmed(
     })
 }
 
-/// A living node that has not heeded the change.
+/// A living node that has not applied the change.
 async fn waited_for(
     database: &Database,
     session: i64,

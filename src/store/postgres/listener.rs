@@ -19,13 +19,13 @@ use crate::limits::{LISTENER_CHECK_MILLIS, POSTGRES_CONNECT_MILLIS_MAX, POSTGRES
 pub(super) async fn run(
     connect: PgConnectOptions,
     membership: Arc<Member>,
-    heeded: Arc<Notify>,
+    applied: Arc<Notify>,
     stopping: CancellationToken,
 ) {
     while !stopping.is_cancelled() {
         tokio::select! {
             () = stopping.cancelled() => {}
-            Err(error) = listen(connect.clone(), &membership, &heeded) => {
+            Err(error) = listen(connect.clone(), &membership, &applied) => {
                 tracing::debug!(%error, "listening to the database is interrupted");
                 sleep(Duration::from_millis(POSTGRES_RETRY_MILLIS)).await;
             }
@@ -36,7 +36,7 @@ pub(super) async fn run(
 async fn listen(
     connect: PgConnectOptions,
     membership: &Member,
-    heeded: &Notify,
+    applied: &Notify,
 ) -> Result<(), sqlx::Error> {
     let longest = Duration::from_millis(POSTGRES_CONNECT_MILLIS_MAX);
     // A new one each time: a listener gives its connection back in its own time, which may be for ever.
@@ -47,7 +47,7 @@ async fn listen(
     listener.eager_reconnect(false);
     within(
         longest,
-        listener.listen_all(["packetboat_changes", "packetboat_heeded"]),
+        listener.listen_all(["packetboat_changes", "packetboat_applied"]),
     )
     .await?;
     // What was said before is found by looking.
@@ -57,7 +57,7 @@ async fn listen(
         match timeout(check, listener.try_recv()).await {
             Ok(Ok(Some(notification))) => match notification.channel() {
                 "packetboat_changes" => membership.news.notify_one(),
-                _ => heeded.notify_waiters(),
+                _ => applied.notify_waiters(),
             },
             Ok(Ok(None)) => return Err(sqlx::Error::PoolTimedOut),
             Ok(Err(error)) => return Err(error),

@@ -35,7 +35,7 @@ pub(super) struct Member {
     standing: Mutex<Standing>,
     database: Database,
     link: Link,
-    /// Something may have to be heeded.
+    /// Something may have to be applied.
     pub(super) news: Notify,
 }
 
@@ -45,17 +45,17 @@ struct Standing {
     row_until: Timestamp,
     /// Since when the database has answered every heartbeat, and when it did last.
     answering: Option<(Timestamp, Timestamp)>,
-    /// The latest change that was heeded.
-    heeded: i64,
-    /// How often the row has not been good, after which nobody has waited for this node to heed a change.
+    /// The latest change that was applied.
+    applied: i64,
+    /// How often the row has not been good. Nobody waited for this node to apply changes then.
     lapses: u64,
     /// What stands between the row and the lease.
-    heed: Heed,
+    unapplied: Unapplied,
 }
 
-/// Whether there was a lapse that this node has not heeded.
+/// What is left to apply after a lapse, in which this node may have missed any change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heed {
+enum Unapplied {
     /// There was none.
     Nothing,
     /// There was one, and nobody here was told.
@@ -64,7 +64,7 @@ enum Heed {
     Told(i64),
 }
 
-/// What has to be heeded next.
+/// What has to be applied next.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Next {
     /// Changes after this one.
@@ -99,9 +99,9 @@ impl Member {
             standing: Mutex::new(Standing {
                 row_until: Timestamp::ZERO,
                 answering: None,
-                heeded: 0,
+                applied: 0,
                 lapses: 0,
-                heed: Heed::Nothing,
+                unapplied: Unapplied::Nothing,
             }),
             database,
             link,
@@ -122,7 +122,7 @@ impl Member {
         let mut standing = self.standing.lock();
         standing.row_until = self.good_until(sent);
         standing.answering = Some((now, now));
-        standing.heeded = last_change;
+        standing.applied = last_change;
         self.keeper.renew(standing.row_until);
         Ok(())
     }
@@ -254,11 +254,11 @@ impl Member {
         };
         if now >= standing.row_until {
             standing.lapses += 1;
-            standing.heed = Heed::Everything;
+            standing.unapplied = Unapplied::Everything;
             self.news.notify_one();
         }
         standing.row_until = self.good_until(sent);
-        if standing.heed == Heed::Nothing {
+        if standing.unapplied == Unapplied::Nothing {
             self.keeper.renew(standing.row_until);
         }
     }
@@ -273,7 +273,7 @@ impl Member {
     }
 
     fn tell_news(&self, last_change: i64) {
-        if self.standing.lock().heeded < last_change {
+        if self.standing.lock().applied < last_change {
             self.news.notify_one();
         }
     }
@@ -287,35 +287,35 @@ impl Member {
         })
     }
 
-    /// What this node has to heed next.
+    /// What this node has to apply next.
     pub(super) fn next(&self) -> Next {
         let standing = self.standing.lock();
-        match standing.heed {
-            Heed::Nothing => Next::After(standing.heeded),
-            Heed::Everything | Heed::Told(_) => Next::Everything {
+        match standing.unapplied {
+            Unapplied::Nothing => Next::After(standing.applied),
+            Unapplied::Everything | Unapplied::Told(_) => Next::Everything {
                 lapse: standing.lapses,
             },
         }
     }
 
-    /// Whether to tell that everything up to that change has to be heeded: not if there was another lapse meanwhile.
+    /// Whether to tell that everything up to that change has to be applied: not if there was another lapse meanwhile.
     pub(super) fn tells_everything(&self, lapse: u64, through: i64) -> bool {
         let mut standing = self.standing.lock();
         let current = standing.lapses == lapse;
         if current {
-            standing.heed = Heed::Told(through);
+            standing.unapplied = Unapplied::Told(through);
         }
         current
     }
 
-    /// Everything up to that change is heeded, and the row says so.
-    pub(super) fn has_heeded(&self, through: i64) {
+    /// Everything up to that change is applied, and the row says so.
+    pub(super) fn has_applied(&self, through: i64) {
         let mut standing = self.standing.lock();
-        standing.heeded = standing.heeded.max(through);
-        if let Heed::Told(told) = standing.heed
+        standing.applied = standing.applied.max(through);
+        if let Unapplied::Told(told) = standing.unapplied
             && told <= through
         {
-            standing.heed = Heed::Nothing;
+            standing.unapplied = Unapplied::Nothing;
             self.keeper.renew(standing.row_until);
         }
     }

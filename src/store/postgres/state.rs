@@ -58,8 +58,8 @@ pub struct PostgresState {
     ack_key: [u8; 16],
     /// Held while this node locks any topic, so that many who wait do so on one connection.
     topic_lock: Arc<Mutex<()>>,
-    /// Some node has heeded some change.
-    heeded: Arc<Notify>,
+    /// Some node has applied some change.
+    applied: Arc<Notify>,
     sweep: Arc<Sweep>,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -114,7 +114,7 @@ impl PostgresState {
             membership: Arc::new(membership),
             ack_key,
             topic_lock: Arc::default(),
-            heeded: Arc::default(),
+            applied: Arc::default(),
             sweep: Arc::new(Sweep::new()),
             tasks: TaskTracker::new(),
             stopping: stopping.clone(),
@@ -132,7 +132,7 @@ impl PostgresState {
         self.tasks.spawn(listener::run(
             connect,
             Arc::clone(&self.membership),
-            Arc::clone(&self.heeded),
+            Arc::clone(&self.applied),
             self.stopping.clone(),
         ));
         self.sweep.wanted();
@@ -147,7 +147,7 @@ impl PostgresState {
             &self.database,
             self.membership.session,
             number,
-            &self.heeded,
+            &self.applied,
         )
         .await
     }
@@ -193,7 +193,7 @@ impl Resources for PostgresState {
         topics::list(&self.database, project, after, limit).await
     }
 
-    /// Returns when every other node has heeded it, or its lease has run out.
+    /// Returns when every other node has applied it, or its lease has run out.
     async fn delete_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError> {
         let Some(deleted) = topics::delete(&self.database, topic).await? else {
             return Ok(false);
@@ -236,7 +236,7 @@ impl Resources for PostgresState {
         subscriptions::get(&self.database, name).await
     }
 
-    /// Where it detaches the subscription, returns when every other node has heeded it, or its lease has run out.
+    /// Where it detaches the subscription, returns when every other node has applied it, or its lease has run out.
     async fn update_subscription(
         &self,
         read: &SubscriptionRecord,
@@ -268,7 +268,7 @@ impl Resources for PostgresState {
         subscriptions::list_of_topic(&self.database, topic, after, limit).await
     }
 
-    /// Returns when every other node has heeded it, or its lease has run out.
+    /// Returns when every other node has applied it, or its lease has run out.
     async fn delete_subscription(
         &self,
         name: &SubscriptionName,
@@ -328,7 +328,7 @@ impl Membership for PostgresState {
         membership::behind(&self.database, version).await
     }
 
-    /// Repeats what was not heeded.
+    /// Repeats what was not applied.
     async fn changes(&self) -> Result<Changes, StoreError> {
         loop {
             match self.membership.next() {
@@ -342,8 +342,8 @@ impl Membership for PostgresState {
                         });
                     }
                 }
-                Next::After(heeded) => {
-                    let changes = changes::read(&self.database, heeded).await?;
+                Next::After(applied) => {
+                    let changes = changes::read(&self.database, applied).await?;
                     if let Some(&(through, _)) = changes.last() {
                         return Ok(Changes {
                             through: from_sql(through),
@@ -357,11 +357,11 @@ impl Membership for PostgresState {
         }
     }
 
-    async fn heeded(&self, through: u64) -> Result<(), StoreError> {
+    async fn applied(&self, through: u64) -> Result<(), StoreError> {
         let through = to_sql(through);
         let (node, session) = (&self.membership.name, self.membership.session);
-        changes::heeded(&self.database, node, session, through).await?;
-        self.membership.has_heeded(through);
+        changes::applied(&self.database, node, session, through).await?;
+        self.membership.has_applied(through);
         Ok(())
     }
 }

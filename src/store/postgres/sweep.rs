@@ -1,6 +1,6 @@
 //! Removes what is not needed any more, in short transactions between which others write, by one node at a time:
 //! chunks and retained rows that belong to no position,
-//! changes that everybody has heeded, rows of nodes that are long gone.
+//! changes that everybody has applied, rows of nodes that are long gone.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

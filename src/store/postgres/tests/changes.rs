@@ -1,4 +1,4 @@
-//! What one node changes, the others heed before it answers.
+//! What one node changes, the others apply before it answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,7 +46,7 @@ fn detached(record: &SubscriptionRecord) -> Subscription {
     }
 }
 
-/// `action` does not end before `other` has heeded the change that it makes, and then soon does.
+/// `action` does not end before `other` has applied the change that it makes, and then soon does.
 async fn waits_for<T: Send + 'static>(
     other: &dyn State,
     action: impl Future<Output = T> + Send + 'static,
@@ -55,15 +55,15 @@ async fn waits_for<T: Send + 'static>(
     let changes = next(other).await;
     sleep(Duration::from_millis(200)).await;
     assert!(!action.is_finished());
-    other.heeded(changes.through).await.expect("heeded");
-    let heeded = Instant::now();
+    other.applied(changes.through).await.expect("applied");
+    let applied = Instant::now();
     let done = action.await.expect("done");
-    assert!(heeded.elapsed() < Duration::from_secs(1));
+    assert!(applied.elapsed() < Duration::from_secs(1));
     (changes, done)
 }
 
 #[tokio::test]
-async fn a_deletion_is_answered_when_the_other_node_has_heeded_it() {
+async fn a_deletion_is_answered_when_the_other_node_has_applied_it() {
     let database = TestDatabase::new().await;
     let one = Arc::new(database.open("one").await);
     let two = database.open("two").await;
@@ -84,7 +84,7 @@ async fn a_deletion_is_answered_when_the_other_node_has_heeded_it() {
 }
 
 #[tokio::test]
-async fn a_detachment_is_answered_when_the_other_node_has_heeded_it() {
+async fn a_detachment_is_answered_when_the_other_node_has_applied_it() {
     let database = TestDatabase::new().await;
     let one = Arc::new(database.open("one").await);
     let two = database.open("two").await;
@@ -109,14 +109,14 @@ async fn an_update_does_not_wait_and_is_told_within_a_second() {
     let changes = next(&two).await;
     assert!(started.elapsed() < Duration::from_secs(1));
     assert_eq!(changes.what, [Change::TopicChanged(topic())]);
-    // Until it is heeded, it is told again, with what came meanwhile.
+    // Until it is applied, it is told again, with what came meanwhile.
     one.update_topic(&updated, &record.topic)
         .await
         .expect("updated");
     let more = next(&two).await;
     assert_eq!(more.what.len(), 2);
     assert!(more.through > changes.through);
-    two.heeded(more.through).await.expect("heeded");
+    two.applied(more.through).await.expect("applied");
     let nothing = timeout(Duration::from_millis(100), two.changes()).await;
     assert!(nothing.is_err());
 }
@@ -144,7 +144,7 @@ async fn a_change_that_was_not_made_is_not_told() {
         .await
         .expect("updated");
     let changes = next(&two).await;
-    two.heeded(changes.through).await.expect("heeded");
+    two.applied(changes.through).await.expect("applied");
     let again = one.update_topic(&record, &record.topic).await;
     assert!(again.is_err());
     assert_eq!(
@@ -158,7 +158,7 @@ async fn a_change_that_was_not_made_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_new_node_has_nothing_to_heed() {
+async fn a_new_node_has_nothing_to_apply() {
     let database = TestDatabase::new().await;
     let one = database.open("one").await;
     let record = live_topic(&one, TOPIC).await;

@@ -25,8 +25,8 @@ fn topic() -> TopicName {
     TopicName::parse("name", "projects/p/topics/top").expect("valid")
 }
 
-/// Waits until the node was told that anything may have changed, and says that it has heeded that.
-async fn heed_everything(state: &dyn State) {
+/// Waits until the node was told that anything may have changed, and says that it has applied that.
+async fn apply_everything(state: &dyn State) {
     loop {
         let changes = timeout(Duration::from_secs(10), state.changes()).await;
         // What was asked while the database was away may still fail.
@@ -34,7 +34,7 @@ async fn heed_everything(state: &dyn State) {
             sleep(Duration::from_millis(20)).await;
             continue;
         };
-        if state.heeded(changes.through).await.is_ok() && changes.everything {
+        if state.applied(changes.through).await.is_ok() && changes.everything {
             return;
         }
     }
@@ -114,7 +114,7 @@ async fn a_restarted_server_is_used_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_lease_runs_out_by_itself_and_holds_again_when_everything_is_heeded() {
+async fn a_lease_runs_out_by_itself_and_holds_again_when_everything_is_applied() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::new(&database).await;
     let node = database
@@ -130,10 +130,10 @@ async fn a_lease_runs_out_by_itself_and_holds_again_when_everything_is_heeded() 
         .expect("lost");
     assert!(started.elapsed() <= HASTY_LEASE, "{:?}", started.elapsed());
     proxy.mend();
-    // The row is renewed long before, but nobody here has heeded what it missed.
+    // The row is renewed long before, but nobody here has applied what it missed.
     sleep(HASTY_LEASE * 3).await;
     assert!(!node.lease().holds());
-    heed_everything(&node).await;
+    apply_everything(&node).await;
     assert!(node.lease().holds());
 }
 
@@ -156,11 +156,11 @@ async fn after_the_database_was_away_for_all_nobody_takes_over_from_who_comes_ba
     sleep(HASTY_LEASE * 2).await;
     // The second one is back first, and finds the first one's lease at its end.
     second.mend();
-    heed_everything(&two).await;
+    apply_everything(&two).await;
     let owned = two.acquire(id).await.expect("acquire");
     assert!(matches!(owned, Acquire::OwnedBy(_)), "{owned:?}");
     first.mend();
-    heed_everything(&one).await;
+    apply_everything(&one).await;
     assert_eq!(flush(&one, id, epoch, 50).await, FlushOutcome::Stored);
     sleep(HASTY_LEASE * 2).await;
     let owned = two.acquire(id).await.expect("acquire");
@@ -188,7 +188,7 @@ async fn a_closed_store_says_so() {
         changes: vec![],
     };
     closed(node.flush(&[entry]).await.expect_err("closed"));
-    closed(node.heeded(1).await.expect_err("closed"));
+    closed(node.applied(1).await.expect_err("closed"));
     assert!(!node.lease().holds());
 }
 

@@ -167,7 +167,7 @@ async fn a_node_whose_row_was_removed_comes_back() {
     let changes = timeout(Duration::from_secs(5), node.changes()).await;
     let changes = changes.expect("told").expect("changes");
     assert!(changes.everything);
-    node.heeded(changes.through).await.expect("heeded");
+    node.applied(changes.through).await.expect("applied");
     timeout(Duration::from_secs(5), node.lease().held())
         .await
         .expect("held");

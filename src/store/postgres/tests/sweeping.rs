@@ -123,11 +123,11 @@ async fn old_changes_and_nodes_are_removed_once_nobody_needs_them() {
             INSERT INTO changes VALUES (3, clock_timestamp(), 0, NULL, 'projects/p/topics/top')",
         )
         .await;
-    // The node itself has not heeded any.
+    // The node itself has not applied any.
     swept(&node).await;
     assert_eq!(count(&database, "changes").await, 3);
     assert_eq!(count(&database, "nodes").await, 2);
-    node.heeded(3).await.expect("heeded");
+    node.applied(3).await.expect("applied");
     swept(&node).await;
     assert_eq!(count(&database, "changes").await, 1);
 }
