@@ -9,6 +9,7 @@ pub(crate) mod nodes;
 pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod rest_form;
 pub(crate) mod services;
 pub(crate) mod starts;
 pub(crate) mod stream;
