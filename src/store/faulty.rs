@@ -43,7 +43,9 @@ struct Plan {
     failures: HashMap<&'static str, VecDeque<StoreError>>,
     held: HashMap<&'static str, Held>,
     random: Option<Random>,
+    always: Option<StoreError>,
     damaged: Option<SubscriptionId>,
+    owner: Option<String>,
 }
 
 struct Random {
@@ -108,6 +110,16 @@ impl Faults {
         });
     }
 
+    /// From now on every call fails with `error`.
+    pub(crate) fn always(&self, error: StoreError) {
+        self.0.lock().always = Some(error);
+    }
+
+    /// From now on this living node delivers every subscription.
+    pub(crate) fn own(&self, node: &str) {
+        self.0.lock().owner = Some(node.to_owned());
+    }
+
     /// Flushes that include this subscription fail as if a page of its state were damaged.
     pub(crate) fn damage(&self, subscription: SubscriptionId) {
         self.0.lock().damaged = Some(subscription);
@@ -122,6 +134,9 @@ impl Faults {
         let mut plan = self.0.lock();
         if let Some(error) = plan.failures.get_mut(call).and_then(VecDeque::pop_front) {
             return Some(error);
+        }
+        if let Some(error) = &plan.always {
+            return Some(error.clone());
         }
         let random = plan.random.as_mut()?;
         if !random.calls.contains(&call) || random.next(100) >= random.percent {
@@ -424,6 +439,10 @@ impl<S: Resources> Resources for Faulty<S> {
 #[async_trait]
 impl<S: Positions> Positions for Faulty<S> {
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
+        let owner = self.faults.0.lock().owner.clone();
+        if let Some(owner) = owner {
+            return Ok(Acquire::OwnedBy(owner));
+        }
         let acquire = self.inner.acquire(subscription);
         self.faults.run("acquire", acquire).await
     }

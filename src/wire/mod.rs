@@ -9,4 +9,6 @@ pub mod listener;
 pub mod rest;
 
 #[cfg(test)]
+mod answers_tests;
+#[cfg(test)]
 mod permission_tests;
