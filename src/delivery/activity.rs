@@ -1,6 +1,6 @@
 //! Which topics something happened to since retention last looked at them, so that it looks at no others.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
@@ -49,7 +49,7 @@ impl AckedBytes {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
-    topics: Mutex<HashMap<TopicIncarnation, Active>>,
+    topics: Mutex<BTreeMap<TopicIncarnation, Active>>,
 }
 
 impl Activity {

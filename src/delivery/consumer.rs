@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{hub::EndCause, mailbox::Mailbox};
+use super::{error::EndCause, mailbox::Mailbox};
 use crate::{
     engine::{input::ConsumerId, output::Delivery},
     limits::STREAM_FRAMES_MAX,
@@ -37,7 +37,7 @@ impl Parcel {
         if self.mailbox.node_lease.holds() {
             Ok(std::mem::take(&mut self.deliveries))
         } else {
-            Err(EndCause::cut_off())
+            Err(EndCause::lease_lost())
         }
     }
 }

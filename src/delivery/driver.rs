@@ -2,129 +2,86 @@
 //!
 //! Its order is: store, then speak. An ack is answered when the flush that holds it is durable.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     activity::AckedBytes,
-    consumer::{self, MessageStream, Parcel, PendingPull, StreamSender},
+    command::{Command, Reply},
+    consumer::{self, Parcel, PendingPull, StreamSender},
+    error::{DeliveryError, EndCause},
     flusher::Flushed,
-    hub::{EndCause, Shared},
     mailbox::Mailbox,
-    reads::Reads,
+    node::Node,
+    reads::{Read, Reads},
+    registry::Inbox,
+    stored::unreadable,
 };
 use crate::{
     clock::Timestamp,
     engine::{
-        ChunkError, Engine,
-        input::{Config, ConsumerId, Demand, Input, LeaseId},
+        Engine,
+        input::{Config, ConsumerId, Input, LeaseId},
         output::Output,
     },
     limits::{
         BUSY_RETRY_MILLIS, COMMANDS_PER_TURN_MAX, CONSUMERS_MAX, DRIVER_IDLE_MILLIS,
         STORE_RETRY_MILLIS,
     },
-    resource::requirement::DATA_VERSION,
     store::{
-        StoreError,
         log::LogEnds,
         positions::{Acquire, Flush, FlushOutcome},
         resources::SubscriptionRecord,
     },
 };
 
-type Reply<T> = oneshot::Sender<Result<T, EndCause>>;
-
-/// What a driver is asked for.
-pub(super) enum Command {
-    Stream {
-        consumer: ConsumerId,
-        demand: Demand,
-        reply: Reply<MessageStream>,
-    },
-    Pull {
-        consumer: ConsumerId,
-        demand: Demand,
-        reply: Reply<PendingPull>,
-    },
-    StreamDeadline {
-        consumer: ConsumerId,
-        ack_deadline_millis: u64,
-    },
-    /// Answered when durable.
-    Ack {
-        leases: Vec<LeaseId>,
-        reply: Option<Reply<()>>,
-    },
-    Modify {
-        changes: Vec<(LeaseId, u64)>,
-        reply: Reply<()>,
-    },
-    /// The subscription is deleted or detached in the store.
-    End {
-        cause: EndCause,
-        reply: oneshot::Sender<()>,
-    },
-}
-
-impl Command {
-    fn refuse(self, cause: &EndCause) {
-        // Whoever does not wait any more needs no answer.
-        match self {
-            Self::Stream { reply, .. } => drop(reply.send(Err(cause.clone()))),
-            Self::Pull { reply, .. } => drop(reply.send(Err(cause.clone()))),
-            Self::StreamDeadline { .. } => {}
-            Self::Ack { reply, .. } => {
-                if let Some(reply) = reply {
-                    drop(reply.send(Err(cause.clone())));
-                }
-            }
-            Self::Modify { reply, .. } => drop(reply.send(Err(cause.clone()))),
-            Self::End { reply, .. } => {
-                let _ = reply.send(());
-            }
-        }
-    }
-}
-
 /// Runs until the subscription ends, nobody uses it, or the server stops.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    record: Arc<SubscriptionRecord>,
-    mut commands: mpsc::Receiver<Command>,
-    config: watch::Receiver<Config>,
-) {
+pub(super) async fn run(node: Arc<Node>, record: Arc<SubscriptionRecord>, inbox: Inbox) {
     let id = record.id;
-    let cause = match Driver::load(&shared, &record, config).await {
+    let Inbox {
+        mut commands,
+        config,
+    } = inbox;
+    let error = match Driver::load(&node, &record, config).await {
         Ok(mut driver) => {
             let cause = driver.drive(&mut commands).await;
             driver.finish(&mut commands, cause.as_ref()).await;
-            cause
+            cause.unwrap_or(EndCause::Stopping).into()
         }
-        Err(cause) => {
-            tracing::warn!(subscription = %record.subscription.name, %cause, "delivery did not start");
-            shared.forget(id, &mut commands, false);
-            Some(cause)
+        Err(error) => {
+            tracing::warn!(subscription = %record.subscription.name, %error, "delivery did not start");
+            node.registry.forget(id, &mut commands);
+            error
         }
     };
-    let cause = cause.unwrap_or(EndCause::Stopping);
     while let Some(command) = commands.recv().await {
-        command.refuse(&cause);
+        command.refuse(&error);
     }
 }
 
+/// What ended a driver's wait.
+enum Wake {
+    Stopping,
+    Flushed(Flushed),
+    Read(Read),
+    /// Commands are in the batch; none when nobody can send any more.
+    Commands(usize),
+    /// Something that is taken in by itself, or the time.
+    Other,
+}
+
 struct Driver {
-    shared: Arc<Shared>,
+    node: Arc<Node>,
     record: Arc<SubscriptionRecord>,
     epoch: u64,
     engine: Engine,
     config: watch::Receiver<Config>,
     ends: LogEnds,
     mailbox: Arc<Mailbox>,
-    streams: HashMap<ConsumerId, StreamSender>,
-    pulls: HashMap<ConsumerId, oneshot::Sender<Result<Option<Parcel>, EndCause>>>,
+    streams: BTreeMap<ConsumerId, StreamSender>,
+    pulls: BTreeMap<ConsumerId, oneshot::Sender<Result<Option<Parcel>, EndCause>>>,
     reads: Reads,
     flush: Option<BoxFuture<'static, Flushed>>,
     /// Acks that the flush on its way makes durable.
@@ -137,42 +94,42 @@ struct Driver {
     flushing_bytes: u64,
     last_used: Timestamp,
     outputs: Vec<Output>,
+    /// Commands that are being taken in.
+    batch: Vec<Command>,
 }
 
 impl Driver {
     async fn load(
-        shared: &Arc<Shared>,
+        node: &Arc<Node>,
         record: &SubscriptionRecord,
         config: watch::Receiver<Config>,
-    ) -> Result<Self, EndCause> {
+    ) -> Result<Self, DeliveryError> {
         // What we were started with may have been read before a change; later changes find us running.
-        let record = shared
+        let record = node
             .resources
             .subscription(&record.subscription.name)
-            .await
-            .map_err(store_failed)?
+            .await?
             .filter(|current| current.id == record.id)
             .ok_or(EndCause::Deleted)?;
         if record.subscription.detached {
-            return Err(EndCause::Detached);
+            return Err(EndCause::Detached.into());
         }
-        shared.configure(&record);
+        node.configure(&record);
 
-        let acquired = match shared.store.positions.acquire(record.id).await {
-            Ok(Acquire::Acquired(acquired)) => acquired,
-            Ok(Acquire::OwnedBy(node)) => return Err(EndCause::OwnedBy(node)),
-            Ok(Acquire::Gone) => return Err(EndCause::Deleted),
-            Err(error) => return Err(store_failed(error)),
+        let acquired = match node.store.positions.acquire(record.id).await? {
+            Acquire::Acquired(acquired) => acquired,
+            Acquire::OwnedBy(owner) => return Err(DeliveryError::OwnedBy(owner)),
+            Acquire::Gone => return Err(EndCause::Deleted.into()),
         };
-        let mut ends = shared.log.watch(&record.log).await.map_err(store_failed)?;
+        let mut ends = node.log.watch(&record.log).await?;
         let now_ends = ends.borrow_and_update().clone();
         let restored = Engine::restore(*config.borrow(), &acquired.partitions, &now_ends);
         let (engine, voided) = match restored {
             Ok(restored) => restored,
             Err(error) => {
                 // Another node may be able to read it.
-                release(shared, &record, acquired.epoch).await;
-                return Err(store_failed(unreadable(error)));
+                release(node, &record, acquired.epoch).await;
+                return Err(unreadable(error).into());
             }
         };
         if !voided.is_empty() {
@@ -183,14 +140,14 @@ impl Driver {
             );
         }
         Ok(Self {
-            shared: Arc::clone(shared),
+            node: Arc::clone(node),
             epoch: acquired.epoch,
             engine,
             config,
             ends,
-            mailbox: Arc::new(Mailbox::new(shared.lease.clone())),
-            streams: HashMap::new(),
-            pulls: HashMap::new(),
+            mailbox: Arc::new(Mailbox::new(node.lease.clone())),
+            streams: BTreeMap::new(),
+            pulls: BTreeMap::new(),
             reads: Reads::default(),
             flush: None,
             flushing: Vec::new(),
@@ -198,79 +155,93 @@ impl Driver {
             flushing_bytes: 0,
             waiting: Vec::new(),
             flush_not_before: Timestamp::ZERO,
-            last_used: shared.clock.now(),
+            last_used: node.clock.now(),
             outputs: Vec::new(),
+            batch: Vec::new(),
             record,
         })
     }
 
     /// Returns why delivery ended; `None` when nobody uses it any more.
     async fn drive(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<EndCause> {
-        let shared = Arc::clone(&self.shared);
-        let mailbox = Arc::clone(&self.mailbox);
-        let mut batch = Vec::new();
         loop {
             // Others may own the subscription by now, whatever was to be sent.
-            if !shared.lease.holds() {
-                return Some(EndCause::cut_off());
+            if !self.node.lease.holds() {
+                return Some(EndCause::lease_lost());
             }
             self.carry_out();
             self.start_flush();
-            let now = shared.clock.now();
-            if self.is_unused(now) && shared.forget(self.record.id, commands, true) {
+            let now = self.node.clock.now();
+            if self.is_unused(now) && self.node.registry.forget_idle(self.record.id, commands) {
                 return None;
             }
-            let wake = self.wake_at(now);
-            let flush: OptionFuture<_> = self.flush.as_mut().into();
-            tokio::select! {
-                biased;
-                () = shared.stopping.cancelled() => return Some(EndCause::Stopping),
-                Some(flushed) = flush => {
-                    if let Some(cause) = self.flushed(flushed) {
-                        return Some(cause);
-                    }
-                }
-                Some(read) = self.reads.next() => {
-                    let name = &self.record.subscription.name;
-                    let input = read.into_input(name, shared.clock.now());
-                    self.handle(input);
-                }
-                taken = commands.recv_many(&mut batch, COMMANDS_PER_TURN_MAX) => {
-                    if taken == 0 {
-                        return Some(EndCause::Stopping);
-                    }
-                    // However many requests come, what others say is heard too.
-                    self.read_mail();
-                    self.see_log_ends();
-                    self.see_config();
-                    self.last_used = shared.clock.now();
-                    let mut taken = batch.drain(..);
-                    while let Some(command) = taken.next() {
-                        if let Some(cause) = self.obey(command) {
-                            taken.for_each(|command| command.refuse(&cause));
-                            return Some(cause);
-                        }
-                    }
-                }
-                () = mailbox.rung() => self.read_mail(),
-                // A log is deleted when no subscription needs it any more, so ours is about to be told that it ends.
-                Ok(()) = self.ends.changed() => {
-                    // `changed` has marked them as seen.
-                    let ends = self.ends.borrow_and_update().clone();
-                    self.handle(Input::LogEnds(ends));
-                }
-                Ok(()) = self.config.changed() => {
-                    // `changed` has marked it as seen.
-                    let config = *self.config.borrow_and_update();
-                    self.handle(Input::Configure(config));
-                }
-                () = shared.clock.sleep_until(wake) => self.handle(Input::Tick),
+            let wake = self.wait(now, commands).await;
+            if let Some(cause) = self.take_in(wake, commands) {
+                return Some(cause);
             }
         }
     }
 
+    /// Waits until something has happened.
+    async fn wait(&mut self, now: Timestamp, commands: &mut mpsc::Receiver<Command>) -> Wake {
+        let wake_at = self.wake_at(now);
+        let flush: OptionFuture<_> = self.flush.as_mut().into();
+        tokio::select! {
+            biased;
+            () = self.node.stopping.cancelled() => Wake::Stopping,
+            Some(flushed) = flush => Wake::Flushed(flushed),
+            Some(read) = self.reads.next() => Wake::Read(read),
+            taken = commands.recv_many(&mut self.batch, COMMANDS_PER_TURN_MAX) => Wake::Commands(taken),
+            () = self.mailbox.rung() => Wake::Other,
+            // A log is deleted when no subscription needs it any more, so ours is about to be told that it ends.
+            Ok(()) = wait_for(&mut self.ends) => Wake::Other,
+            Ok(()) = wait_for(&mut self.config) => Wake::Other,
+            () = self.node.clock.sleep_until(wake_at) => Wake::Other,
+        }
+    }
+
+    /// Takes in everything that waits, whatever ended the wait: many requests keep nothing else out. Returns a cause
+    /// when delivery ends.
+    fn take_in(&mut self, wake: Wake, commands: &mut mpsc::Receiver<Command>) -> Option<EndCause> {
+        match wake {
+            Wake::Stopping | Wake::Commands(0) => return Some(EndCause::Stopping),
+            Wake::Flushed(flushed) => {
+                if let Some(cause) = self.flushed(flushed) {
+                    return Some(cause);
+                }
+            }
+            Wake::Read(read) => self.loaded(read),
+            Wake::Commands(_) | Wake::Other => {}
+        }
+        while let Some(Some(read)) = self.reads.next().now_or_never() {
+            self.loaded(read);
+        }
+        self.read_mail();
+        self.see_log_ends();
+        self.see_config();
+        while self.batch.len() < COMMANDS_PER_TURN_MAX
+            && let Ok(command) = commands.try_recv()
+        {
+            self.batch.push(command);
+        }
+        if let Some(cause) = self.obey() {
+            return Some(cause);
+        }
+        let now = self.node.clock.now();
+        if self.engine.next_deadline(now).is_some_and(|due| due <= now) {
+            self.handle(Input::Tick);
+        }
+        None
+    }
+
+    fn loaded(&mut self, read: Read) {
+        let name = &self.record.subscription.name;
+        let input = read.into_input(name, self.node.clock.now());
+        self.handle(input);
+    }
+
     fn handle(&mut self, input: Input) {
-        let now = self.shared.clock.now();
+        let now = self.node.clock.now();
         self.engine.handle(now, input, &mut self.outputs);
     }
 
@@ -316,8 +287,55 @@ impl Driver {
             .unwrap_or(Timestamp::NEVER)
     }
 
-    /// Returns a cause when delivery ends with this command.
-    fn obey(&mut self, command: Command) -> Option<EndCause> {
+    /// Carries out the commands of the batch. Acks that come together are one event. Returns a cause when delivery ends
+    /// with one of them.
+    fn obey(&mut self) -> Option<EndCause> {
+        if self.batch.is_empty() {
+            return None;
+        }
+        self.last_used = self.node.clock.now();
+        let mut batch = mem::take(&mut self.batch);
+        let mut acked = Vec::new();
+        let mut commands = batch.drain(..);
+        let mut cause = None;
+        for command in commands.by_ref() {
+            match command {
+                Command::Ack { mut leases, reply } => {
+                    if acked.is_empty() {
+                        acked = leases;
+                    } else {
+                        acked.append(&mut leases);
+                    }
+                    self.waiting.extend(reply);
+                }
+                command => {
+                    self.ack(mem::take(&mut acked));
+                    cause = self.obey_one(command);
+                }
+            }
+            if cause.is_some() {
+                break;
+            }
+        }
+        self.ack(acked);
+        if let Some(cause) = &cause {
+            let error = cause.clone().into();
+            commands.by_ref().for_each(|command| command.refuse(&error));
+        }
+        drop(commands);
+        // Its room is used again.
+        self.batch = batch;
+        cause
+    }
+
+    fn ack(&mut self, leases: Vec<LeaseId>) {
+        if !leases.is_empty() {
+            self.acked_bytes.ack(leases.len());
+            self.handle(Input::Ack(leases));
+        }
+    }
+
+    fn obey_one(&mut self, command: Command) -> Option<EndCause> {
         match command {
             Command::Stream {
                 consumer,
@@ -353,8 +371,7 @@ impl Driver {
                 ack_deadline_millis,
             }),
             Command::Ack { leases, reply } => {
-                self.acked_bytes.ack(leases.len());
-                self.handle(Input::Ack(leases));
+                self.ack(leases);
                 self.waiting.extend(reply);
             }
             Command::Modify { changes, reply } => {
@@ -375,7 +392,7 @@ impl Driver {
         if self.streams.len() + self.pulls.len() < CONSUMERS_MAX {
             return Some(reply);
         }
-        drop(reply.send(Err(EndCause::TooManyConsumers(CONSUMERS_MAX))));
+        drop(reply.send(Err(DeliveryError::TooManyConsumers(CONSUMERS_MAX))));
         None
     }
 
@@ -385,7 +402,7 @@ impl Driver {
             self.handle(Input::Returned(mail.returned));
         }
         for consumer in mail.closed {
-            self.last_used = self.shared.clock.now();
+            self.last_used = self.node.clock.now();
             self.streams.remove(&consumer);
             self.pulls.remove(&consumer);
             self.handle(Input::Close { consumer });
@@ -413,7 +430,7 @@ impl Driver {
                         range,
                         bytes_max,
                     } => self.reads.start(
-                        &self.shared.log,
+                        &self.node.log,
                         &self.record.log,
                         partition,
                         range,
@@ -457,7 +474,7 @@ impl Driver {
 
     /// Starts the next flush if one is needed and none is on its way.
     fn start_flush(&mut self) {
-        let now = self.shared.clock.now();
+        let now = self.node.clock.now();
         if self.flush.is_some() || self.flush_not_before > now {
             return;
         }
@@ -465,7 +482,7 @@ impl Driver {
             Some(changes) => {
                 self.flushing.append(&mut self.waiting);
                 self.flushing_bytes = self.acked_bytes.take();
-                let flush = self.shared.flusher.clone().flush(Flush {
+                let flush = self.node.flusher.clone().flush(Flush {
                     subscription: self.record.id,
                     epoch: self.epoch,
                     changes,
@@ -483,14 +500,14 @@ impl Driver {
         match flushed {
             Ok(FlushOutcome::Stored) => {
                 answer(&mut self.flushing, &Ok(()));
-                let (topic, now) = (self.record.log.incarnation, self.shared.clock.now());
-                self.shared.activity.add(topic, self.flushing_bytes, now);
+                let (topic, now) = (self.record.log.incarnation, self.node.clock.now());
+                self.node.activity.add(topic, self.flushing_bytes, now);
                 self.handle(Input::Flushed { stored: true });
                 None
             }
             Ok(FlushOutcome::Stale) => Some(EndCause::TakenOver),
             Ok(FlushOutcome::Busy) => {
-                let now = self.shared.clock.now();
+                let now = self.node.clock.now();
                 self.flush_not_before = now.plus_millis(BUSY_RETRY_MILLIS);
                 self.waiting.append(&mut self.flushing);
                 self.handle(Input::Flushed { stored: false });
@@ -499,9 +516,9 @@ impl Driver {
             // Its deletion has not been announced yet.
             Ok(FlushOutcome::Gone) => Some(EndCause::Deleted),
             Err(error) => {
-                let now = self.shared.clock.now();
+                let now = self.node.clock.now();
                 self.flush_not_before = now.plus_millis(STORE_RETRY_MILLIS);
-                answer(&mut self.flushing, &Err(store_failed(error)));
+                answer(&mut self.flushing, &Err(error.into()));
                 self.handle(Input::Flushed { stored: false });
                 None
             }
@@ -510,11 +527,11 @@ impl Driver {
 
     fn end_consumers(&mut self, cause: &EndCause) {
         let mut ended = Vec::new();
-        for (consumer, stream) in self.streams.drain() {
+        for (consumer, stream) in mem::take(&mut self.streams) {
             ended.push(consumer);
             stream.end(cause.clone());
         }
-        for (consumer, pull) in self.pulls.drain() {
+        for (consumer, pull) in mem::take(&mut self.pulls) {
             ended.push(consumer);
             let answer = match cause {
                 // A client that is told "nothing yet" asks again, and finds the next server.
@@ -539,20 +556,21 @@ impl Driver {
             commands.close();
             while let Ok(command) = commands.try_recv() {
                 match command {
-                    Command::Ack { .. } | Command::Modify { .. } => drop(self.obey(command)),
-                    command => command.refuse(&EndCause::Stopping),
+                    Command::Ack { .. } | Command::Modify { .. } => self.batch.push(command),
+                    command => command.refuse(&EndCause::Stopping.into()),
                 }
             }
+            self.obey();
             self.flush_everything().await;
         }
-        let refusal = Err(cause.cloned().unwrap_or(EndCause::Stopping));
+        let refusal = Err(cause.cloned().unwrap_or(EndCause::Stopping).into());
         answer(&mut self.flushing, &refusal);
         answer(&mut self.waiting, &refusal);
         match cause {
             Some(_) => {
-                self.shared.forget(self.record.id, commands, false);
+                self.node.registry.forget(self.record.id, commands);
             }
-            None => release(&self.shared, &self.record, self.epoch).await,
+            None => release(&self.node, &self.record, self.epoch).await,
         }
     }
 
@@ -563,7 +581,7 @@ impl Driver {
                 return;
             }
         }
-        let now = self.shared.clock.now();
+        let now = self.node.clock.now();
         let Some(changes) = self.engine.take_changes(now, true) else {
             answer(&mut self.waiting, &Ok(()));
             return;
@@ -574,41 +592,29 @@ impl Driver {
             epoch: self.epoch,
             changes,
         };
-        let flushed = self.shared.flusher.clone().flush(flush).await;
+        let flushed = self.node.flusher.clone().flush(flush).await;
         self.flushed(flushed);
     }
 }
 
 /// Lets any node have the subscription.
-async fn release(shared: &Shared, record: &SubscriptionRecord, epoch: u64) {
-    if let Err(error) = shared.store.positions.release(record.id, epoch).await {
+async fn release(node: &Node, record: &SubscriptionRecord, epoch: u64) {
+    if let Err(error) = node.store.positions.release(record.id, epoch).await {
         // Another node waits until this one's lease ends, or until somebody uses the subscription here again.
         tracing::warn!(subscription = %record.subscription.name, %error, "the subscription was not given up");
     }
 }
 
-/// What it means that a chunk of the stored state cannot be read.
-pub(super) fn unreadable(error: ChunkError) -> StoreError {
-    match error {
-        ChunkError::Damaged { .. } => StoreError::Damaged(error.to_string()),
-        ChunkError::Newer { index, needs } => StoreError::Newer {
-            what: format!("chunk {index} of the subscription's state"),
-            needs,
-            known: DATA_VERSION,
-        },
-    }
-}
-
-fn answer(replies: &mut Vec<Reply<()>>, result: &Result<(), EndCause>) {
+fn answer(replies: &mut Vec<Reply<()>>, result: &Result<(), DeliveryError>) {
     for reply in replies.drain(..) {
         // Whoever does not wait any more needs no answer.
         drop(reply.send(result.clone()));
     }
 }
 
-fn store_failed(error: StoreError) -> EndCause {
-    match error {
-        StoreError::Damaged(what) => EndCause::Damaged(what),
-        error => EndCause::Unavailable(error.to_string()),
-    }
+/// Waits for a change, and leaves it to be taken in.
+async fn wait_for<T>(watched: &mut watch::Receiver<T>) -> Result<(), watch::error::RecvError> {
+    watched.changed().await?;
+    watched.mark_changed();
+    Ok(())
 }

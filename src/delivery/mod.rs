@@ -1,20 +1,28 @@
 //! Drives the engines: one task per subscription in use reads the log, stores what the engine wants kept, and
 //! feeds streams and pulls. Knows nothing of gRPC or HTTP.
 //!
-//! A subscription that nobody uses has no task; [`Hub`] starts one with the first request.
+//! A subscription that nobody uses has no task; [`Drivers`] starts one with the first request.
 
 mod activity;
+mod append;
 mod changes;
+mod command;
 mod consumer;
 mod driver;
+mod drivers;
+mod error;
 mod flusher;
-mod hub;
-#[cfg(test)]
-mod hub_tests;
 mod mailbox;
+mod node;
 mod reads;
+mod registry;
 mod retention;
+mod stored;
+#[cfg(test)]
+mod tests;
 pub mod topic_logs;
 
+pub use append::{AppendError, Appended};
 pub use consumer::{MessageStream, Parcel, PendingPull};
-pub use hub::{EndCause, Hub, StreamOpening};
+pub use drivers::{Drivers, StreamOpening};
+pub use error::{DeliveryError, EndCause};

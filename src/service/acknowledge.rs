@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{ConsumeError, EndCause, Service};
 use crate::{
+    delivery::DeliveryError,
     engine::input::LeaseId,
     limits::ACK_DEADLINE_SECONDS,
     resource::{id::SubscriptionId, violation::Violation},
@@ -84,10 +85,13 @@ impl Service {
 }
 
 /// A detached subscription has nothing left to acknowledge; that is no error, also when it was detached meanwhile.
-fn settled(record: &SubscriptionRecord, done: Result<(), EndCause>) -> Result<(), ConsumeError> {
+fn settled(
+    record: &SubscriptionRecord,
+    done: Result<(), DeliveryError>,
+) -> Result<(), ConsumeError> {
     match done {
-        Ok(()) | Err(EndCause::Detached) => Ok(()),
-        Err(cause) => Err(ConsumeError::ended(&record.subscription.name, cause)),
+        Ok(()) | Err(DeliveryError::Ended(EndCause::Detached)) => Ok(()),
+        Err(error) => Err(ConsumeError::of_delivery(&record.subscription.name, error)),
     }
 }
 

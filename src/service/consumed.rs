@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::Service;
 use crate::{
-    delivery::EndCause,
+    delivery::{DeliveryError, EndCause},
     resource::{name::SubscriptionName, violation::Violation},
     store::{StoreError, resources::SubscriptionRecord},
 };
@@ -29,22 +29,22 @@ pub enum ConsumeError {
         /// Its id.
         resource: String,
     },
-    /// Delivery ended or did not begin, for another cause.
+    /// Delivery ended, or could not be had, for another cause.
     #[error(transparent)]
-    Ended(EndCause),
+    Delivery(DeliveryError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl ConsumeError {
-    /// Delivery of this subscription ended for this cause.
-    pub(super) fn ended(name: &SubscriptionName, cause: EndCause) -> Self {
+    /// What an error of this subscription's delivery means to its consumer.
+    pub(super) fn of_delivery(name: &SubscriptionName, error: DeliveryError) -> Self {
         let resource = name.id().to_owned();
-        match cause {
-            EndCause::Deleted => Self::NotFound { resource },
-            EndCause::Detached => Self::Detached { resource },
-            cause => Self::Ended(cause),
+        match error {
+            DeliveryError::Ended(EndCause::Deleted) => Self::NotFound { resource },
+            DeliveryError::Ended(EndCause::Detached) => Self::Detached { resource },
+            error => Self::Delivery(error),
         }
     }
 }

@@ -7,8 +7,8 @@ use prost::Message;
 use tokio::time::timeout;
 
 use super::{
-    ConsumeError, EndCause, MessageStream, OpenStream, PublishError, Receipts, Service, StoreError,
-    StreamStart,
+    ConsumeError, DeliveryError, EndCause, MessageStream, OpenStream, PublishError, Receipts,
+    Service, StoreError, StreamStart,
 };
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
@@ -182,7 +182,10 @@ async fn an_ack_is_answered_when_it_is_stored_and_not_before() {
         world.faults.fail("flush", unavailable());
         let failed = world.ack(&received).await.expect_err("not stored");
         assert!(
-            matches!(failed, ConsumeError::Ended(EndCause::Unavailable(_))),
+            matches!(
+                failed,
+                ConsumeError::Delivery(DeliveryError::Store(StoreError::Unavailable(_)))
+            ),
             "{failed:?}"
         );
     }
@@ -221,7 +224,10 @@ async fn an_ack_that_a_damaged_page_keeps_from_being_stored_says_so_and_harms_no
     theirs.expect("stored");
     let failed = mine.expect_err("damaged");
     assert!(
-        matches!(failed, ConsumeError::Ended(EndCause::Damaged(_))),
+        matches!(
+            failed,
+            ConsumeError::Delivery(DeliveryError::Store(StoreError::Damaged(_)))
+        ),
         "{failed:?}"
     );
 }

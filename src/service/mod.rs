@@ -21,7 +21,7 @@ mod topics;
 use std::sync::Arc;
 
 pub use crate::{
-    delivery::{EndCause, MessageStream},
+    delivery::{DeliveryError, EndCause, MessageStream},
     store::{Lease, StoreError},
 };
 pub use access::{Denied, Guarded};
@@ -35,7 +35,7 @@ pub use streaming::{OpenStream, StreamStart};
 use self::health::LastLook;
 use crate::{
     clock::Clock,
-    delivery::{Hub, topic_logs},
+    delivery::{Drivers, topic_logs},
     engine::ack_id::AckKey,
     store::{MessageLog, StateStore, cached::CachedResources},
 };
@@ -47,7 +47,7 @@ pub struct Service {
     /// Topics and subscriptions in memory. All changes go through it.
     pub(crate) resources: Arc<CachedResources>,
     pub(crate) log: Arc<dyn MessageLog>,
-    pub(crate) delivery: Hub,
+    pub(crate) delivery: Drivers,
     pub(crate) clock: Clock,
     ack_key: AckKey,
     last_look: LastLook,
@@ -63,7 +63,7 @@ impl Service {
         topic_logs::recover(store.resources.as_ref(), log.as_ref()).await?;
         let ack_key = AckKey::new(store.backend.ack_key());
         let resources = Arc::new(CachedResources::new(Arc::clone(&store.resources)));
-        let delivery = Hub::start(
+        let delivery = Drivers::start(
             store.clone(),
             Arc::clone(&resources),
             Arc::clone(&log),

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::Service;
 use crate::{
+    delivery::{AppendError, Appended},
     limits::{PUBLISH_BYTES_MAX, PUBLISH_MESSAGES_MAX},
     resource::{
         message::{MessageIds, accept, compact},
@@ -62,19 +63,18 @@ impl Service {
         let not_found = || PublishError::NotFound {
             resource: name.id().to_owned(),
         };
-        let record = self.resources.topic(&name).await?.ok_or_else(not_found)?;
-        let runs = match self.log.append(&record.log, messages).await {
-            Ok(runs) => runs,
-            // Deleted since it was looked up.
-            Err(StoreError::NoSuchLog) => return Err(not_found()),
-            Err(error) => return Err(error.into()),
-        };
-        self.delivery
-            .appended(record.log.incarnation, request_bytes as u64);
+        let appended = self
+            .delivery
+            .append(&name, messages, request_bytes as u64)
+            .await;
+        let Appended { topic, runs } = appended.map_err(|error| match error {
+            AppendError::NoTopic => not_found(),
+            AppendError::Store(error) => error.into(),
+        })?;
         Ok(runs
             .iter()
             .flat_map(|run| {
-                let ids = MessageIds::new(record.log.incarnation, run.partition);
+                let ids = MessageIds::new(topic, run.partition);
                 (run.first..run.first + u64::from(run.count)).map(move |offset| ids.id(offset))
             })
             .collect())

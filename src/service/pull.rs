@@ -34,11 +34,11 @@ impl Service {
                 .delivery
                 .pull(&record, messages_max, return_immediately)
                 .await?;
-            pull.answer().await
+            Ok(pull.answer().await?)
         };
         let deliveries = tokio::select! {
             biased;
-            deliveries = answer => deliveries.map_err(|cause| ConsumeError::ended(&name, cause))?,
+            deliveries = answer => deliveries.map_err(|cause| ConsumeError::of_delivery(&name, cause))?,
             () = self.clock.sleep_until(started.plus_millis(wait)) => Vec::new(),
         };
         Ok(receipts.received(deliveries))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{ConsumeError, Service, acknowledge::deadline_millis, received::Receipts};
 use crate::{
-    delivery::{EndCause, MessageStream, StreamOpening},
+    delivery::{DeliveryError, EndCause, MessageStream, StreamOpening},
     engine::input::ConsumerId,
     limits::ACK_DEADLINE_SECONDS,
     resource::violation::Violation,
@@ -48,7 +48,7 @@ impl Service {
             .delivery
             .stream(&record, opening)
             .await
-            .map_err(|cause| ConsumeError::ended(&name, cause))?;
+            .map_err(|error| ConsumeError::of_delivery(&name, error))?;
         let receipts = Receipts::new(&self.ack_key, &record);
         let stream = OpenStream {
             service: Arc::clone(self),
@@ -71,7 +71,7 @@ impl OpenStream {
             .delivery
             .acknowledge_later(&self.record, leases)
             .await
-            .map_err(|cause| self.ended(cause))
+            .map_err(|error| self.failed(error))
     }
 
     /// Moves the deadline of each delivery to now plus the seconds beside it; 0 gives it back.
@@ -105,7 +105,7 @@ impl OpenStream {
             .delivery
             .modify_deadlines(&self.record, changes)
             .await
-            .map_err(|cause| self.ended(cause))
+            .map_err(|error| self.failed(error))
     }
 
     /// Changes the lease of later deliveries on this stream.
@@ -115,12 +115,16 @@ impl OpenStream {
             .delivery
             .set_stream_deadline(&self.record, self.consumer, millis)
             .await
-            .map_err(|cause| self.ended(cause))
+            .map_err(|error| self.failed(error))
     }
 
     /// The error of a stream that ended for this cause.
     pub fn ended(&self, cause: EndCause) -> ConsumeError {
-        ConsumeError::ended(&self.record.subscription.name, cause)
+        self.failed(cause.into())
+    }
+
+    fn failed(&self, error: DeliveryError) -> ConsumeError {
+        ConsumeError::of_delivery(&self.record.subscription.name, error)
     }
 }
 

@@ -134,7 +134,7 @@ impl Service {
             let id = deleted.ok_or_else(|| not_found(&name))?;
             service.delivery.end(id, EndCause::Deleted).await;
             if let Some(record) = record {
-                service.delivery.touched(record.log.incarnation);
+                service.delivery.mark_for_retention(record.log.incarnation);
             }
             Ok(())
         })
@@ -157,7 +157,7 @@ impl Service {
                 })
                 .await?;
             service.delivery.end(written.id, EndCause::Detached).await;
-            service.delivery.touched(written.log.incarnation);
+            service.delivery.mark_for_retention(written.log.incarnation);
             Ok(())
         })
         .await

@@ -125,7 +125,7 @@ impl Service {
     pub(super) async fn end_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError> {
         let deleted = self.resources.delete_topic(topic).await?;
         if deleted {
-            self.delivery.touched(topic.log.incarnation);
+            self.delivery.mark_for_retention(topic.log.incarnation);
         }
         Ok(deleted)
     }
@@ -163,7 +163,7 @@ impl Service {
             place: attached.cloned(),
         };
         if let Err(error) = topic_logs::finish(stored, log, &row).await {
-            self.delivery.touched(incarnation);
+            self.delivery.mark_for_retention(incarnation);
             return Err(error.into());
         }
         Ok(topic.clone())

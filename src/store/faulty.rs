@@ -18,7 +18,7 @@ use super::{
     log::{
         AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch, TopicLog,
     },
-    positions::{Acquire, Flush, FlushOutcome},
+    positions::{Acquire, Flush, FlushOutcome, Owner},
     resources::{
         CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow, UpdateError,
     },
@@ -45,7 +45,7 @@ struct Plan {
     random: Option<Random>,
     always: Option<StoreError>,
     damaged: Option<SubscriptionId>,
-    owner: Option<String>,
+    owner: Option<Owner>,
 }
 
 struct Random {
@@ -116,8 +116,11 @@ impl Faults {
     }
 
     /// From now on this living node delivers every subscription.
-    pub(crate) fn own(&self, node: &str) {
-        self.0.lock().owner = Some(node.to_owned());
+    pub(crate) fn own(&self, node: &str, address: &str) {
+        self.0.lock().owner = Some(Owner {
+            node: node.to_owned(),
+            address: address.to_owned(),
+        });
     }
 
     /// Flushes that include this subscription fail as if a page of its state were damaged.
@@ -438,6 +441,15 @@ impl<S: Resources> Resources for Faulty<S> {
 
 #[async_trait]
 impl<S: Positions> Positions for Faulty<S> {
+    async fn owner(&self, subscription: SubscriptionId) -> Result<Option<Owner>, StoreError> {
+        let owner = self.faults.0.lock().owner.clone();
+        if owner.is_some() {
+            return Ok(owner);
+        }
+        let owner = self.inner.owner(subscription);
+        self.faults.run("owner", owner).await
+    }
+
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         let owner = self.faults.0.lock().owner.clone();
         if let Some(owner) = owner {

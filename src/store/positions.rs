@@ -1,5 +1,7 @@
 //! The port to the delivery state of subscriptions: who delivers them, and how far they are.
 
+use std::fmt;
+
 use async_trait::async_trait;
 
 use super::StoreError;
@@ -17,13 +19,28 @@ pub struct Acquired {
     pub partitions: Vec<PartitionState>,
 }
 
+/// The living node that delivers a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its name.
+    pub node: String,
+    /// Where it is reached.
+    pub address: String,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.node, self.address)
+    }
+}
+
 /// Whether a subscription was taken over.
 #[derive(Debug)]
 pub enum Acquire {
     /// It is the caller's now.
     Acquired(Acquired),
-    /// A living node delivers it; the text names that node.
-    OwnedBy(String),
+    /// A living node delivers it.
+    OwnedBy(Owner),
     /// It is deleted.
     Gone,
 }
@@ -55,6 +72,11 @@ pub enum FlushOutcome {
 /// Owners and positions. A method that writes returns when the write is durable.
 #[async_trait]
 pub trait Positions: Send + Sync + 'static {
+    /// The other node that delivers a subscription, if that node lives. Locks nothing.
+    async fn owner(&self, subscription: SubscriptionId) -> Result<Option<Owner>, StoreError> {
+        let _ = subscription;
+        Ok(None)
+    }
     /// Takes the delivery of a subscription over, unless a living node has it: raises its epoch, then reads its state.
     /// [`StoreError::Newer`], and the owner stays, where this process does not know a setting of the subscription.
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError>;

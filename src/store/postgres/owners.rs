@@ -1,6 +1,6 @@
 //! Who delivers a subscription: taking it over, and giving it up.
 
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
 
 use super::{
     database::{Checkout, Database, bounded, is_lock_timeout},
@@ -12,7 +12,7 @@ use crate::{
     resource::id::SubscriptionId,
     store::{
         StoreError,
-        positions::{Acquire, Acquired},
+        positions::{Acquire, Acquired, Owner},
         resources::check_known,
         rows::{from_sql, to_sql},
     },
@@ -78,10 +78,10 @@ async fn attempt(
             return Ok(Err(newer));
         }
         if let Some(owner) = owner.filter(|owner| *owner != session)
-            && let Some(node) = living(&mut transaction, owner, from_expired).await?
+            && let Some(owner) = living(&mut transaction, owner, from_expired).await?
         {
             transaction.rollback().await?;
-            return Ok(Ok(Acquire::OwnedBy(node)));
+            return Ok(Ok(Acquire::OwnedBy(owner)));
         }
         let epoch = take(&mut transaction, subscription, session).await?;
         // A later statement than the one that waited for the lock, so that it sees what was flushed meanwhile.
@@ -119,26 +119,50 @@ async fn needs(
         .transpose()
 }
 
-/// Name and address of the node with that session, if it is there and nobody may take over from it.
+/// The node with that session, if it is there and nobody may take over from it.
 async fn living(
     connection: &mut PgConnection,
     session: i64,
     from_expired: bool,
-) -> Result<Option<String>, sqlx::Error> {
+) -> Result<Option<Owner>, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT name || ' at ' || address, expires > clock_timestamp() FROM nodes WHERE session = $1",
+        "SELECT name, address FROM nodes WHERE session = $1 AND (NOT $2 OR expires > clock_timestamp())",
     )
     .bind(session)
+    .bind(from_expired)
     .fetch_optional(connection)
     .await?;
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    let lives: bool = row.try_get(1)?;
-    if !lives && from_expired {
-        return Ok(None);
-    }
-    row.try_get(0).map(Some)
+    row.as_ref().map(owner_of).transpose()
+}
+
+fn owner_of(row: &PgRow) -> Result<Owner, sqlx::Error> {
+    Ok(Owner {
+        node: row.try_get(0)?,
+        address: row.try_get(1)?,
+    })
+}
+
+/// The node other than `session` that owns the subscription, unless it may be taken over from. Locks nothing.
+pub(super) async fn owner(
+    database: &Database,
+    session: i64,
+    subscription: SubscriptionId,
+    from_expired: bool,
+) -> Result<Option<Owner>, StoreError> {
+    let mut connection = database.connection().await?;
+    bounded(
+        sqlx::query(
+            "SELECT name, address FROM owners JOIN nodes USING (session)
+            WHERE subscription = $1 AND session <> $2 AND (NOT $3 OR expires > clock_timestamp())",
+        )
+        .bind(to_sql(subscription.0))
+        .bind(session)
+        .bind(from_expired)
+        .fetch_optional(&mut *connection),
+    )
+    .await
+    .and_then(|row| row.as_ref().map(owner_of).transpose())
+    .map_err(|error| connection.failed(&error))
 }
 
 async fn take(

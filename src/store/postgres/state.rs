@@ -39,7 +39,7 @@ use crate::{
         Lease, Membership, Positions, Resources, StateBackend, StoreError,
         log::{LogPlace, Offset, Partition, TopicLog},
         membership::Changes,
-        positions::{Acquire, Flush, FlushOutcome},
+        positions::{Acquire, Flush, FlushOutcome, Owner},
         resources::{
             CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow,
             UpdateError,
@@ -284,6 +284,12 @@ impl Resources for PostgresState {
 
 #[async_trait]
 impl Positions for PostgresState {
+    async fn owner(&self, subscription: SubscriptionId) -> Result<Option<Owner>, StoreError> {
+        let from_expired = self.membership.sees_who_lives();
+        let session = self.membership.session;
+        owners::owner(&self.database, session, subscription, from_expired).await
+    }
+
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         if !self.membership.lease().holds() {
             return Err(StoreError::Unavailable(

@@ -211,7 +211,7 @@ impl World {
             | Situation::Denying
             | Situation::WithLease
             | Situation::WithoutLease => {}
-            Situation::NotOwner => of_state.own("node-b:8085"),
+            Situation::NotOwner => of_state.own("node-b", "b.example:8085"),
             Situation::Stopping => world.stop().await,
             Situation::StateFails(error) => of_state.always(error.clone()),
             Situation::StateFailsInUse(error) => {

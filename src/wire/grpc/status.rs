@@ -7,7 +7,7 @@ use crate::{
     limits::STATUS_TEXT_BYTES_MAX,
     resource::violation::Violation,
     service::{
-        ConsumeError, Denied, EndCause, Guarded, PublishError, StoreError,
+        ConsumeError, DeliveryError, Denied, EndCause, Guarded, PublishError, StoreError,
         error::{AttachError, CreateError, DetachError, FindError, SetPolicyError, UpdateError},
     },
     wire::convert::Refused,
@@ -163,9 +163,22 @@ impl From<ConsumeError> for Status {
             ConsumeError::Violation(violation) => violation.into(),
             ConsumeError::NotFound { resource } => not_found(&resource),
             ConsumeError::Detached { .. } => with_text(Code::FailedPrecondition, error.to_string()),
-            ConsumeError::Ended(cause) => cause.into(),
+            ConsumeError::Delivery(error) => error.into(),
             ConsumeError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<DeliveryError> for Status {
+    fn from(error: DeliveryError) -> Self {
+        let code = match &error {
+            DeliveryError::Ended(cause) => return cause.clone().into(),
+            DeliveryError::OwnedBy(_) => Code::Unavailable,
+            DeliveryError::TooManyConsumers(_) => Code::ResourceExhausted,
+            DeliveryError::Store(StoreError::Damaged(_)) => Code::DataLoss,
+            DeliveryError::Store(_) => Code::Unavailable,
+        };
+        with_text(code, error.to_string())
     }
 }
 
@@ -174,11 +187,9 @@ impl From<EndCause> for Status {
         let code = match cause {
             EndCause::Deleted => Code::NotFound,
             EndCause::Detached => Code::FailedPrecondition,
-            EndCause::Stopping
-            | EndCause::TakenOver
-            | EndCause::OwnedBy(_)
-            | EndCause::Unavailable(_) => Code::Unavailable,
-            EndCause::TooManyConsumers(_) => Code::ResourceExhausted,
+            EndCause::Stopping | EndCause::TakenOver | EndCause::Unavailable(_) => {
+                Code::Unavailable
+            }
             EndCause::Damaged(_) => Code::DataLoss,
         };
         with_text(code, cause.to_string())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::database::{HASTY_LEASE, TestDatabase};
@@ -49,7 +50,7 @@ pub(super) async fn take_over(state: &dyn State, id: SubscriptionId) -> (u64, Du
 
 fn owner(acquire: Acquire) -> String {
     match acquire {
-        Acquire::OwnedBy(owner) => owner,
+        Acquire::OwnedBy(owner) => owner.to_string(),
         other => panic!("not owned: {other:?}"),
     }
 }
@@ -66,6 +67,28 @@ async fn a_living_node_keeps_what_it_owns_and_is_named() {
     assert_eq!(flush(&one, id, epoch, 9).await, FlushOutcome::Stored);
     // To itself it is no other.
     assert_eq!(acquire(&one, id).await.epoch, epoch + 1);
+}
+
+#[tokio::test]
+async fn an_owner_is_found_while_its_row_is_locked() {
+    let database = TestDatabase::new().await;
+    let one = database.open("one").await;
+    let two = database.open("two").await;
+    let id = one_subscription(&one).await;
+    assert_eq!(two.owner(id).await.expect("read"), None);
+    let epoch = acquire(&one, id).await.epoch;
+    let mut connection = database.connect().await;
+    let mut transaction = connection.begin().await.expect("begun");
+    let locked = sqlx::query("SELECT 1 FROM owners FOR UPDATE")
+        .execute(&mut *transaction)
+        .await;
+    assert_eq!(locked.expect("locked").rows_affected(), 1);
+    let owner = two.owner(id).await.expect("read").expect("is owned");
+    assert_eq!(owner.to_string(), "one at one.example:8085");
+    assert_eq!(one.owner(id).await.expect("read"), None, "it is no other");
+    transaction.rollback().await.expect("rolled back");
+    one.release(id, epoch).await.expect("release");
+    assert_eq!(two.owner(id).await.expect("read"), None);
 }
 
 #[tokio::test]

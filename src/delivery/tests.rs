@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{EndCause, Hub, MessageStream, StreamOpening};
+use super::{DeliveryError, Drivers, EndCause, MessageStream, StreamOpening};
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
     engine::input::LeaseId,
@@ -22,9 +22,9 @@ use crate::{
     },
 };
 
-/// A hub, and a subscription with one message.
+/// Drivers, and a subscription with one message.
 struct World {
-    hub: Hub,
+    drivers: Drivers,
     hand: ManualClock,
     clock: Clock,
     state: Arc<MemoryState>,
@@ -38,7 +38,7 @@ async fn world() -> World {
     let faults = Faults::default();
     let state = Arc::new(MemoryState::new().expect("random bytes"));
     let log: Arc<dyn MessageLog> = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
-    let hub = hub(&state, &faults, &log, &clock);
+    let drivers = drivers(&state, &faults, &log, &clock);
     let name = TopicName::parse("name", "projects/p/topics/top").expect("valid");
     let topic = state.create_topic(&Topic::new(name.clone()), None).await;
     let topic = topic.expect("topic");
@@ -57,7 +57,7 @@ async fn world() -> World {
     let message = vec![Bytes::from_static(b"one")];
     log.append(&topic, message).await.expect("append");
     World {
-        hub,
+        drivers,
         hand,
         clock,
         state,
@@ -67,10 +67,15 @@ async fn world() -> World {
     }
 }
 
-fn hub(state: &Arc<MemoryState>, faults: &Faults, log: &Arc<dyn MessageLog>, clock: &Clock) -> Hub {
+fn drivers(
+    state: &Arc<MemoryState>,
+    faults: &Faults,
+    log: &Arc<dyn MessageLog>,
+    clock: &Clock,
+) -> Drivers {
     let store = faulty_state(state, faults);
     let resources = Arc::new(CachedResources::new(Arc::clone(&store.resources)));
-    Hub::start(store, resources, Arc::clone(log), clock.clone())
+    Drivers::start(store, resources, Arc::clone(log), clock.clone())
 }
 
 impl World {
@@ -81,19 +86,23 @@ impl World {
             messages_max: Some(1),
             bytes_max: None,
         };
-        let stream = self.hub.stream(&self.subscription, opening).await;
+        let stream = self.drivers.stream(&self.subscription, opening).await;
         stream.expect("opened")
     }
 
-    /// Another hub over the same stores, as after a restart.
+    /// Other drivers over the same stores, as after a restart.
     fn restarted(self) -> Self {
-        let hub = hub(&self.state, &self.faults, &self.log, &self.clock);
-        Self { hub, ..self }
+        let drivers = drivers(&self.state, &self.faults, &self.log, &self.clock);
+        Self { drivers, ..self }
     }
 
-    async fn pull(&self, immediate: bool) -> Result<usize, EndCause> {
-        let mut pull = self.hub.pull(&self.subscription, 1, immediate).await?;
-        Ok(pull.answer().await?.len())
+    /// How many messages a pull gets, or the error's text.
+    async fn pull(&self, immediate: bool) -> Result<usize, String> {
+        let pull = self.drivers.pull(&self.subscription, 1, immediate).await;
+        let answer = pull.map_err(|error| error.to_string())?.answer().await;
+        answer
+            .map(|deliveries| deliveries.len())
+            .map_err(|cause| cause.to_string())
     }
 }
 
@@ -110,7 +119,7 @@ async fn a_driver_that_starts_during_an_update_has_the_updated_configuration() {
         let updated = world
             .state
             .update_subscription(&world.subscription, &longer);
-        world.hub.configure(&updated.await.expect("updated"));
+        world.drivers.configure(&updated.await.expect("updated"));
         held.release();
     };
     let (pulled, ()) = tokio::join!(world.pull(false), update);
@@ -132,15 +141,18 @@ async fn what_waits_behind_the_end_of_a_subscription_hears_why_it_ended() {
             number: 1,
         };
         let id = world.subscription.id;
-        let end = world.hub.end(id, EndCause::Deleted);
-        let ack = world.hub.acknowledge(&world.subscription, vec![lease]);
+        let end = world.drivers.end(id, EndCause::Deleted);
+        let ack = world.drivers.acknowledge(&world.subscription, vec![lease]);
         let release = async { held.release() };
         // In the order in which they are here.
         tokio::join!(biased; end, ack, release).1
     };
     let (pulled, acknowledged) = tokio::join!(world.pull(false), end);
-    assert_eq!(pulled, Err(EndCause::Deleted));
-    assert_eq!(acknowledged, Err(EndCause::Deleted));
+    assert_eq!(pulled, Err(EndCause::Deleted.to_string()));
+    assert!(matches!(
+        acknowledged,
+        Err(DeliveryError::Ended(EndCause::Deleted))
+    ));
 }
 
 #[tokio::test]
@@ -152,9 +164,9 @@ async fn what_an_ack_makes_room_for_while_the_server_stops_is_available_at_the_n
     let mut stream = world.open_stream().await;
     let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
     let lease = frame.expect("a frame")[0].lease;
-    let ack = world.hub.acknowledge(&world.subscription, vec![lease]);
-    let (acknowledged, ()) = tokio::join!(biased; ack, world.hub.drain());
-    assert_eq!(acknowledged, Ok(()));
+    let ack = world.drivers.acknowledge(&world.subscription, vec![lease]);
+    let (acknowledged, ()) = tokio::join!(biased; ack, world.drivers.drain());
+    acknowledged.expect("acknowledged");
     assert_eq!(world.restarted().pull(true).await, Ok(1));
 }
 
@@ -165,6 +177,6 @@ async fn what_a_consumer_leaves_behind_as_the_server_stops_is_available_at_the_n
     // Only nothing is left once the stream's message is on its way.
     assert_eq!(world.pull(true).await, Ok(0));
     drop(stream);
-    world.hub.drain().await;
+    world.drivers.drain().await;
     assert_eq!(world.restarted().pull(true).await, Ok(1));
 }

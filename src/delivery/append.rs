@@ -1,0 +1,55 @@
+//! Appends messages to a topic.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::Drivers;
+use crate::{
+    resource::{id::TopicIncarnation, name::TopicName},
+    store::{StoreError, log::AppendedRun},
+};
+
+/// Where messages were appended.
+#[derive(Debug)]
+pub struct Appended {
+    /// To which life of the topic.
+    pub topic: TopicIncarnation,
+    /// In the order of the messages.
+    pub runs: Vec<AppendedRun>,
+}
+
+/// Why messages were not appended. Nothing was, unless the store says that it may have been.
+#[derive(Debug, Error)]
+pub enum AppendError {
+    /// There is no such topic, or not any more.
+    #[error("the topic does not exist")]
+    NoTopic,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Drivers {
+    /// Appends encoded messages of about so many bytes to a live topic, all or none. Returns when they are durable.
+    pub async fn append(
+        &self,
+        topic: &TopicName,
+        messages: Vec<Bytes>,
+        bytes: u64,
+    ) -> Result<Appended, AppendError> {
+        let node = &self.node;
+        let record = node.resources.topic(topic).await?;
+        let log = &record.as_ref().ok_or(AppendError::NoTopic)?.log;
+        let runs = match node.log.append(log, messages).await {
+            Ok(runs) => runs,
+            // Deleted since it was looked up.
+            Err(StoreError::NoSuchLog) => return Err(AppendError::NoTopic),
+            Err(error) => return Err(error.into()),
+        };
+        let topic = log.incarnation;
+        if node.log.trims() {
+            node.activity.add(topic, bytes, node.clock.now());
+        }
+        Ok(Appended { topic, runs })
+    }
+}

@@ -1,0 +1,84 @@
+//! What everything that delivers on this node shares.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{activity::Activity, flusher::Flusher, registry::Registry};
+use crate::{
+    clock::Clock,
+    engine::input::{Config, ConsumerId},
+    store::{
+        Lease, MessageLog, StateStore, cached::CachedResources, resources::SubscriptionRecord,
+    },
+};
+
+/// See the module.
+pub(super) struct Node {
+    pub(super) store: StateStore,
+    /// The same topics and subscriptions, in memory.
+    pub(super) resources: Arc<CachedResources>,
+    pub(super) log: Arc<dyn MessageLog>,
+    pub(super) lease: Lease,
+    pub(super) clock: Clock,
+    pub(super) flusher: Flusher,
+    pub(super) activity: Activity,
+    pub(super) registry: Registry,
+    pub(super) stopping: CancellationToken,
+    consumers: AtomicU64,
+}
+
+impl Node {
+    pub(super) fn new(
+        store: StateStore,
+        resources: Arc<CachedResources>,
+        log: Arc<dyn MessageLog>,
+        clock: Clock,
+        flusher: Flusher,
+    ) -> Self {
+        Self {
+            lease: store.membership.lease(),
+            store,
+            resources,
+            log,
+            clock,
+            flusher,
+            activity: Activity::default(),
+            registry: Registry::default(),
+            stopping: CancellationToken::new(),
+            consumers: AtomicU64::new(1),
+        }
+    }
+
+    /// A number that no consumer on this node has had.
+    pub(super) fn next_consumer(&self) -> ConsumerId {
+        ConsumerId(self.consumers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Tells the subscription's driver, if there is one, of its configuration.
+    pub(super) fn configure(&self, record: &SubscriptionRecord) {
+        self.registry
+            .configure(record.id, engine_config(record), record.version);
+    }
+}
+
+/// What of a subscription's configuration its engine has to know.
+pub(super) fn engine_config(record: &SubscriptionRecord) -> Config {
+    let subscription = &record.subscription;
+    let retention = if record.log.place.attached {
+        // Whoever made the log says how long it keeps a message.
+        Duration::MAX
+    } else {
+        subscription.message_retention
+    };
+    Config {
+        ack_deadline_millis: u64::from(subscription.ack_deadline_seconds) * 1000,
+        retention_millis: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
+    }
+}
