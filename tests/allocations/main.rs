@@ -10,6 +10,9 @@
 //! The baseline holds for the `gate` profile: another optimisation level may remove other allocations.
 //!
 //! `cargo test --profile gate --test allocations [SCENARIO]`; with `UPDATE_BASELINE=1` the counts become the baseline.
+//!
+//! `tests/bench/compare.sh`, which counts instructions, starts a server itself and has this binary play a scenario on
+//! it: `play SCENARIO ADDRESS ROUNDS` prints how many messages these rounds had.
 
 mod baseline;
 mod client;
@@ -32,6 +35,9 @@ fn main() -> ExitCode {
         server::run(env::args_os().nth(2));
         return ExitCode::SUCCESS;
     }
+    if first == "play" {
+        return play(&env::args().skip(2).collect::<Vec<_>>());
+    }
     let filter = if first.starts_with('-') { "" } else { &first };
     match check(filter) {
         0 => ExitCode::SUCCESS,
@@ -40,6 +46,24 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Plays a scenario on a server that runs already.
+fn play(arguments: &[String]) -> ExitCode {
+    let [name, address, rounds] = arguments else {
+        say("usage: play SCENARIO ADDRESS ROUNDS");
+        return ExitCode::FAILURE;
+    };
+    let scenario = SCENARIOS.iter().find(|it| it.name == name);
+    let (Some(scenario), Ok(rounds)) = (scenario, rounds.parse()) else {
+        say(&format!(
+            "no scenario {name}, or no number of rounds: {rounds}"
+        ));
+        return ExitCode::FAILURE;
+    };
+    let messages = scenario.play(address, rounds);
+    writeln!(std::io::stdout(), "{messages}").expect("standard output takes text");
+    ExitCode::SUCCESS
 }
 
 /// Measures the scenarios whose names contain `filter` and returns how many failed.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{runtime::Runtime, time::sleep};
 
 use crate::{
     client::{Client, PullStream},
@@ -63,29 +63,29 @@ impl Scenario {
     /// Allocations per message of each round.
     pub(crate) fn measure(&self) -> Vec<f64> {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        runtime.block_on(self.rounds(self.durable.then_some(directory.path())))
+        runtime().block_on(self.counts(self.durable.then_some(directory.path())))
     }
 
-    async fn rounds(&self, directory: Option<&Path>) -> Vec<f64> {
+    /// Plays the scenario on the server at `address`, whose instructions somebody else counts, and returns how many
+    /// messages the rounds had. Without a round, everything that comes before them is played.
+    pub(crate) fn play(&self, address: &str, rounds: usize) -> usize {
+        assert!(rounds <= ROUNDS, "the backlog is made for {ROUNDS} rounds");
+        runtime().block_on(async {
+            let mut playing = self.begin(address).await;
+            for _ in 0..rounds {
+                self.round(&mut playing).await;
+            }
+        });
+        rounds * self.messages
+    }
+
+    async fn counts(&self, directory: Option<&Path>) -> Vec<f64> {
         let mut server = CountedServer::start(directory);
-        let mut client = Client::connect(server.address()).await;
-        let mut stream = None;
-        if matches!(self.step, Step::Stream) {
-            // For all rounds, the one that warms up and one that keeps messages waiting behind the last.
-            client.publish(self.messages * (ROUNDS + 2), BATCH).await;
-            stream = Some(client.stream(BATCH).await);
-        }
+        let mut playing = self.begin(server.address()).await;
         let mut counts = Vec::with_capacity(ROUNDS);
-        self.round(&mut client, stream.as_mut()).await;
-        sleep(SETTLE).await;
         let mut before = server.allocations();
         for _ in 0..ROUNDS {
-            self.round(&mut client, stream.as_mut()).await;
-            sleep(SETTLE).await;
+            self.round(&mut playing).await;
             let after = server.allocations();
             let allocations = u32::try_from(after - before).expect("a round allocates less");
             let messages = u32::try_from(self.messages).expect("a round is small");
@@ -95,11 +95,25 @@ impl Scenario {
         counts
     }
 
-    async fn round(&self, client: &mut Client, stream: Option<&mut PullStream>) {
+    /// Connects, and plays what comes before the first round: a backlog, and a round that warms up.
+    async fn begin(&self, address: &str) -> Playing {
+        let mut client = Client::connect(address).await;
+        let mut stream = None;
+        if matches!(self.step, Step::Stream) {
+            // For all rounds, the one that warms up and one that keeps messages waiting behind the last.
+            client.publish(self.messages * (ROUNDS + 2), BATCH).await;
+            stream = Some(client.stream(BATCH).await);
+        }
+        let mut playing = Playing { client, stream };
+        self.round(&mut playing).await;
+        playing
+    }
+
+    async fn round(&self, Playing { client, stream }: &mut Playing) {
         match self.step {
             Step::Publish => client.publish(self.messages, BATCH).await,
             Step::Stream => {
-                let stream = stream.expect("it was opened before the first round");
+                let stream = stream.as_mut().expect("it was opened before any round");
                 stream.receive_and_ack(self.messages, BATCH).await;
             }
             Step::PublishAndPull => {
@@ -107,5 +121,19 @@ impl Scenario {
                 client.drain(self.messages, BATCH).await;
             }
         }
+        sleep(SETTLE).await;
     }
+}
+
+/// What a scenario in progress has open.
+struct Playing {
+    client: Client,
+    stream: Option<PullStream>,
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }

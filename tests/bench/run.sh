@@ -19,11 +19,9 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+. "$root/tests/bench/servers.sh"
 rounds=5 seconds=3 profile=dist messages=1000000 out='' idle='' only='' targets=echo,ephemeral,durable,kafka
 peers=()
-
-die() { echo "$1" >&2; exit 2; }
-step() { printf '== %s (%d s)\n' "$1" "$SECONDS" >&2; }
 
 while [ $# -gt 0 ]; do
   case $1 in
@@ -61,20 +59,6 @@ fi
 out=${out:-$(mktemp "${TMPDIR:-/tmp}/packetboat-bench.XXXXXX.jsonl")}
 : >"$out"
 work=$(mktemp -d "${TMPDIR:-/tmp}/packetboat-bench.XXXXXX")
-services=$root/tests/services
-server='' starts=0
-cleanup() {
-  if [ -n "$server" ]; then
-    kill -KILL "$server" 2>/dev/null || true
-    wait "$server" 2>/dev/null || true
-  fi
-  [ ! -e "$work/kafka" ] || "$services/kafka.sh" stop "$work/kafka" || true
-  [ ! -e "$work/postgres" ] || "$services/postgres.sh" stop "$work/postgres" || true
-  rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 build() {
   # In two commands: dependencies of tests must not add features to the server that is measured.
@@ -85,96 +69,18 @@ build() {
   [ "$profile" != dev ] || folder=debug
   bin=$(cargo metadata --no-deps --format-version 1 --locked |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/$folder
-}
-
-# Kafka and Postgres, for the whole run: one broker, and a database that is as durable as production has it. The broker
-# has a collector that hardly pauses: with another, its pauses, which grow with the number of topics, are what the
-# slowest publishes wait for, whoever publishes.
-start_services() {
-  local exports
-  chmod a+x "$work" # Postgres does not run as root
-  exports=$(KAFKA_BROKERS=1 KAFKA_SECURE=0 KAFKA_SETTINGS='' PACKETBOAT_TEST_OWNER=$$ \
-    KAFKA_JAVA_OPTIONS="${KAFKA_JAVA_OPTIONS:--Xms2g -Xmx2g -XX:+UseZGC}" "$services/kafka.sh" start "$work/kafka")
-  eval "$exports"
-  exports=$(POSTGRES_SETTINGS='-c fsync=on -c full_page_writes=on -c synchronous_commit=on' \
-    PACKETBOAT_TEST_OWNER=$$ "$services/postgres.sh" start "$work/postgres")
-  eval "$exports"
-  brokers=$PACKETBOAT_TEST_KAFKA postgres=${PACKETBOAT_TEST_POSTGRES%/*}
-}
-
-# Starts a server and waits until it says where it is: sets server, pid and address.
-start() {
-  local line name
-  rm -f "$work/ready"
-  mkfifo "$work/ready"
-  # Not this shell's environment: settings of the server have no place in a measurement.
-  local unset=()
-  for name in $(compgen -e PACKETBOAT_); do unset+=(-u "$name"); done
-  env ${unset[@]+"${unset[@]}"} "$@" >"$work/ready" 2>"$work/log" &
-  server=$! pid=$!
-  exec {ready}<"$work/ready"
-  address=''
-  while [ -z "$address" ] && read -r -t 60 line <&"$ready"; do
-    [[ ! $line =~ ^listening\ on\ +([^,\ ]+) ]] || address=${BASH_REMATCH[1]}
-  done
-  [ -n "$address" ] || { cat "$work/log" >&2; die "$1 did not start"; }
+  packetboat=$bin/packetboat generator=$packetboat
 }
 
 start_target() {
   case $1 in
     echo) start "$bin/examples/bench-echo" 127.0.0.1:0 ;;
     echo-alone) start "$bin/examples/bench-echo" 127.0.0.1:0 --sink-waits ;;
-    ephemeral) start "$bin/packetboat" serve --ephemeral --listen 127.0.0.1:0 ;;
-    durable) start "$bin/packetboat" serve --data-dir "$work/data" --listen 127.0.0.1:0 ;;
-    kafka)
-      # Topics and a database of its own, as if nothing had been there before.
-      starts=$((starts + 1))
-      printf '[kafka]\nprefix = "bench-%d"\n' "$starts" >"$work/config.toml"
-      psql -X -q -d "$postgres/postgres" -c "CREATE DATABASE bench_$starts"
-      start "$bin/packetboat" serve --log "kafka://$brokers" --store "$postgres/bench_$starts" --node-name bench \
-        --config "$work/config.toml" --listen 127.0.0.1:0 ;;
+    *) serve "$1" ;;
   esac
 }
 
-# Stops it as an operator would. The echo dies of the signal, which is 143.
-stop() {
-  local status=0
-  kill -TERM "$server" 2>/dev/null || true
-  wait "$server" 2>/dev/null || status=$?
-  if [ "$status" != 0 ] && [ "$status" != 143 ]; then
-    cat "$work/log" >&2
-    echo "the server ended with status $status" >&2
-  fi
-  server=''
-  exec {ready}<&-
-}
-
-# Says in each JSON line of standard input whose it is, and keeps it.
-record() { sed "s/^{/{\"target\":\"$1\",\"round\":$2,\"measure\":\"$3\",/" >>"$out"; }
-
-wanted() { [ -z "$only" ] || [[ ,$only, == *,$1,* ]]; }
-
-# run_bench TARGET ROUND NAME COMMAND [ARGUMENT]...: keeps the lines that a command prints of a load.
-run_bench() {
-  local target=$1 round=$2 name=$3
-  shift 3
-  if ! "$@" >"$work/lines"; then
-    # A run that lost messages says so itself.
-    [ -s "$work/lines" ] || echo '{"void":true,"failed":true}' >"$work/lines"
-  fi
-  record "$target" "$round" "$name" <"$work/lines"
-}
-
-# bench TARGET ROUND NAME LOAD [ARGUMENT]...: one load on the server at $address, whose process is $pid if known.
-bench() {
-  local target=$1 round=$2 name=$3
-  shift 3
-  printf '   %s: %s\n' "$target" "$*" >&2
-  run_bench "$target" "$round" "$name" \
-    "$bin/packetboat" bench "$@" --addr "$address" ${pid:+--pid "$pid"} --seconds "$seconds"
-}
-
-# The same on a server of its own, so that no load inherits the memory and files of the one before. Peers are taken
+# `bench` on a server of its own, so that no load inherits the memory and files of the one before. Peers are taken
 # as they are.
 measure() {
   wanted "$4" || return 0
