@@ -129,7 +129,7 @@ impl Driver {
             Err(error) => {
                 // Another node may be able to read it.
                 release(node, &record, acquired.epoch).await;
-                return Err(unreadable(error).into());
+                return Err(unreadable(&error).into());
             }
         };
         if !voided.is_empty() {

@@ -116,7 +116,7 @@ async fn done(
         }
         for state in node.store.positions.positions(reader.subscription).await? {
             if state.partition == bounds.partition {
-                let done = engine::done(&state).map_err(unreadable)?;
+                let done = engine::done(&state).map_err(|error| unreadable(&error))?;
                 for range in done {
                     rest.remove(range);
                 }

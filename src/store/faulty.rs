@@ -198,11 +198,11 @@ pub(crate) fn faulty_state<S>(inner: &Arc<S>, faults: &Faults) -> StateStore
 where
     S: Resources + Records + Positions + Membership + StateBackend,
 {
-    let faulty = Faulty::new(inner, faults);
+    let failing = Faulty::new(inner, faults);
     StateStore {
-        resources: faulty.clone(),
-        positions: faulty.clone(),
-        backend: faulty,
+        resources: failing.clone(),
+        positions: failing.clone(),
+        backend: failing,
         records: inner.clone(),
         membership: inner.clone(),
     }

@@ -1,5 +1,7 @@
 //! What every store of documents does.
 
+use std::slice;
+
 use bytes::Bytes;
 
 use super::{State, contract, resources::project};
@@ -98,7 +100,7 @@ async fn a_document_of_a_newer_release_is_listed_and_not_replaced(
     put.expect("put");
     let found = state.record(&key).await.expect("read").expect("exists");
     let listed = state.list_records("schema", &key.project, None, 9).await;
-    assert_eq!(listed.expect("listed"), [found.clone()]);
+    assert_eq!(listed.expect("listed"), slice::from_ref(&found));
     let replaced = state.put_record(&key, Some(&found), 1, &BODY).await;
     let newer = matches!(
         replaced,

@@ -164,7 +164,7 @@ struct Rows<'a> {
     put_done_after: Vec<i64>,
     put_bodies: Vec<&'a [u8]>,
     retained: Keys,
-    retained_rows: Vec<&'a RetainedRow>,
+    retained_values: Vec<&'a RetainedRow>,
     released: Keys,
     released_keys: Vec<i64>,
 }
@@ -201,7 +201,7 @@ impl<'a> Rows<'a> {
         }
         for row in &change.retain {
             self.retained.push(subscription, change);
-            self.retained_rows.push(row);
+            self.retained_values.push(row);
         }
         for &key in &change.release {
             self.released.push(subscription, change);
@@ -232,7 +232,7 @@ impl<'a> Rows<'a> {
             .await?;
         }
         let retained = mem::take(&mut self.retained);
-        let rows = mem::take(&mut self.retained_rows);
+        let rows = mem::take(&mut self.retained_values);
         if !rows.is_empty() {
             let column = |value: fn(&RetainedRow) -> u64| -> Vec<i64> {
                 rows.iter().map(|row| to_sql(value(row))).collect()

@@ -173,10 +173,9 @@ impl From<DeliveryError> for Status {
     fn from(error: DeliveryError) -> Self {
         let code = match &error {
             DeliveryError::Ended(cause) => return cause.clone().into(),
-            DeliveryError::OwnedBy(_) => Code::Unavailable,
             DeliveryError::TooManyConsumers(_) => Code::ResourceExhausted,
             DeliveryError::Store(StoreError::Damaged(_)) => Code::DataLoss,
-            DeliveryError::Store(_) => Code::Unavailable,
+            DeliveryError::OwnedBy(_) | DeliveryError::Store(_) => Code::Unavailable,
         };
         with_text(code, error.to_string())
     }
