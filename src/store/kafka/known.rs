@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{gate::Gate, partitioner};
+use super::{append::gate::Gate, append::partitioner};
 use crate::{
     limits::CACHED_RESOURCES_MAX,
     resource::id::TopicIncarnation,

@@ -12,15 +12,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cluster::Cluster,
-    follower::Command,
+    admin::cluster::Cluster,
+    admin::topics::{NewLog, Topics},
+    append::producer::{self, Producer},
+    follow::follower::Command,
     known::{KnownTopic, KnownTopics},
     names,
     options::Options,
-    producer::{self, Producer},
-    reader::Wanted,
-    readers::Readers,
-    topics::{NewLog, Topics},
+    read::reader::Wanted,
+    read::readers::Readers,
 };
 use crate::{
     clock::Timestamp,

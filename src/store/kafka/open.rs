@@ -21,19 +21,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cluster::Cluster,
+    admin::cluster::Cluster,
+    admin::topics::Topics,
+    append::producer::Producer,
     context::{Complaint, Listener},
     errors,
-    follower::Follower,
-    head::Head,
-    head_consumer::HeadConsumer,
+    follow::follower::Follower,
+    follow::head::Head,
+    follow::head_consumer::HeadConsumer,
     known::KnownTopics,
     log::KafkaLog,
     names,
     options::Options,
-    producer::Producer,
-    readers::Readers,
-    topics::Topics,
+    read::readers::Readers,
 };
 use crate::{
     limits::{KAFKA_APPEND_BYTES_MAX, KAFKA_OPEN_MILLIS, KAFKA_READER_IDLE_MILLIS, TAIL_BYTES_MAX},

@@ -21,12 +21,13 @@ use tokio::{
 
 use super::{
     super::{
-        Options, cluster,
+        Options,
+        admin::cluster,
+        admin::topics::{self, NewLog},
         context::Listener,
         errors, open,
         options::TopicShape,
         record,
-        topics::{self, NewLog},
     },
     PATIENCE, Reached,
     steps::Step,

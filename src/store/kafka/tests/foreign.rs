@@ -11,7 +11,7 @@ use rdkafka::{
 };
 
 use super::{
-    super::{KafkaLog, partitioner},
+    super::{KafkaLog, append::partitioner},
     TestTopics,
     support::{administrator, brokers},
 };

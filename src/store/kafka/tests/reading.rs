@@ -11,7 +11,7 @@ use rdkafka::Message as _;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    super::{KafkaLog, Options, head_consumer::HeadConsumer, reader::Wanted},
+    super::{KafkaLog, Options, follow::head_consumer::HeadConsumer, read::reader::Wanted},
     TestTopics,
 };
 use crate::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::known::KnownTopic;
+use super::super::known::KnownTopic;
 use crate::{
     clock::Timestamp,
     store::{
@@ -15,19 +15,19 @@ use crate::{
 
 /// Records that follow each other in one partition, with one publish time.
 #[derive(Debug)]
-pub(super) struct Gathered {
-    pub(super) topic: Arc<KnownTopic>,
-    pub(super) partition: Partition,
-    pub(super) batch: TailBatch,
+pub(in crate::store::kafka) struct Gathered {
+    pub(in crate::store::kafka) topic: Arc<KnownTopic>,
+    pub(in crate::store::kafka) partition: Partition,
+    pub(in crate::store::kafka) batch: TailBatch,
 }
 
 /// Gathers records.
 #[derive(Debug, Default)]
-pub(super) struct Gathering(Option<Gathered>);
+pub(in crate::store::kafka) struct Gathering(Option<Gathered>);
 
 impl Gathering {
     /// Takes a record in. Returns what was gathered before if the record does not go on from there.
-    pub(super) fn push(
+    pub(in crate::store::kafka) fn push(
         &mut self,
         topic: &Arc<KnownTopic>,
         partition: Partition,
@@ -59,7 +59,7 @@ impl Gathering {
     }
 
     /// What was gathered.
-    pub(super) fn take(&mut self) -> Option<Gathered> {
+    pub(in crate::store::kafka) fn take(&mut self) -> Option<Gathered> {
         self.0.take()
     }
 }

@@ -4,19 +4,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{
-    cluster::Cluster,
-    follower::Command,
+use super::super::{
+    admin::cluster::Cluster,
+    append::producer::{self, Producer},
     known::KnownTopic,
-    producer::{self, Producer},
 };
+use super::follower::Command;
 use crate::store::StoreError;
 
 /// Watched topics up to which each is asked about alone.
 const ASKED_ALONE_MAX: usize = 16;
 
 /// Tells the follower what there is now of each topic.
-pub(super) async fn look(
+pub(in crate::store::kafka) async fn look(
     cluster: Cluster,
     producer: Arc<Producer>,
     topics: Vec<Arc<KnownTopic>>,

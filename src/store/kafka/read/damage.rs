@@ -10,7 +10,7 @@ const STEP_MAX: u64 = 64;
 
 /// The first offset at or after `from` at which there is no damage; `end` if there is none. `damaged` says of an offset
 /// whether reading there fails for damage; if it cannot tell, what is certain is all that is skipped.
-pub(super) fn first_readable<E>(
+pub(in crate::store::kafka) fn first_readable<E>(
     from: Offset,
     end: Offset,
     mut damaged: impl FnMut(Offset) -> Result<bool, E>,

@@ -24,7 +24,7 @@ const SHARED_MAX: Duration = Duration::from_mins(1);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Resting {
+pub(in crate::store::kafka) struct Resting {
     places: HashSet<Place>,
     /// Busy looks in a row.
     busy: HashMap<Place, u32>,
@@ -39,17 +39,17 @@ struct Shared {
 }
 
 impl Resting {
-    pub(super) fn contains(&self, place: Place) -> bool {
+    pub(in crate::store::kafka) fn contains(&self, place: Place) -> bool {
         self.places.contains(&place)
     }
 
-    pub(super) fn places(&self) -> &HashSet<Place> {
+    pub(in crate::store::kafka) fn places(&self) -> &HashSet<Place> {
         &self.places
     }
 
     /// Takes in what this node appended since the last look. Returns what need not be read from now on, of what may
     /// rest, and what is to be read again.
-    pub(super) fn look(
+    pub(in crate::store::kafka) fn look(
         &mut self,
         now: Instant,
         own: &HashMap<Place, Own>,
@@ -87,7 +87,7 @@ impl Resting {
     }
 
     /// Has a partition read again to which somebody else has appended.
-    pub(super) fn wake(&mut self, place: Place, now: Instant) {
+    pub(in crate::store::kafka) fn wake(&mut self, place: Place, now: Instant) {
         self.places.remove(&place);
         self.share(place, now);
     }
@@ -103,7 +103,7 @@ impl Resting {
     }
 
     /// Forgets a topic, all of whose partitions are read or none.
-    pub(super) fn forget(&mut self, topic: TopicIncarnation) {
+    pub(in crate::store::kafka) fn forget(&mut self, topic: TopicIncarnation) {
         self.places.retain(|(of, _)| *of != topic);
         self.busy.retain(|(of, _), _| *of != topic);
         self.shared.retain(|(of, _), _| *of != topic);

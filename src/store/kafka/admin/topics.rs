@@ -16,13 +16,10 @@ use rdkafka::{
 };
 use tokio::time::{Instant, sleep};
 
+use super::super::{append::producer::Producer, context::Listener, errors, options::TopicShape};
 use super::{
     calls::{self, Asking, Calls, Request},
     cluster::Cluster,
-    context::Listener,
-    errors,
-    options::TopicShape,
-    producer::Producer,
 };
 use crate::{
     limits::{KAFKA_ANSWER_MILLIS, KAFKA_RECORD_BYTES_MAX},
@@ -33,7 +30,7 @@ use crate::{
 };
 
 /// Asks for changes of topics.
-pub(super) struct Topics {
+pub(in crate::store::kafka) struct Topics {
     admin: Arc<AdminClient<Listener>>,
     creations: Asking<NewLog, u32>,
     deletions: Asking<String, ()>,
@@ -42,12 +39,12 @@ pub(super) struct Topics {
 
 /// A topic to make.
 #[derive(Debug)]
-pub(super) struct NewLog {
-    pub(super) name: String,
-    pub(super) shape: TopicShape,
+pub(in crate::store::kafka) struct NewLog {
+    pub(in crate::store::kafka) name: String,
+    pub(in crate::store::kafka) shape: TopicShape,
     /// Copies that have to have a record before it counts as appended; the brokers' default if it is not known how
     /// many copies there will be.
-    pub(super) min_insync_replicas: Option<u16>,
+    pub(in crate::store::kafka) min_insync_replicas: Option<u16>,
 }
 
 const RETENTION: &str = "retention.ms";
@@ -58,7 +55,7 @@ const RETRY: Duration = Duration::from_millis(20);
 const SEGMENT_BYTES: usize = 256 * 1024 * 1024;
 
 impl Topics {
-    pub(super) fn start(
+    pub(in crate::store::kafka) fn start(
         admin: AdminClient<Listener>,
         cluster: Cluster,
         producer: Arc<Producer>,
@@ -79,18 +76,22 @@ impl Topics {
     }
 
     /// Makes a topic, unless it is there. Answers with its partitions when each has a leader.
-    pub(super) async fn create(&self, log: NewLog) -> Result<u32, StoreError> {
+    pub(in crate::store::kafka) async fn create(&self, log: NewLog) -> Result<u32, StoreError> {
         calls::ask(&self.creations, log).await
     }
 
     /// Deletes a topic, if it is there.
-    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+    pub(in crate::store::kafka) async fn delete(&self, name: &str) -> Result<(), StoreError> {
         calls::ask(&self.deletions, name.to_owned()).await
     }
 
     /// Has a topic keep records for so long at least. The caller sees to it that nobody else changes the topic
     /// meanwhile: there is no way to change one setting without sending all others again.
-    pub(super) async fn keep(&self, name: &str, at_least: Duration) -> Result<(), StoreError> {
+    pub(in crate::store::kafka) async fn keep(
+        &self,
+        name: &str,
+        at_least: Duration,
+    ) -> Result<(), StoreError> {
         let retention = retention_ms(self.retention.max(at_least));
         let set = self.settings(name).await?;
         if set
@@ -154,7 +155,7 @@ impl Topics {
     }
 
     /// Deletes the records of a partition below `until`.
-    pub(super) async fn delete_records(
+    pub(in crate::store::kafka) async fn delete_records(
         &self,
         name: &str,
         partition: Partition,
@@ -206,10 +207,10 @@ async fn create_all(
     }
 }
 
-pub(super) type Results = HashMap<String, Result<(), StoreError>>;
+pub(in crate::store::kafka) type Results = HashMap<String, Result<(), StoreError>>;
 
 /// Makes topics, unless they are there.
-pub(super) async fn create(
+pub(in crate::store::kafka) async fn create(
     admin: &AdminClient<Listener>,
     logs: &[&NewLog],
     retention: Duration,

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{context::Listener, errors};
+use super::super::{context::Listener, errors};
 use crate::{
     clock::Timestamp,
     limits::{KAFKA_ANSWER_MILLIS, KAFKA_QUESTIONS_MAX, KAFKA_UNKNOWN_MILLIS},
@@ -31,7 +31,7 @@ type Answer<T> = Result<T, KafkaError>;
 
 /// Asks brokers. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Cluster {
+pub(in crate::store::kafka) struct Cluster {
     client: Arc<Asker>,
     questions: Arc<Semaphore>,
 }
@@ -41,7 +41,7 @@ const UNKNOWN: Duration = Duration::from_millis(KAFKA_UNKNOWN_MILLIS);
 const RETRY: Duration = Duration::from_millis(30);
 
 impl Cluster {
-    pub(super) fn new(client: Asker) -> Self {
+    pub(in crate::store::kafka) fn new(client: Asker) -> Self {
         Self {
             client: Arc::new(client),
             questions: Arc::new(Semaphore::new(KAFKA_QUESTIONS_MAX)),
@@ -49,14 +49,14 @@ impl Cluster {
     }
 
     /// How many partitions a topic has.
-    pub(super) async fn partitions(&self, topic: &str) -> Result<u32, StoreError> {
+    pub(in crate::store::kafka) async fn partitions(&self, topic: &str) -> Result<u32, StoreError> {
         let topic = topic.to_owned();
         self.ask(move |client| partitions(client, &topic, ANSWER))
             .await
     }
 
     /// How many partitions these topics have, of those whose partitions all have a leader.
-    pub(super) async fn led(
+    pub(in crate::store::kafka) async fn led(
         &self,
         topics: Vec<String>,
         deadline: Instant,
@@ -75,7 +75,11 @@ impl Cluster {
     }
 
     /// Has a broker answer anything at all. Holds a thread for no longer than `patience`.
-    pub(super) async fn check(&self, topic: &str, patience: Duration) -> Result<(), StoreError> {
+    pub(in crate::store::kafka) async fn check(
+        &self,
+        topic: &str,
+        patience: Duration,
+    ) -> Result<(), StoreError> {
         let topic = topic.to_owned();
         let question = Arc::new(move |client: &Asker| partitions(client, &topic, patience));
         let answer = self.ask_once(Instant::now() + patience, question).await?;
@@ -88,7 +92,10 @@ impl Cluster {
 
     /// Waits until a topic that was deleted is not shown any more: brokers take part in a deletion, and refuse what is
     /// appended, a moment after it was done.
-    pub(super) async fn wait_until_gone(&self, topic: &str) -> Result<(), StoreError> {
+    pub(in crate::store::kafka) async fn wait_until_gone(
+        &self,
+        topic: &str,
+    ) -> Result<(), StoreError> {
         let deadline = Instant::now() + ANSWER;
         let topic = topic.to_owned();
         let question = Arc::new(move |client: &Asker| partitions(client, &topic, ANSWER));
@@ -109,7 +116,9 @@ impl Cluster {
     }
 
     /// The topics that there are, with their partitions, in one answer.
-    pub(super) async fn all_partitions(&self) -> Result<HashMap<String, u32>, StoreError> {
+    pub(in crate::store::kafka) async fn all_partitions(
+        &self,
+    ) -> Result<HashMap<String, u32>, StoreError> {
         self.ask(|client| {
             let metadata = client.fetch_metadata(None, ANSWER)?;
             let topics = metadata.topics().iter();
@@ -121,7 +130,10 @@ impl Cluster {
     }
 
     /// Where each partition begins and, as far as it may be read, ends.
-    pub(super) async fn bounds(&self, topic: &str) -> Result<Vec<PartitionBounds>, StoreError> {
+    pub(in crate::store::kafka) async fn bounds(
+        &self,
+        topic: &str,
+    ) -> Result<Vec<PartitionBounds>, StoreError> {
         let topic = topic.to_owned();
         self.ask(move |client| {
             let partitions = 0..partitions(client, &topic, ANSWER)?;
@@ -143,7 +155,7 @@ impl Cluster {
     }
 
     /// Where one partition begins and ends.
-    pub(super) async fn bounds_of(
+    pub(in crate::store::kafka) async fn bounds_of(
         &self,
         topic: &str,
         partition: Partition,
@@ -156,7 +168,7 @@ impl Cluster {
     }
 
     /// The first offset with a record at or after `time`; where the partition ends if there is none.
-    pub(super) async fn offset_at(
+    pub(in crate::store::kafka) async fn offset_at(
         &self,
         topic: &str,
         partition: Partition,
@@ -178,7 +190,7 @@ impl Cluster {
     }
 
     /// Takes in what the client has to say, which would pile up otherwise.
-    pub(super) fn listen(&self) {
+    pub(in crate::store::kafka) fn listen(&self) {
         self.client.poll(Duration::ZERO);
     }
 
@@ -257,7 +269,10 @@ fn partitions(client: &Asker, topic: &str, patience: Duration) -> Answer<u32> {
 }
 
 /// What an answer says of one topic.
-pub(super) fn named<'a>(metadata: &'a Metadata, topic: &str) -> Option<&'a MetadataTopic> {
+pub(in crate::store::kafka) fn named<'a>(
+    metadata: &'a Metadata,
+    topic: &str,
+) -> Option<&'a MetadataTopic> {
     metadata.topics().iter().find(|found| found.name() == topic)
 }
 

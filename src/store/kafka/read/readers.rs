@@ -10,11 +10,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    cluster::Cluster,
-    errors,
-    reader::{self, Found, Reader, Wanted},
-};
+use super::super::{admin::cluster::Cluster, errors};
+use super::reader::{self, Found, Reader, Wanted};
 use crate::{
     limits::{KAFKA_ANSWER_MILLIS, KAFKA_READER_IDLE_MILLIS, KAFKA_READERS_MAX},
     store::{
@@ -24,9 +21,9 @@ use crate::{
 };
 
 /// The consumers. Each is made when it is first needed.
-pub(super) struct Readers {
+pub(in crate::store::kafka) struct Readers {
     config: ClientConfig,
-    pub(super) cluster: Cluster,
+    pub(in crate::store::kafka) cluster: Cluster,
     turns: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Reader>>>,
 }
@@ -34,7 +31,7 @@ pub(super) struct Readers {
 const PATIENCE: Duration = Duration::from_millis(2 * KAFKA_ANSWER_MILLIS);
 
 impl Readers {
-    pub(super) fn new(config: ClientConfig, cluster: Cluster) -> Self {
+    pub(in crate::store::kafka) fn new(config: ClientConfig, cluster: Cluster) -> Self {
         Self {
             config,
             cluster,
@@ -44,7 +41,10 @@ impl Readers {
     }
 
     /// Reads what lies in the range.
-    pub(super) async fn read(&self, wanted: Wanted) -> Result<ReadBatch, StoreError> {
+    pub(in crate::store::kafka) async fn read(
+        &self,
+        wanted: Wanted,
+    ) -> Result<ReadBatch, StoreError> {
         let deadline = Instant::now() + PATIENCE;
         match self.look(wanted.clone(), false, deadline).await {
             Ok(Found::Some(batch)) => return Ok(batch),
@@ -80,7 +80,10 @@ impl Readers {
     }
 
     /// See [`Reader::skip_damage`].
-    pub(super) async fn skip_damage(&self, wanted: Wanted) -> Result<Offset, StoreError> {
+    pub(in crate::store::kafka) async fn skip_damage(
+        &self,
+        wanted: Wanted,
+    ) -> Result<Offset, StoreError> {
         let deadline = Instant::now() + PATIENCE;
         let mut reader = self.reader(&wanted, deadline).await?;
         let (topic, partition) = (wanted.topic.clone(), wanted.partition);
@@ -94,7 +97,7 @@ impl Readers {
     }
 
     /// Has readers that nobody used for a while stop reading ahead.
-    pub(super) async fn rest(&self) {
+    pub(in crate::store::kafka) async fn rest(&self) {
         let now = Instant::now();
         let pause = Duration::from_millis(KAFKA_READER_IDLE_MILLIS);
         let rests =
@@ -125,7 +128,7 @@ impl Readers {
 
     /// Has every idle reader take the partition that it reads for this one, as a defect would. How many did.
     #[cfg(test)]
-    pub(super) fn mislead(&self, to: &Wanted) -> usize {
+    pub(in crate::store::kafka) fn mislead(&self, to: &Wanted) -> usize {
         let mut idle = self.idle.lock();
         let misled = idle.iter_mut().map(|reader| reader.mislead(to));
         misled.filter(|misled| *misled).count()
@@ -133,7 +136,7 @@ impl Readers {
 
     /// How many readers wait for their next read.
     #[cfg(test)]
-    pub(super) fn idle(&self) -> usize {
+    pub(in crate::store::kafka) fn idle(&self) -> usize {
         self.idle.lock().len()
     }
 

@@ -13,18 +13,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::super::{
+    append::producer::Producer, errors, known::KnownTopic, read::readers::Readers, record,
+};
 use super::{
     check::{self, Checked},
-    errors,
     followed::{Followed, FollowedTopics},
     gathering::{Gathered, Gathering},
     growth,
     head::{Head, Place},
     head_consumer::{HeadConsumer, Start},
-    known::KnownTopic,
-    producer::Producer,
-    readers::Readers,
-    record,
     resting::Resting,
 };
 use crate::{
@@ -38,7 +36,7 @@ use crate::{
 
 /// What the follower is told.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(in crate::store::kafka) enum Command {
     /// Read a topic that somebody watches, from where the tail says that it ends.
     Follow(Arc<KnownTopic>),
     /// The topic has so many partitions.
@@ -57,7 +55,7 @@ const COMMANDS_MAX: usize = 1_024;
 /// that need not be is looked at.
 const LOOK: Duration = Duration::from_millis(25);
 /// The task's state.
-pub(super) struct Follower {
+pub(in crate::store::kafka) struct Follower {
     consumer: HeadConsumer,
     readers: Arc<Readers>,
     producer: Arc<Producer>,
@@ -80,7 +78,7 @@ struct Source {
 }
 
 impl Follower {
-    pub(super) fn new(
+    pub(in crate::store::kafka) fn new(
         consumer: HeadConsumer,
         readers: Arc<Readers>,
         producer: Arc<Producer>,
@@ -99,7 +97,10 @@ impl Follower {
     }
 
     /// Starts the task; what is sent to the answer is obeyed until `stopped`.
-    pub(super) fn start(self, stopped: CancellationToken) -> mpsc::Sender<Command> {
+    pub(in crate::store::kafka) fn start(
+        self,
+        stopped: CancellationToken,
+    ) -> mpsc::Sender<Command> {
         let (commands, received) = mpsc::channel(COMMANDS_MAX);
         tokio::spawn(self.run(commands.clone(), received, stopped));
         commands

@@ -1,7 +1,7 @@
 //! Which partition a message goes to: where every other producer would put its key, or the next one in turn.
 
 /// The partition of an ordering key, as Kafka's default partitioner has it.
-pub(super) fn of_key(key: &[u8], key_partitions: u32) -> u32 {
+pub(in crate::store::kafka) fn of_key(key: &[u8], key_partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % key_partitions.max(1)
 }
 

@@ -1,5 +1,10 @@
 //! One append: waits for its turn, finds each message's partition, hands everything over, waits for the reports.
 
+pub(super) mod gate;
+pub(super) mod job;
+pub(super) mod partitioner;
+pub(super) mod producer;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -8,13 +13,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    job::{self, Answer, Job, Lane},
-    known::KnownTopic,
-    log::KafkaLog,
+use self::{
+    job::{Answer, Job, Lane},
     producer::Entered,
-    record,
 };
+use super::{known::KnownTopic, log::KafkaLog, record};
 use crate::{
     limits::{KAFKA_APPEND_BYTES_MAX, KAFKA_APPEND_WAIT_MILLIS, KAFKA_GATE_WAIT_MILLIS},
     store::{StoreError, log::AppendedRun},

@@ -18,27 +18,27 @@ use crate::{
 };
 
 /// A partition of a topic.
-pub(super) type Place = (TopicIncarnation, Partition);
+pub(in crate::store::kafka) type Place = (TopicIncarnation, Partition);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) tail: Arc<Tail>,
+pub(in crate::store::kafka) struct Head {
+    pub(in crate::store::kafka) tail: Arc<Tail>,
     own: Mutex<HashMap<Place, Own>>,
     /// Wakes the follower.
-    pub(super) news: Arc<Notify>,
+    pub(in crate::store::kafka) news: Arc<Notify>,
 }
 
 /// What this node appended to a partition since it was last asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Own {
-    pub(super) bytes: usize,
+pub(in crate::store::kafka) struct Own {
+    pub(in crate::store::kafka) bytes: usize,
     /// Something that somebody else appended lies before it and is not known yet.
-    pub(super) gap: bool,
+    pub(in crate::store::kafka) gap: bool,
 }
 
 impl Head {
-    pub(super) fn new(tail: Arc<Tail>) -> Self {
+    pub(in crate::store::kafka) fn new(tail: Arc<Tail>) -> Self {
         Self {
             tail,
             own: Mutex::default(),
@@ -47,7 +47,7 @@ impl Head {
     }
 
     /// Adds what this node appended, unless something lies before it that has to be read first.
-    pub(super) fn append_own(&self, gathered: Gathered) {
+    pub(in crate::store::kafka) fn append_own(&self, gathered: Gathered) {
         let Gathered {
             topic,
             partition,
@@ -64,7 +64,7 @@ impl Head {
     }
 
     /// Those of `places` in which something that somebody else appended is not known yet.
-    pub(super) fn gaps(&self, places: &HashSet<Place>) -> Vec<Place> {
+    pub(in crate::store::kafka) fn gaps(&self, places: &HashSet<Place>) -> Vec<Place> {
         if places.is_empty() {
             return Vec::new();
         }
@@ -74,7 +74,7 @@ impl Head {
     }
 
     /// What was appended since this was last called.
-    pub(super) fn take_own(&self) -> HashMap<Place, Own> {
+    pub(in crate::store::kafka) fn take_own(&self) -> HashMap<Place, Own> {
         mem::take(&mut *self.own.lock())
     }
 }

@@ -23,17 +23,20 @@ const APART: Duration = Duration::from_millis(KAFKA_TOPICS_APART_MILLIS);
 const PATIENCE: Duration = Duration::from_millis(KAFKA_TOPICS_SMALL_CALLS_MILLIS);
 
 /// Where to ask for a change `W` that is answered with `A`.
-pub(super) type Asking<W, A> = mpsc::Sender<Request<W, A>>;
+pub(in crate::store::kafka) type Asking<W, A> = mpsc::Sender<Request<W, A>>;
 
 /// A change that somebody waits for.
-pub(super) struct Request<W, A> {
-    pub(super) what: W,
-    pub(super) answer: oneshot::Sender<Result<A, StoreError>>,
+pub(in crate::store::kafka) struct Request<W, A> {
+    pub(in crate::store::kafka) what: W,
+    pub(in crate::store::kafka) answer: oneshot::Sender<Result<A, StoreError>>,
     asked: Instant,
 }
 
 /// Asks for a change, and waits for the call that makes it.
-pub(super) async fn ask<W, A>(requests: &Asking<W, A>, what: W) -> Result<A, StoreError> {
+pub(in crate::store::kafka) async fn ask<W, A>(
+    requests: &Asking<W, A>,
+    what: W,
+) -> Result<A, StoreError> {
     let stopping = || StoreError::Unavailable("the log is closed".to_owned());
     let (answer, answered) = oneshot::channel();
     let asked = Instant::now();
@@ -48,7 +51,7 @@ pub(super) async fn ask<W, A>(requests: &Asking<W, A>, what: W) -> Result<A, Sto
 
 /// Requests that wait for a call. Between two calls brokers have a pause as long as a call took. While somebody
 /// publishes calls are small and further apart, unless the one who waits longest has lost patience.
-pub(super) struct Calls<W, A, P> {
+pub(in crate::store::kafka) struct Calls<W, A, P> {
     requests: mpsc::Receiver<Request<W, A>>,
     /// Tells a number that grows while somebody publishes.
     published: P,
@@ -64,7 +67,7 @@ struct Call {
 }
 
 impl<W, A, P: Fn() -> u64> Calls<W, A, P> {
-    pub(super) fn new(published: P) -> (Asking<W, A>, Self) {
+    pub(in crate::store::kafka) fn new(published: P) -> (Asking<W, A>, Self) {
         let (asking, requests) = mpsc::channel(KAFKA_TOPIC_REQUESTS_MAX);
         let calls = Self {
             requests,
@@ -77,7 +80,7 @@ impl<W, A, P: Fn() -> u64> Calls<W, A, P> {
 
     /// The requests of the next call, once it is time for it; `None` when nobody can ask any more. Whoever makes the
     /// call comes here again when it has ended.
-    pub(super) async fn next(&mut self) -> Option<Vec<Request<W, A>>> {
+    pub(in crate::store::kafka) async fn next(&mut self) -> Option<Vec<Request<W, A>>> {
         if let Some(call) = &mut self.last {
             call.took = call.began.elapsed();
         }

@@ -4,34 +4,35 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{follower::Command, head::Head, known::KnownTopic, reader::Wanted, readers::Readers};
+use super::super::{known::KnownTopic, read::reader::Wanted, read::readers::Readers};
+use super::{follower::Command, head::Head};
 use crate::store::{StoreError, log::Offset};
 
 /// What became of a partition.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Checked {
+pub(in crate::store::kafka) struct Checked {
     /// Where it ended before it was asked about, as far as was read.
     known: Offset,
     /// Where it ends now.
     end: Offset,
     /// Where reading goes on: there, or behind what was deleted or is damaged.
-    pub(super) goes_on: Offset,
+    pub(in crate::store::kafka) goes_on: Offset,
 }
 
 impl Checked {
     /// Whether nothing is to be read that was not.
-    pub(super) fn is_as_it_was(&self) -> bool {
+    pub(in crate::store::kafka) fn is_as_it_was(&self) -> bool {
         self.known == self.end
     }
 
     /// Whether it ends before what was read of it.
-    pub(super) fn has_lost(&self) -> bool {
+    pub(in crate::store::kafka) fn has_lost(&self) -> bool {
         self.end < self.known
     }
 }
 
 /// Tells the follower what became of each topic.
-pub(super) async fn look(
+pub(in crate::store::kafka) async fn look(
     head: Arc<Head>,
     readers: Arc<Readers>,
     topics: Vec<Arc<KnownTopic>>,

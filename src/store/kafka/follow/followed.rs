@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{head_consumer::Start, known::KnownTopic};
+use super::super::{follow::head_consumer::Start, known::KnownTopic};
 use crate::{
     resource::id::TopicIncarnation,
     store::{
@@ -16,22 +16,22 @@ use crate::{
 
 /// A topic that is read at its head.
 #[derive(Debug)]
-pub(super) struct Followed {
-    pub(super) topic: Arc<KnownTopic>,
+pub(in crate::store::kafka) struct Followed {
+    pub(in crate::store::kafka) topic: Arc<KnownTopic>,
     /// Of each partition, whether something damaged was met since its last record: a hole before the next one may be
     /// that.
-    pub(super) suspects: Vec<bool>,
+    pub(in crate::store::kafka) suspects: Vec<bool>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct FollowedTopics {
+pub(in crate::store::kafka) struct FollowedTopics {
     topics: HashMap<TopicIncarnation, Followed>,
     by_name: HashMap<String, Vec<TopicIncarnation>>,
 }
 
 impl FollowedTopics {
-    pub(super) fn insert(&mut self, topic: &Arc<KnownTopic>, partitions: usize) {
+    pub(in crate::store::kafka) fn insert(&mut self, topic: &Arc<KnownTopic>, partitions: usize) {
         let followed = Followed {
             topic: Arc::clone(topic),
             suspects: vec![false; partitions],
@@ -43,7 +43,7 @@ impl FollowedTopics {
     }
 
     /// Removes a topic. Another one may stand for the same Kafka topic still.
-    pub(super) fn remove(&mut self, topic: TopicIncarnation) -> Option<Followed> {
+    pub(in crate::store::kafka) fn remove(&mut self, topic: TopicIncarnation) -> Option<Followed> {
         let removed = self.topics.remove(&topic)?;
         let name = &removed.topic.name;
         if let Some(named) = self.by_name.get_mut(name) {
@@ -55,40 +55,43 @@ impl FollowedTopics {
         Some(removed)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::store::kafka) fn is_empty(&self) -> bool {
         self.topics.is_empty()
     }
 
-    pub(super) fn get(&self, topic: TopicIncarnation) -> Option<&Followed> {
+    pub(in crate::store::kafka) fn get(&self, topic: TopicIncarnation) -> Option<&Followed> {
         self.topics.get(&topic)
     }
 
-    pub(super) fn get_mut(&mut self, topic: TopicIncarnation) -> Option<&mut Followed> {
+    pub(in crate::store::kafka) fn get_mut(
+        &mut self,
+        topic: TopicIncarnation,
+    ) -> Option<&mut Followed> {
         self.topics.get_mut(&topic)
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &Followed> {
+    pub(in crate::store::kafka) fn values(&self) -> impl Iterator<Item = &Followed> {
         self.topics.values()
     }
 
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Followed> {
+    pub(in crate::store::kafka) fn values_mut(&mut self) -> impl Iterator<Item = &mut Followed> {
         self.topics.values_mut()
     }
 
     /// All that stand for a Kafka topic.
-    pub(super) fn named(&self, name: &str) -> &[TopicIncarnation] {
+    pub(in crate::store::kafka) fn named(&self, name: &str) -> &[TopicIncarnation] {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// How many partitions a Kafka topic has, as far as any that stands for it knows.
-    pub(super) fn partitions(&self, name: &str) -> usize {
+    pub(in crate::store::kafka) fn partitions(&self, name: &str) -> usize {
         let named = self.named(name).iter();
         let known = named.filter_map(|topic| Some(self.get(*topic)?.suspects.len()));
         known.max().unwrap_or(0)
     }
 
     /// Who gets the records of a partition, each with where it ends there in the tail.
-    pub(super) fn receivers(
+    pub(in crate::store::kafka) fn receivers(
         &self,
         name: &str,
         partition: Partition,
@@ -104,7 +107,7 @@ impl FollowedTopics {
 
     /// Where to begin reading these partitions of a Kafka topic: at the lowest end that it has in the tail, of all that
     /// stand for it.
-    pub(super) fn starts(
+    pub(in crate::store::kafka) fn starts(
         &self,
         name: &str,
         partitions: impl IntoIterator<Item = Partition>,

@@ -22,7 +22,7 @@ const BYTES: usize = 1_000_000;
 
 /// The way to one partition.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(in crate::store::kafka) struct Gate {
     /// Messages that were handed over and not reported yet. Grows only under the lock.
     on_their_way: AtomicUsize,
     waiting: Mutex<VecDeque<Waiting>>,
@@ -38,7 +38,7 @@ struct Waiting {
 impl Gate {
     /// Lets one lane of a job wait for its turn, which is now if nothing is on its way. `hand_over` does it, and answers
     /// how many messages went.
-    pub(super) fn add(
+    pub(in crate::store::kafka) fn add(
         &self,
         job: &Arc<Job>,
         lane: usize,
@@ -56,12 +56,12 @@ impl Gate {
 
     /// Takes in that a message was reported. Whether it was the last one on its way, so that it is time for
     /// [`Self::open`].
-    pub(super) fn is_free_after_report(&self) -> bool {
+    pub(in crate::store::kafka) fn is_free_after_report(&self) -> bool {
         self.on_their_way.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// Hands the next wave over, unless something is on its way again.
-    pub(super) fn open(&self, hand_over: impl FnMut(&Arc<Job>, usize) -> usize) {
+    pub(in crate::store::kafka) fn open(&self, hand_over: impl FnMut(&Arc<Job>, usize) -> usize) {
         let mut waiting = self.waiting.lock();
         if self.is_free() {
             self.next_wave(&mut waiting, hand_over);
@@ -69,7 +69,10 @@ impl Gate {
     }
 
     /// Hands everything over, whatever is on its way: the times after which messages are given up run from then.
-    pub(super) fn open_wide(&self, mut hand_over: impl FnMut(&Arc<Job>, usize) -> usize) {
+    pub(in crate::store::kafka) fn open_wide(
+        &self,
+        mut hand_over: impl FnMut(&Arc<Job>, usize) -> usize,
+    ) {
         let mut waiting = self.waiting.lock();
         while let Some(next) = waiting.pop_front() {
             self.hand_over(&next, &mut hand_over);
@@ -122,7 +125,7 @@ mod tests {
     use crate::{
         resource::id::TopicIncarnation,
         store::{
-            kafka::{job::Lane, known::KnownTopics},
+            kafka::{append::job::Lane, known::KnownTopics},
             log::{LogPlace, TopicLog},
         },
     };

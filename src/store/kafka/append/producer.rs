@@ -19,16 +19,18 @@ use rdkafka::{
 };
 use tokio::{task::spawn_blocking, time::Instant};
 
-use super::{
-    cluster,
+use super::super::{
+    admin::cluster,
     context::Listener,
     errors,
-    gate::Gate,
-    gathering::{Gathered, Gathering},
-    head::Head,
-    job::{Job, Progress},
+    follow::gathering::{Gathered, Gathering},
+    follow::head::Head,
     known::KnownTopic,
     record,
+};
+use super::{
+    gate::Gate,
+    job::{Job, Progress},
 };
 use crate::{
     limits::{
@@ -39,7 +41,7 @@ use crate::{
 };
 
 /// Hands records to Kafka.
-pub(super) struct Producer {
+pub(in crate::store::kafka) struct Producer {
     me: Weak<Self>,
     config: ClientConfig,
     head: Arc<Head>,
@@ -55,7 +57,7 @@ pub(super) struct Producer {
 type Client = ThreadedProducer<Reports>;
 
 /// An append that was let in: until this is dropped, [`Producer::close`] waits for it.
-pub(super) struct Entered<'a>(&'a AtomicUsize);
+pub(in crate::store::kafka) struct Entered<'a>(&'a AtomicUsize);
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
@@ -64,7 +66,7 @@ impl Drop for Entered<'_> {
 }
 
 /// Takes in what happened to each record.
-pub(super) struct Reports {
+pub(in crate::store::kafka) struct Reports {
     listener: Listener,
     producer: Weak<Producer>,
     head: Arc<Head>,
@@ -86,7 +88,10 @@ const CLOSING_LOOK: Duration = Duration::from_millis(1);
 const DRAIN: Duration = Duration::from_millis(KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX + 500);
 
 impl Producer {
-    pub(super) fn new(config: ClientConfig, head: Arc<Head>) -> Result<Arc<Self>, KafkaError> {
+    pub(in crate::store::kafka) fn new(
+        config: ClientConfig,
+        head: Arc<Head>,
+    ) -> Result<Arc<Self>, KafkaError> {
         let producer = Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             config,
@@ -100,13 +105,13 @@ impl Producer {
     }
 
     /// Lets an append in, which comes before the look at whether the log is closed still.
-    pub(super) fn enter(&self) -> Entered<'_> {
+    pub(in crate::store::kafka) fn enter(&self) -> Entered<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         Entered(&self.waiting)
     }
 
     /// Hands the messages of a job over, each lane in its turn. The job is answered when all were reported.
-    pub(super) fn send(&self, job: &Arc<Job>) {
+    pub(in crate::store::kafka) fn send(&self, job: &Arc<Job>) {
         self.sent.fetch_add(1, Ordering::Relaxed);
         for (index, lane) in job.lanes().iter().enumerate() {
             self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -116,12 +121,12 @@ impl Producer {
     }
 
     /// How many jobs were ever sent: whether it grows tells whether anybody publishes here.
-    pub(super) fn sent(&self) -> u64 {
+    pub(in crate::store::kafka) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
     /// Hands a job over that still waits for those before it.
-    pub(super) fn hurry(&self, job: &Job) {
+    pub(in crate::store::kafka) fn hurry(&self, job: &Job) {
         for lane in job.lanes() {
             lane.gate.open_wide(|job, lane| self.hand_over(job, lane));
         }
@@ -151,7 +156,7 @@ impl Producer {
 
     /// The failure of a request, or what the client broke from if that says more: what it gives up then is said to be
     /// given up, and no more.
-    pub(super) fn explain(&self, error: StoreError) -> StoreError {
+    pub(in crate::store::kafka) fn explain(&self, error: StoreError) -> StoreError {
         if !matches!(error, StoreError::Unavailable(_) | StoreError::Uncertain(_)) {
             return error;
         }
@@ -188,7 +193,7 @@ impl Producer {
     }
 
     /// Waits until everything that was sent was reported, or given up. Blocks.
-    pub(super) fn close(&self) {
+    pub(in crate::store::kafka) fn close(&self) {
         let deadline = Instant::now() + DRAIN;
         while self.waiting.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
             thread::sleep(CLOSING_LOOK);
@@ -251,7 +256,7 @@ impl Producer {
 /// Has the client learn where a topic's partitions are, if nothing was published to it here yet. Whatever the client has
 /// met costs a little in every send, so it meets nothing that is not published to. Whoever comes meanwhile does not
 /// wait: the client keeps messages until it knows.
-pub(super) async fn meet_first(producer: &Arc<Producer>, topic: &Arc<KnownTopic>) {
+pub(in crate::store::kafka) async fn meet_first(producer: &Arc<Producer>, topic: &Arc<KnownTopic>) {
     if topic.begins_meeting() {
         meet(producer, topic, FIRST_MEETING).await;
     }
@@ -259,7 +264,11 @@ pub(super) async fn meet_first(producer: &Arc<Producer>, topic: &Arc<KnownTopic>
 
 /// Has the client learn of a topic's new partitions, now that there are `count`, if it has met the topic. Only then is
 /// anything sent to new ones.
-pub(super) async fn meet_partitions(producer: &Arc<Producer>, topic: &Arc<KnownTopic>, count: u32) {
+pub(in crate::store::kafka) async fn meet_partitions(
+    producer: &Arc<Producer>,
+    topic: &Arc<KnownTopic>,
+    count: u32,
+) {
     if topic.is_met() && count > topic.partitions() {
         meet(producer, topic, ANSWER).await;
     }

@@ -14,14 +14,14 @@ use rdkafka::{
 };
 use tokio::{sync::Notify, task::spawn_blocking};
 
-use super::{context::Listener, errors};
+use super::super::{context::Listener, errors};
 use crate::store::log::{Offset, Partition};
 
 /// Where to begin reading which partition of which topic.
-pub(super) type Start = (String, Partition, Offset);
+pub(in crate::store::kafka) type Start = (String, Partition, Offset);
 
 /// Made when it is first needed.
-pub(super) struct HeadConsumer {
+pub(in crate::store::kafka) struct HeadConsumer {
     config: ClientConfig,
     client: Option<Arc<Client>>,
     /// The partitions that are read, by topic.
@@ -33,7 +33,7 @@ pub(super) struct HeadConsumer {
 type Client = BaseConsumer<Listener>;
 
 impl HeadConsumer {
-    pub(super) fn new(config: ClientConfig, news: Arc<Notify>) -> Self {
+    pub(in crate::store::kafka) fn new(config: ClientConfig, news: Arc<Notify>) -> Self {
         Self {
             config,
             client: None,
@@ -43,18 +43,18 @@ impl HeadConsumer {
     }
 
     /// What can be polled, if anything was ever begun. Polls do not wait.
-    pub(super) fn polled(&self) -> Option<Polled> {
+    pub(in crate::store::kafka) fn polled(&self) -> Option<Polled> {
         self.client.clone().map(Polled)
     }
 
     /// Whether a partition is read.
-    pub(super) fn reads(&self, topic: &str, partition: Partition) -> bool {
+    pub(in crate::store::kafka) fn reads(&self, topic: &str, partition: Partition) -> bool {
         let read = self.read.get(topic);
         read.is_some_and(|read| read.contains(&partition))
     }
 
     /// Begins reading; where a partition is read already, anew.
-    pub(super) async fn assign(&mut self, starts: Vec<Start>) {
+    pub(in crate::store::kafka) async fn assign(&mut self, starts: Vec<Start>) {
         if starts.is_empty() {
             return;
         }
@@ -85,14 +85,14 @@ impl HeadConsumer {
     }
 
     /// Ends reading of a topic.
-    pub(super) async fn unassign_topic(&mut self, topic: &str) {
+    pub(in crate::store::kafka) async fn unassign_topic(&mut self, topic: &str) {
         let read = self.read.get(topic).into_iter().flatten();
         let read = read.map(|partition| (topic.to_owned(), *partition));
         self.unassign(read.collect()).await;
     }
 
     /// Ends reading of those of the partitions that are read.
-    pub(super) async fn unassign(&mut self, partitions: Vec<(String, Partition)>) {
+    pub(in crate::store::kafka) async fn unassign(&mut self, partitions: Vec<(String, Partition)>) {
         let partitions = partitions.into_iter();
         let read: Vec<_> = partitions
             .filter(|(topic, partition)| self.reads(topic, *partition))
@@ -143,7 +143,7 @@ impl HeadConsumer {
     }
 
     /// Ends the client, which takes its time.
-    pub(super) async fn end(&mut self) {
+    pub(in crate::store::kafka) async fn end(&mut self) {
         if let Some(client) = self.client.take() {
             spawn_blocking(move || drop(client)).await.ok();
         }
@@ -169,11 +169,11 @@ impl HeadConsumer {
 }
 
 /// A client to poll.
-pub(super) struct Polled(Arc<Client>);
+pub(in crate::store::kafka) struct Polled(Arc<Client>);
 
 impl Polled {
     /// What came, if anything did. `None` may also mean that the client had to say something else.
-    pub(super) fn next(&self) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+    pub(in crate::store::kafka) fn next(&self) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
         self.0.poll(Duration::ZERO)
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{gate::Gate, known::KnownTopic};
+use super::super::{append::gate::Gate, known::KnownTopic};
 use crate::{
     clock::Timestamp,
     store::{
@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 /// Every record of a request carries its job, so that what is reported of it finds back.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) topic: Arc<KnownTopic>,
+pub(in crate::store::kafka) struct Job {
+    pub(in crate::store::kafka) topic: Arc<KnownTopic>,
     lanes: Vec<Lane>,
     state: Mutex<State>,
 }
@@ -27,16 +27,16 @@ pub(super) struct Job {
 /// The messages of a request that go to one partition, in order. Records of one partition are reported in the order
 /// in which they were handed over.
 #[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) partition: Partition,
-    pub(super) messages: Vec<Bytes>,
+pub(in crate::store::kafka) struct Lane {
+    pub(in crate::store::kafka) partition: Partition,
+    pub(in crate::store::kafka) messages: Vec<Bytes>,
     /// The way to the partition.
-    pub(super) gate: Arc<Gate>,
+    pub(in crate::store::kafka) gate: Arc<Gate>,
 }
 
 impl Lane {
     /// Bytes that all messages take in a batch, at most.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::store::kafka) fn bytes(&self) -> usize {
         let message = |message: &Bytes| message.len() + RECORD_OVERHEAD_BYTES;
         self.messages.iter().map(message).sum()
     }
@@ -65,11 +65,11 @@ struct Reported {
 }
 
 /// The runs of each lane.
-pub(super) type Answer = Result<Vec<Vec<AppendedRun>>, StoreError>;
+pub(in crate::store::kafka) type Answer = Result<Vec<Vec<AppendedRun>>, StoreError>;
 
 impl Job {
     /// A job and what it will be answered with.
-    pub(super) fn new(
+    pub(in crate::store::kafka) fn new(
         topic: Arc<KnownTopic>,
         lanes: Vec<Lane>,
         turn: OwnedSemaphorePermit,
@@ -91,19 +91,19 @@ impl Job {
         (Arc::new(job), answered)
     }
 
-    pub(super) fn lanes(&self) -> &[Lane] {
+    pub(in crate::store::kafka) fn lanes(&self) -> &[Lane] {
         &self.lanes
     }
 
     /// The way that a message to this partition went.
-    pub(super) fn gate(&self, partition: Partition) -> Option<&Gate> {
+    pub(in crate::store::kafka) fn gate(&self, partition: Partition) -> Option<&Gate> {
         let mut lanes = self.lanes.iter();
         let lane = lanes.find(|lane| lane.partition == partition);
         lane.map(|lane| &*lane.gate)
     }
 
     /// Takes in that the next message of a partition lies there now, and returns it.
-    pub(super) fn delivered(
+    pub(in crate::store::kafka) fn delivered(
         &self,
         partition: Partition,
         offset: Offset,
@@ -135,7 +135,7 @@ impl Job {
     }
 
     /// Takes in that `count` messages failed.
-    pub(super) fn failed(&self, count: usize, error: StoreError) -> Progress {
+    pub(in crate::store::kafka) fn failed(&self, count: usize, error: StoreError) -> Progress {
         let mut state = self.state.lock();
         let failure = match state.failure.take() {
             None => error,
@@ -146,7 +146,7 @@ impl Job {
     }
 
     /// Answers whoever waits, now that everything was reported.
-    pub(super) fn answer(&self) {
+    pub(in crate::store::kafka) fn answer(&self) {
         let mut state = self.state.lock();
         let answer = state.result();
         state.turn = None;
@@ -159,7 +159,7 @@ impl Job {
 
 /// Whether there is more to hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(in crate::store::kafka) enum Progress {
     Waiting,
     Complete,
 }
@@ -206,7 +206,7 @@ fn worse(a: StoreError, b: StoreError) -> StoreError {
 }
 
 /// Adds a run, as a part of the last one if it goes on from there.
-pub(super) fn add(runs: &mut Vec<AppendedRun>, run: AppendedRun) {
+pub(in crate::store::kafka) fn add(runs: &mut Vec<AppendedRun>, run: AppendedRun) {
     match runs.last_mut() {
         Some(last)
             if (last.partition, last.publish_time) == (run.partition, run.publish_time)
@@ -219,7 +219,7 @@ pub(super) fn add(runs: &mut Vec<AppendedRun>, run: AppendedRun) {
 }
 
 /// The runs in the order of the request, whose messages went to these lanes.
-pub(super) fn in_order(
+pub(in crate::store::kafka) fn in_order(
     lanes: impl IntoIterator<Item = usize>,
     runs: &[Vec<AppendedRun>],
 ) -> Vec<AppendedRun> {

@@ -11,7 +11,7 @@ use rdkafka::{
 };
 use tokio::time::Instant;
 
-use super::{context::Listener, damage, errors, record};
+use super::super::{context::Listener, errors, read::damage, record};
 use crate::store::{
     StoreError,
     log::{LogRecord, Offset, Partition, ReadBatch},
@@ -20,18 +20,18 @@ use crate::store::{
 
 /// What is to be read.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) topic: String,
-    pub(super) partition: Partition,
-    pub(super) range: Range<Offset>,
-    pub(super) bytes_max: usize,
+pub(in crate::store::kafka) struct Wanted {
+    pub(in crate::store::kafka) topic: String,
+    pub(in crate::store::kafka) partition: Partition,
+    pub(in crate::store::kafka) range: Range<Offset>,
+    pub(in crate::store::kafka) bytes_max: usize,
     /// The partition ends here or later, so that a read which comes so far has all there was.
-    pub(super) end: Offset,
+    pub(in crate::store::kafka) end: Offset,
 }
 
 /// What reading found.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(in crate::store::kafka) enum Found {
     /// This, and perhaps more behind it.
     Some(ReadBatch),
     /// Not one record before the partition's end as the broker sees it.
@@ -45,13 +45,13 @@ pub(super) enum Found {
 }
 
 /// A consumer and where it stands.
-pub(super) struct Reader {
+pub(in crate::store::kafka) struct Reader {
     client: BaseConsumer<Listener>,
     at: Option<Place>,
     /// It has returned a record of another partition, or may say of the next one what it has to say of this one. It
     /// must not be used again.
     is_broken: bool,
-    pub(super) used_at: Instant,
+    pub(in crate::store::kafka) used_at: Instant,
 }
 
 /// Topic, partition and offset together: partitions of all topics have the same offsets.
@@ -71,7 +71,7 @@ const POLL: Duration = Duration::from_millis(50);
 const STALE: Duration = Duration::from_millis(200);
 
 impl Reader {
-    pub(super) fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
+    pub(in crate::store::kafka) fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
         Ok(Self {
             client: config.create_with_context(Listener::new("reader"))?,
             at: None,
@@ -81,7 +81,7 @@ impl Reader {
     }
 
     /// Whether it stands where the read begins.
-    pub(super) fn stands_at(&self, wanted: &Wanted) -> bool {
+    pub(in crate::store::kafka) fn stands_at(&self, wanted: &Wanted) -> bool {
         self.at.as_ref().is_some_and(|place| {
             (place.topic.as_str(), place.partition, place.next)
                 == (wanted.topic.as_str(), wanted.partition, wanted.range.start)
@@ -89,18 +89,18 @@ impl Reader {
     }
 
     /// Whether it is of no use any more.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(in crate::store::kafka) fn is_broken(&self) -> bool {
         self.is_broken
     }
 
     /// Whether it reads ahead of what was asked for.
-    pub(super) fn is_ahead(&self) -> bool {
+    pub(in crate::store::kafka) fn is_ahead(&self) -> bool {
         self.at.is_some()
     }
 
     /// Has it take the partition that it reads for this one, if it reads any.
     #[cfg(test)]
-    pub(super) fn mislead(&mut self, to: &Wanted) -> bool {
+    pub(in crate::store::kafka) fn mislead(&mut self, to: &Wanted) -> bool {
         let Some(place) = &mut self.at else {
             return false;
         };
@@ -111,7 +111,7 @@ impl Reader {
     }
 
     /// Takes in what the client has to say beside records, if there are none to be lost by that.
-    pub(super) fn listen(&self) {
+    pub(in crate::store::kafka) fn listen(&self) {
         if !self.is_ahead() {
             self.client.poll(Duration::ZERO);
         }
@@ -121,7 +121,7 @@ impl Reader {
     ///
     /// What is not there on a `fresh` start was not there when the read was asked for: a consumer that goes on may
     /// come to an end that was one a while ago.
-    pub(super) fn read(
+    pub(in crate::store::kafka) fn read(
         &mut self,
         wanted: &Wanted,
         fresh: bool,
@@ -183,7 +183,7 @@ impl Reader {
 
     /// The first offset at or after the range's start from which reading goes on behind damage; that itself where there
     /// is none.
-    pub(super) fn skip_damage(
+    pub(in crate::store::kafka) fn skip_damage(
         &mut self,
         wanted: &Wanted,
         deadline: Instant,
@@ -246,7 +246,7 @@ impl Reader {
     }
 
     /// Stops reading ahead.
-    pub(super) fn stop(&mut self) {
+    pub(in crate::store::kafka) fn stop(&mut self) {
         self.at = None;
         if let Err(error) = self.client.unassign() {
             tracing::warn!(error = %errors::text(&error), "a reader goes on although nobody waits");
@@ -287,7 +287,7 @@ enum Polled {
 }
 
 /// What a read fails with that met records of another partition.
-pub(super) fn astray(wanted: &Wanted) -> StoreError {
+pub(in crate::store::kafka) fn astray(wanted: &Wanted) -> StoreError {
     StoreError::Unavailable(format!(
         "Kafka's client returned other records than those of {}, partition {}",
         wanted.topic, wanted.partition

@@ -1,0 +1,5 @@
+//! Asks about topics and changes them.
+
+pub(super) mod calls;
+pub(super) mod cluster;
+pub(super) mod topics;
