@@ -228,7 +228,7 @@ impl Driver {
             return Some(cause);
         }
         let now = self.node.clock.now();
-        if self.engine.next_deadline(now).is_some_and(|due| due <= now) {
+        if self.engine.next_deadline().is_some_and(|due| due <= now) {
             self.handle(Input::Tick);
         }
         None
@@ -271,15 +271,8 @@ impl Driver {
         let idle = self.last_used.plus_millis(DRIVER_IDLE_MILLIS);
         let idle = (idle > now).then_some(idle);
         let retry = (self.flush_not_before > now).then_some(self.flush_not_before);
-        let engine = self.engine.next_deadline(now).map(|deadline| {
-            if deadline <= now {
-                // Only a flush that has to wait leaves something overdue.
-                self.flush_not_before.max(now.plus_millis(1))
-            } else {
-                deadline
-            }
-        });
-        engine
+        self.engine
+            .next_deadline()
             .into_iter()
             .chain(idle)
             .chain(retry)
@@ -478,7 +471,7 @@ impl Driver {
         if self.flush.is_some() || self.flush_not_before > now {
             return;
         }
-        match self.engine.take_changes(now, false) {
+        match self.engine.take_changes(false) {
             Some(changes) => {
                 self.flushing.append(&mut self.waiting);
                 self.flushing_bytes = self.acked_bytes.take();
@@ -581,8 +574,7 @@ impl Driver {
                 return;
             }
         }
-        let now = self.node.clock.now();
-        let Some(changes) = self.engine.take_changes(now, true) else {
+        let Some(changes) = self.engine.take_changes(true) else {
             answer(&mut self.waiting, &Ok(()));
             return;
         };

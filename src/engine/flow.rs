@@ -9,6 +9,8 @@ struct Consumer {
     demand: Demand,
     outstanding_messages: u64,
     outstanding_bytes: u64,
+    /// Frames that wait for their leases to be durable.
+    held: u32,
 }
 
 impl Consumer {
@@ -20,11 +22,22 @@ impl Consumer {
                 frames,
                 ..
             } => {
-                frames > 0
+                frames > self.held
                     && self.outstanding_messages < messages_max
                     && self.outstanding_bytes < bytes_max
             }
-            Demand::Pull { .. } => true,
+            Demand::Pull { .. } => self.held == 0,
+        }
+    }
+
+    /// A frame goes to it; whether it takes more than this one.
+    fn answer(&mut self) -> bool {
+        match &mut self.demand {
+            Demand::Stream { frames, .. } => {
+                *frames = frames.saturating_sub(1);
+                true
+            }
+            Demand::Pull { .. } => false,
         }
     }
 }
@@ -47,6 +60,8 @@ pub(super) struct Flow {
     consumers: BTreeMap<ConsumerId, Consumer>,
     /// Those that would take a message now.
     hungry: BTreeSet<ConsumerId>,
+    /// Those of them that want an answer now, also with nothing.
+    impatient: BTreeSet<ConsumerId>,
     last_served: Option<ConsumerId>,
 }
 
@@ -58,14 +73,16 @@ impl Flow {
                 demand,
                 outstanding_messages: 0,
                 outstanding_bytes: 0,
+                held: 0,
             },
         );
-        self.update(id, |_| ());
+        self.update(id, |_| true);
     }
 
     pub(super) fn close(&mut self, id: ConsumerId) {
         self.consumers.remove(&id);
         self.hungry.remove(&id);
+        self.impatient.remove(&id);
     }
 
     pub(super) fn set_room(&mut self, id: ConsumerId, room: u32) {
@@ -73,6 +90,7 @@ impl Flow {
             if let Demand::Stream { frames, .. } = &mut consumer.demand {
                 *frames = room;
             }
+            true
         });
     }
 
@@ -85,6 +103,7 @@ impl Flow {
             {
                 *ack_deadline_millis = millis;
             }
+            true
         });
     }
 
@@ -93,6 +112,7 @@ impl Flow {
         self.update(id, |consumer| {
             consumer.outstanding_messages -= messages;
             consumer.outstanding_bytes -= bytes;
+            true
         });
     }
 
@@ -134,48 +154,72 @@ impl Flow {
         })
     }
 
-    /// The consumer got one frame. A pull leaves with it.
-    pub(super) fn served(&mut self, id: ConsumerId, messages: u64, bytes: u64) {
+    /// One frame was filled for the consumer, and leaves at once or, if it is `held`, with [`Flow::left`]. A pull
+    /// leaves with it.
+    pub(super) fn served(&mut self, id: ConsumerId, messages: u64, bytes: u64, held: bool) {
         self.last_served = Some(id);
-        if matches!(
-            self.consumers.get(&id),
-            Some(Consumer {
-                demand: Demand::Pull { .. },
-                ..
-            })
-        ) {
-            self.close(id);
-            return;
-        }
         self.update(id, |consumer| {
             consumer.outstanding_messages += messages;
             consumer.outstanding_bytes += bytes;
-            if let Demand::Stream { frames, .. } = &mut consumer.demand {
-                *frames -= 1;
+            if held {
+                consumer.held += 1;
+                return true;
             }
+            consumer.answer()
         });
     }
 
-    /// Pulls that want an answer now although nothing is available; with `all`, every pull.
-    pub(super) fn unserved_pulls(&self, all: bool) -> Vec<ConsumerId> {
-        let wants = |id: &&ConsumerId| {
-            matches!(
-                self.consumers.get(id).map(|consumer| consumer.demand),
-                Some(Demand::Pull { immediate, .. }) if immediate || all
-            )
-        };
-        self.hungry.iter().filter(wants).copied().collect()
+    /// A held frame leaves, unless nothing was left of it.
+    pub(super) fn left(&mut self, id: ConsumerId, is_sent: bool) {
+        self.update(id, |consumer| {
+            consumer.held -= 1;
+            !is_sent || consumer.answer()
+        });
     }
 
-    fn update(&mut self, id: ConsumerId, change: impl FnOnce(&mut Consumer)) {
+    /// Whether some consumer wants an answer now, also with nothing.
+    pub(super) fn is_impatient(&self) -> bool {
+        !self.impatient.is_empty()
+    }
+
+    /// Pulls that want an answer now although nothing is available; with `all`, every pull that has no frame.
+    pub(super) fn unserved_pulls(&self, all: bool) -> Vec<ConsumerId> {
+        if !all {
+            return self.impatient.iter().copied().collect();
+        }
+        let is_pull = |id: &&ConsumerId| {
+            let demand = self.consumers.get(id).map(|consumer| consumer.demand);
+            matches!(demand, Some(Demand::Pull { .. }))
+        };
+        self.hungry.iter().filter(is_pull).copied().collect()
+    }
+
+    /// Changes a consumer, which leaves unless the change says that it stays.
+    fn update(&mut self, id: ConsumerId, change: impl FnOnce(&mut Consumer) -> bool) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
-        change(consumer);
-        if consumer.is_hungry() {
+        if !change(consumer) {
+            self.close(id);
+            return;
+        }
+        let is_hungry = consumer.is_hungry();
+        if is_hungry {
             self.hungry.insert(id);
         } else {
             self.hungry.remove(&id);
+        }
+        let is_immediate = matches!(
+            consumer.demand,
+            Demand::Pull {
+                immediate: true,
+                ..
+            }
+        );
+        if is_immediate && is_hungry {
+            self.impatient.insert(id);
+        } else {
+            self.impatient.remove(&id);
         }
     }
 }

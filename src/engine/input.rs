@@ -28,6 +28,8 @@ pub struct Config {
     pub ack_deadline_millis: u64,
     /// A message is never delivered this long after its publish time, milliseconds.
     pub retention_millis: u64,
+    /// Whether a message leaves only when its lease is durable.
+    pub durable_leases: bool,
 }
 
 /// How much a consumer takes.
@@ -105,7 +107,7 @@ pub enum Input {
         /// What it takes.
         demand: Demand,
     },
-    /// A stream can take this many frames from now on.
+    /// A stream can take this many frames from now on. Fewer than before only by what it was given.
     Room {
         /// Which stream.
         consumer: ConsumerId,

@@ -3,7 +3,8 @@
 //! It holds no IO, no clock, no task and no randomness, so that every rule can be tried by simulated steps. Its
 //! host (`delivery::driver`) carries the commands out and obeys one order: store, then speak. What
 //! [`Engine::take_changes`] gives is made durable before anybody hears that an ack succeeded. Leases are the
-//! exception (at-least-once): they are stored a little later, so that a crash may deliver a message early again.
+//! exception (at-least-once): they are stored a little later, so that a crash may deliver a message early again,
+//! unless [`Config::durable_leases`] asks for them to be durable before their messages leave.
 //!
 //! Methods by kind: [`Engine::restore`] makes one; [`Engine::handle`] takes an event and the
 //! time; [`Engine::take_changes`] and [`Engine::next_deadline`] are asked after each.
@@ -11,56 +12,62 @@
 pub mod ack_id;
 pub mod change;
 mod chunk;
+mod dirty;
 mod flow;
+mod frame;
 pub mod input;
+mod lazy_flush;
+mod outbox;
 pub mod output;
+mod outstanding;
 mod partition;
-mod persist;
+mod partitions;
+mod progress;
+mod read_ahead;
+mod ready;
 mod timers;
 mod varint;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, mem};
+use std::mem;
 
 pub use chunk::ChunkError;
-pub use persist::done;
+pub use progress::done;
 
 use change::{PartitionChange, PartitionState};
-use flow::{Flow, Portion};
+use dirty::Urgency;
+use flow::Flow;
+use frame::Frame;
 use input::{Config, Input, LeaseId};
-use output::{Delivery, Output};
-use partition::{Lease, Partition};
-use timers::Timers;
+use lazy_flush::LazyFlush;
+use outbox::Outbox;
+use output::{Output, Verdict};
+use outstanding::Ended;
+use partition::Partition;
+use partitions::Partitions;
+use timers::{Due, Timer, Timers};
 
 use crate::{
     clock::Timestamp,
-    limits::{
-        DELIVERY_BYTES_MAX, DELIVERY_MESSAGES_MAX, LEASE_FLUSH_MILLIS, OUTSTANDING_MAX,
-        READ_RETRY_MILLIS, SKIP_FLUSH_MILLIS,
-    },
+    limits::{DELIVERY_MESSAGES_MAX, OUTSTANDING_MAX, READ_RETRY_MILLIS},
 };
-
-/// Bytes that a message takes in a frame besides its own: ack id, message id, publish time and framing.
-const MESSAGE_OVERHEAD_BYTES: usize = 256;
 
 /// What a subscription does next. See the module.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
-    partitions: BTreeMap<u32, Partition>,
+    partitions: Partitions,
     flow: Flow,
     timers: Timers,
-    /// When what nobody waits for is stored, if something of that kind changed.
-    lazy_flush_at: Option<Timestamp>,
+    lazy_flush: LazyFlush,
     flush_in_flight: bool,
-    /// The time of the last event.
-    handled_at: Timestamp,
-    /// Something could not be read just now, and whoever waits has not been told.
-    damage_met: bool,
+    outbox: Outbox,
+    /// Something could not be read just now, and no pull has been told.
+    found_damage: bool,
     /// Leases that just ended, whose credit goes back.
-    ended: Vec<Lease>,
+    ended: Vec<Ended>,
 }
 
 impl Engine {
@@ -73,108 +80,123 @@ impl Engine {
         states: &[PartitionState],
         ends: &[u64],
     ) -> Result<(Self, Vec<u32>), ChunkError> {
-        let mut engine = Self {
+        let mut timers = Timers::default();
+        let (partitions, voided) = Partitions::restore(states, ends, &mut timers)?;
+        let engine = Self {
             config,
-            partitions: BTreeMap::new(),
+            partitions,
             flow: Flow::default(),
-            timers: Timers::default(),
-            lazy_flush_at: None,
+            timers,
+            lazy_flush: LazyFlush::default(),
             flush_in_flight: false,
-            handled_at: Timestamp::ZERO,
-            damage_met: false,
+            outbox: Outbox::default(),
+            found_damage: false,
             ended: Vec::new(),
         };
-        let mut voided = Vec::new();
-        for state in states {
-            let end = ends.get(state.partition as usize).copied();
-            let (partition, is_void) = Partition::restore(state, end, &mut engine.timers)?;
-            if is_void {
-                voided.push(state.partition);
-            }
-            engine.partitions.insert(state.partition, partition);
-        }
-        engine.see_ends(ends);
         Ok((engine, voided))
     }
 
     /// Takes an event in. Commands are added to `out`, in the order in which they are to be carried out.
     pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
-        self.handled_at = now;
-        self.pass_time(now);
-        self.apply(now, input);
-        self.release_credit();
-        self.dispatch(now, out);
-        self.start_reads(now, out);
-        self.answer_pulls(now, out);
-        self.plan_lazy_flush(now);
+        self.take_in(now, input, out, None);
+    }
+
+    /// As [`Engine::handle`]; of each id of an [`Input::Ack`] or [`Input::ModifyDeadline`], in their order, `verdicts`
+    /// is told what it found.
+    pub fn handle_with_verdicts(
+        &mut self,
+        now: Timestamp,
+        input: Input,
+        out: &mut Vec<Output>,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        self.take_in(now, input, out, Some(verdicts));
     }
 
     /// What has to be written now, if anything; `all`: also what may wait. One flush at a time: the next call
     /// gives nothing until [`Input::Flushed`] came.
-    pub fn take_changes(&mut self, now: Timestamp, all: bool) -> Option<Vec<PartitionChange>> {
+    pub fn take_changes(&mut self, all: bool) -> Option<Vec<PartitionChange>> {
         if self.flush_in_flight {
             return None;
         }
-        let all = all || self.lazy_flush_at.is_some_and(|time| time <= now);
-        let changes: Vec<_> = self
-            .partitions
-            .values_mut()
-            .filter_map(|partition| partition.take_changes(all))
-            .collect();
+        let all = all || self.lazy_flush.is_due();
+        let changes = self.partitions.take_changes(all);
         if all {
-            self.lazy_flush_at = None;
+            self.lazy_flush.cancel(&mut self.timers);
         }
-        self.flush_in_flight = !changes.is_empty();
-        (!changes.is_empty()).then_some(changes)
+        if changes.is_empty() {
+            return None;
+        }
+        self.flush_in_flight = true;
+        self.outbox.flush_started();
+        Some(changes)
     }
 
-    /// When [`Input::Tick`] is due, or [`Engine::take_changes`] has something, if nothing else comes before.
-    pub fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
-        let flush = self.lazy_flush_at.filter(|_| !self.flush_in_flight);
-        // What came due between the last event and now must not be overlooked.
-        let handled_at = self.handled_at.min(now);
-        let partitions = self
-            .partitions
-            .values()
-            .filter_map(|partition| partition.next_deadline(handled_at));
-        partitions.chain(self.timers.next()).chain(flush).min()
+    /// When [`Input::Tick`] is due, if nothing else comes before.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.next()
     }
 
     /// Whether no consumer is here, nothing is outstanding and everything is stored.
     pub fn is_idle(&self) -> bool {
-        self.flow.is_empty()
-            && !self.flush_in_flight
-            && self
-                .partitions
-                .values()
-                .all(|partition| partition.leases.is_empty() && !partition.dirty.is_any())
+        let is_idle =
+            |partition: &Partition| partition.leased() == 0 && partition.urgency() == Urgency::None;
+        self.flow.is_empty() && !self.flush_in_flight && self.partitions.iter().all(is_idle)
     }
 
     /// Delivered messages whose lease has not ended.
     pub fn outstanding(&self) -> usize {
-        self.partitions
-            .values()
-            .map(|partition| partition.leases.len())
-            .sum()
+        self.partitions.iter().map(Partition::leased).sum()
+    }
+
+    fn take_in(
+        &mut self,
+        now: Timestamp,
+        input: Input,
+        out: &mut Vec<Output>,
+        verdicts: Option<&mut Vec<Verdict>>,
+    ) {
+        self.pass_time(now);
+        self.apply(now, input, out, verdicts);
+        self.release_credit();
+        self.dispatch(now, out);
+        self.start_reads(out);
+        self.answer_pulls(out);
+        self.plan_lazy_flush(now);
     }
 
     fn pass_time(&mut self, now: Timestamp) {
-        while let Some((tick, entries)) = self.timers.pop(now) {
-            for due in entries {
-                if let Some(partition) = self.partitions.get_mut(&due.partition) {
-                    let late = partition.expire(now, tick, due.offsets, &mut self.timers);
-                    self.ended.extend(late);
+        while let Some(due) = self.timers.pop(now) {
+            match due {
+                Due {
+                    timer: Timer::Flush,
+                    ..
+                } => self.lazy_flush.come_due(),
+                Due {
+                    timer:
+                        Timer::Leases(partition)
+                        | Timer::Redelivery(partition)
+                        | Timer::Damage(partition)
+                        | Timer::Read(partition),
+                    ..
+                } => {
+                    if let Some(partition) = self.partitions.get_mut(partition) {
+                        partition.come_due(now, due, &mut self.timers, &mut self.ended);
+                    }
                 }
             }
         }
-        for partition in self.partitions.values_mut() {
-            partition.release_delayed(now);
-        }
     }
 
-    fn apply(&mut self, now: Timestamp, input: Input) {
+    fn apply(
+        &mut self,
+        now: Timestamp,
+        input: Input,
+        out: &mut Vec<Output>,
+        verdicts: Option<&mut Vec<Verdict>>,
+    ) {
         match input {
-            Input::LogEnds(ends) => self.see_ends(&ends),
+            Input::LogEnds(ends) => self.partitions.see_ends(&ends),
             Input::Loaded {
                 partition,
                 from,
@@ -182,11 +204,12 @@ impl Engine {
                 messages,
             } => {
                 let retention = self.config.retention_millis;
-                if let Some(partition) = self.partitions.get_mut(&partition) {
+                if let Some(partition) = self.partitions.get_mut(partition) {
                     partition.loaded(now, retention, from, next, messages);
                     if next <= from {
                         // The log had nothing where it should have; asking at once would spin.
-                        partition.read_failed(now.plus_millis(READ_RETRY_MILLIS));
+                        let retry_at = now.plus_millis(READ_RETRY_MILLIS);
+                        partition.read_failed(retry_at, &mut self.timers);
                     }
                 }
             }
@@ -194,8 +217,8 @@ impl Engine {
                 partition,
                 retry_at,
             } => {
-                if let Some(partition) = self.partitions.get_mut(&partition) {
-                    partition.read_failed(retry_at);
+                if let Some(partition) = self.partitions.get_mut(partition) {
+                    partition.read_failed(retry_at, &mut self.timers);
                 }
             }
             Input::Damaged {
@@ -204,9 +227,9 @@ impl Engine {
                 until,
                 retry_at,
             } => {
-                self.damage_met = true;
-                if let Some(partition) = self.partitions.get_mut(&partition) {
-                    partition.damaged(from..until, retry_at);
+                self.found_damage = true;
+                if let Some(partition) = self.partitions.get_mut(partition) {
+                    partition.damaged(from..until, retry_at, &mut self.timers);
                 }
             }
             Input::Open { consumer, demand } => self.flow.open(consumer, demand),
@@ -215,32 +238,31 @@ impl Engine {
                 consumer,
                 ack_deadline_millis,
             } => self.flow.set_ack_deadline(consumer, ack_deadline_millis),
-            Input::Close { consumer } => self.flow.close(consumer),
-            Input::Ack(leases) => self.ack(&leases),
-            Input::ModifyDeadline(changes) => self.modify_deadlines(now, changes),
+            Input::Close { consumer } => {
+                self.flow.close(consumer);
+                // What waits to leave never reaches it.
+                for held in self.outbox.remove(consumer) {
+                    for delivery in held.deliveries {
+                        self.give_back(now, delivery.lease);
+                    }
+                }
+            }
+            Input::Ack(leases) => self.ack(&leases, verdicts),
+            Input::ModifyDeadline(changes) => self.modify_deadlines(now, changes, verdicts),
             Input::Returned(leases) => {
                 for lease in leases {
-                    self.give_back(now, lease, false);
+                    self.give_back(now, lease);
                 }
             }
             Input::Configure(config) => self.config = config,
             Input::Flushed { stored } => {
                 self.flush_in_flight = false;
-                for partition in self.partitions.values_mut() {
-                    partition.dirty.flushed(stored);
+                for partition in self.partitions.iter_mut() {
+                    partition.flushed(stored);
                 }
+                self.send_flushed(now, stored, out);
             }
             Input::Tick => {}
-        }
-    }
-
-    /// A partition first seen now is read from its first offset.
-    fn see_ends(&mut self, ends: &[u64]) {
-        for (id, end) in (0..).zip(ends) {
-            self.partitions
-                .entry(id)
-                .or_insert_with(|| Partition::new(id, 1, 0))
-                .set_end(*end);
         }
     }
 
@@ -255,66 +277,96 @@ impl Engine {
         self.ended.clear();
     }
 
-    /// The partition of a lease, if the lease is of the current generation.
-    fn current(&mut self, lease: LeaseId) -> Option<&mut Partition> {
-        self.partitions
-            .get_mut(&lease.partition)
-            .filter(|partition| partition.generation == lease.generation)
-    }
-
     /// An expired or superseded id acknowledges too: at-least-once accepts it (docs/behaviour.md, section 8).
-    fn ack(&mut self, leases: &[LeaseId]) {
+    fn ack(&mut self, leases: &[LeaseId], mut verdicts: Option<&mut Vec<Verdict>>) {
         let follows = |a: &LeaseId, b: &LeaseId| {
-            (a.partition, a.generation, a.offset + 1) == (b.partition, b.generation, b.offset)
+            (a.partition, a.generation) == (b.partition, b.generation)
+                && a.offset.checked_add(1) == Some(b.offset)
         };
-        let mut ended = mem::take(&mut self.ended);
         for run in leases.chunk_by(follows) {
-            if let (first, Some(partition)) = (run[0], self.current(run[0])) {
-                partition.ack(first.offset..first.offset + run.len() as u64, &mut ended);
+            let partition = self.partitions.current(run[0]);
+            if let Some(verdicts) = &mut verdicts {
+                verdicts.extend(run.iter().map(|lease| judge(partition.as_deref(), *lease)));
+            }
+            if let Some(partition) = partition {
+                let first = run[0].offset;
+                let end = first.saturating_add(run.len() as u64);
+                partition.ack(first..end, &mut self.ended);
             }
         }
-        self.ended = ended;
-        for partition in self.partitions.values_mut() {
+        for partition in self.partitions.iter_mut() {
             partition.advance_cursor();
         }
     }
 
-    fn modify_deadlines(&mut self, now: Timestamp, changes: Vec<(LeaseId, u64)>) {
+    /// 0 milliseconds end the lease, which counts as a failed attempt.
+    fn modify_deadlines(
+        &mut self,
+        now: Timestamp,
+        changes: Vec<(LeaseId, u64)>,
+        mut verdicts: Option<&mut Vec<Verdict>>,
+    ) {
         for (lease, millis) in changes {
-            if millis == 0 {
-                self.give_back(now, lease, true);
-                continue;
-            }
-            if let Some(partition) = self
-                .partitions
-                .get_mut(&lease.partition)
-                .filter(|partition| partition.generation == lease.generation)
-            {
-                let deadline = now.plus_millis(millis);
-                partition.extend(lease.offset, lease.number, deadline, &mut self.timers);
+            let mut partition = self.partitions.current(lease);
+            let is_applied = partition.as_deref_mut().is_some_and(|partition| {
+                if millis > 0 {
+                    let deadline = now.plus_millis(millis);
+                    return partition.extend(lease, deadline, &mut self.timers);
+                }
+                let ended = partition.give_back(now, lease, true);
+                self.ended.extend(ended);
+                ended.is_some()
+            });
+            if let Some(verdicts) = &mut verdicts {
+                verdicts.push(if is_applied {
+                    Verdict::Applied
+                } else {
+                    judge(partition.as_deref(), lease)
+                });
             }
         }
     }
 
-    fn give_back(&mut self, now: Timestamp, lease: LeaseId, counts: bool) {
-        let ended = self
-            .current(lease)
-            .and_then(|partition| partition.give_back(now, lease.offset, lease.number, counts));
-        self.ended.extend(ended);
+    /// Ends the lease of a delivery that never reached its consumer.
+    fn give_back(&mut self, now: Timestamp, lease: LeaseId) {
+        if let Some(partition) = self.partitions.current(lease) {
+            self.ended.extend(partition.give_back(now, lease, false));
+        }
+    }
+
+    /// Lets go what the flush that ended has made durable, as far as its leases still stand.
+    fn send_flushed(&mut self, now: Timestamp, stored: bool, out: &mut Vec<Output>) {
+        let retention = self.config.retention_millis;
+        for held in self.outbox.flushed(stored) {
+            let consumer = held.consumer;
+            let mut deliveries = held.deliveries;
+            deliveries.retain(|delivery| {
+                let partition = self.partitions.current(delivery.lease);
+                partition.is_some_and(|it| it.send(now, retention, delivery, &mut self.ended))
+            });
+            let is_sent = !deliveries.is_empty();
+            self.flow.left(consumer, is_sent);
+            if is_sent {
+                out.push(Output::Deliver {
+                    consumer,
+                    deliveries,
+                });
+            }
+        }
     }
 
     /// Hands ready messages out, the consumers in turn.
     fn dispatch(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         let (mut turns, mut share) = (0, 0);
         while self.flow.hungry() > 0 {
-            let ready: usize = self.partitions.values().map(Partition::ready).sum();
+            let ready = self.partitions.ready();
             if ready == 0 {
                 return;
             }
             if turns == 0 {
                 turns = self.flow.hungry();
                 // With nothing behind what is ready, it is shared; otherwise full frames are cheaper.
-                let unread = self.partitions.values().any(Partition::has_unread);
+                let unread = self.partitions.iter().any(Partition::has_unread);
                 share = if unread {
                     DELIVERY_MESSAGES_MAX
                 } else {
@@ -325,73 +377,50 @@ impl Engine {
             let Some(portion) = self.flow.next(share.min(DELIVERY_MESSAGES_MAX) as u64) else {
                 return;
             };
-            let (deliveries, bytes) = self.lease(now, portion);
-            if deliveries.is_empty() {
+            let lease_millis = portion
+                .ack_deadline_millis
+                .unwrap_or(self.config.ack_deadline_millis);
+            let deadline = now.plus_millis(lease_millis);
+            let mut frame = Frame::new(portion, deadline, self.config.durable_leases);
+            let retention = self.config.retention_millis;
+            self.partitions
+                .fill(now, retention, &mut frame, &mut self.timers);
+            if frame.len() == 0 {
                 // All that was ready had become too old.
                 continue;
             }
-            self.flow
-                .served(portion.consumer, deliveries.len() as u64, bytes);
+            self.hand_out(frame, out);
+        }
+    }
+
+    fn hand_out(&mut self, frame: Frame, out: &mut Vec<Output>) {
+        let (consumer, is_held) = (frame.consumer(), frame.is_held());
+        let (messages, bytes) = (frame.len() as u64, frame.credit_bytes());
+        self.flow.served(consumer, messages, bytes, is_held);
+        let deliveries = frame.into_deliveries();
+        if is_held {
+            self.outbox.hold(consumer, deliveries);
+        } else {
             out.push(Output::Deliver {
-                consumer: portion.consumer,
+                consumer,
                 deliveries,
             });
         }
     }
 
-    /// Fills one frame.
-    fn lease(&mut self, now: Timestamp, portion: Portion) -> (Vec<Delivery>, u64) {
-        let lease_millis = portion
-            .ack_deadline_millis
-            .unwrap_or(self.config.ack_deadline_millis);
-        let deadline = now.plus_millis(lease_millis);
-        let retention = self.config.retention_millis;
-        let mut deliveries = Vec::with_capacity(portion.messages.min(64) as usize);
-        let (mut frame_bytes, mut credit_bytes) = (0, 0);
-        for partition in self.partitions.values_mut() {
-            while let Some(body_bytes) = partition.peek(now, retention) {
-                let size = body_bytes + MESSAGE_OVERHEAD_BYTES;
-                let full = deliveries.len() as u64 >= portion.messages
-                    || credit_bytes >= portion.bytes
-                    || (frame_bytes > 0 && frame_bytes + size > DELIVERY_BYTES_MAX);
-                if full {
-                    return (deliveries, credit_bytes);
-                }
-                let Some((lease, message)) =
-                    partition.lease_first(deadline, portion.consumer, &mut self.timers)
-                else {
-                    break;
-                };
-                frame_bytes += size;
-                credit_bytes += message.body.len() as u64;
-                deliveries.push(Delivery {
-                    lease,
-                    publish_time: message.publish_time,
-                    body: message.body,
-                });
-            }
-        }
-        (deliveries, credit_bytes)
-    }
-
     fn takes_fresh(&self) -> bool {
-        let known: usize = self
-            .partitions
-            .values()
-            .map(|partition| partition.leases.len() + partition.failed.len())
-            .sum();
-        known < OUTSTANDING_MAX
+        self.partitions.outstanding() < OUTSTANDING_MAX
     }
 
-    fn start_reads(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+    fn start_reads(&mut self, out: &mut Vec<Output>) {
         if self.flow.hungry() == 0 {
             return;
         }
         let fresh = self.takes_fresh();
-        for partition in self.partitions.values_mut() {
-            if let Some((range, bytes_max)) = partition.start_read(now, fresh) {
+        for partition in self.partitions.iter_mut() {
+            if let Some((range, bytes_max)) = partition.start_read(fresh) {
                 out.push(Output::Read {
-                    partition: partition.id,
+                    partition: partition.id(),
                     range,
                     bytes_max,
                 });
@@ -399,45 +428,46 @@ impl Engine {
         }
     }
 
-    fn answer_pulls(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+    fn answer_pulls(&mut self, out: &mut Vec<Output>) {
         if self.flow.hungry() == 0 {
-            self.damage_met = false;
+            self.found_damage = false;
+            return;
+        }
+        if !self.found_damage && !self.flow.is_impatient() {
             return;
         }
         let fresh = self.takes_fresh();
-        if !self
-            .partitions
-            .values()
-            .all(|partition| partition.is_exhausted(now, fresh))
-        {
+        if !self.partitions.iter().all(|it| it.is_read(fresh)) {
             return;
         }
         // Told once for each time that it was tried: a later pull needs nothing of what is known to be damaged.
         let damaged =
-            mem::take(&mut self.damage_met) && self.partitions.values().any(Partition::has_damage);
+            mem::take(&mut self.found_damage) && self.partitions.iter().any(Partition::has_damage);
         for consumer in self.flow.unserved_pulls(damaged) {
-            self.flow.close(consumer);
-            out.push(Output::Empty { consumer, damaged });
+            let mut partitions = self.partitions.iter();
+            if partitions.all(|it| it.has_nothing_for(consumer)) {
+                self.flow.close(consumer);
+                out.push(Output::Empty { consumer, damaged });
+            }
         }
     }
 
     fn plan_lazy_flush(&mut self, now: Timestamp) {
         let mut any = false;
         let mut leases = false;
-        for partition in self.partitions.values() {
-            any |= partition.dirty.is_any();
-            leases |= partition.dirty.leases_changed();
+        for partition in self.partitions.iter() {
+            any |= partition.urgency() != Urgency::None;
+            leases |= partition.has_changed_leases();
         }
         if !any {
-            self.lazy_flush_at = None;
+            self.lazy_flush.cancel(&mut self.timers);
             return;
         }
-        let wait = if leases {
-            LEASE_FLUSH_MILLIS
-        } else {
-            SKIP_FLUSH_MILLIS
-        };
-        let planned = now.plus_millis(wait);
-        self.lazy_flush_at = Some(self.lazy_flush_at.map_or(planned, |at| at.min(planned)));
+        self.lazy_flush.plan(now, leases, &mut self.timers);
     }
+}
+
+/// What a request with this id finds in the partition of its generation.
+fn judge(partition: Option<&Partition>, lease: LeaseId) -> Verdict {
+    partition.map_or(Verdict::Void, |partition| partition.judge(lease))
 }

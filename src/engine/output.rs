@@ -18,6 +18,20 @@ pub struct Delivery {
     pub body: Bytes,
 }
 
+/// What a request with the id of a delivery found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The delivery was the newest of its message and its lease valid: the message is acknowledged, its deadline
+    /// moved, or it was given back.
+    Applied,
+    /// Nothing was left to do for the message: acknowledged before, too old, or gone from the log.
+    Done,
+    /// The lease had ended, or a newer delivery has superseded it. Only an ack took effect all the same.
+    Ended,
+    /// The id is of a delivery that the state knows nothing of: another generation, or offsets that the log lost.
+    Void,
+}
+
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {

@@ -1,75 +1,37 @@
 //! One subscription's state in one partition of its topic's log: for every offset, what has become of it.
 //!
-//! An offset is done (below `cursor`, or in `acked`), leased, failed, ready (loaded, waiting for a consumer),
-//! damaged, or fresh (at or above `next`). Everything below `next` is in exactly one of the others.
+//! An offset is done (`progress`), leased or failed (`outstanding`), loaded and waiting for a consumer (`ready`),
+//! damaged, or fresh (`read_ahead`). Everything that was read is in exactly one of the first three, save that a failed
+//! message may be loaded again. This is where the four are kept in step.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
-
-use rangemap::{RangeMap, RangeSet};
+use std::ops::Range;
 
 use super::{
+    change::{PartitionChange, PartitionState},
+    chunk::ChunkError,
+    dirty::Urgency,
+    frame::Frame,
     input::{ConsumerId, LeaseId, LoadedMessage},
-    persist::Dirty,
-    timers::{Timers, tick_of},
+    output::{Delivery, Verdict},
+    outstanding::{Ended, Outstanding},
+    progress::{Progress, Restored},
+    read_ahead::ReadAhead,
+    ready::Ready,
+    timers::{Due, Timer, Timers},
 };
 use crate::{
     clock::Timestamp,
-    limits::{CHUNK_OFFSETS, PREFETCH_BYTES_MAX, PREFETCH_MESSAGES_MAX},
+    limits::{PREFETCH_BYTES_MAX, PREFETCH_MESSAGES_MAX},
 };
-
-/// A delivery that awaits its ack.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lease {
-    pub(super) deadline: Timestamp,
-    pub(super) number: u32,
-    pub(super) attempts: u32,
-    /// Whose credit it takes; nobody's after a restart.
-    pub(super) consumer: Option<ConsumerId>,
-    pub(super) bytes: u64,
-    /// The earliest tick at which a timer looks at it.
-    pub(super) timer: u64,
-}
-
-/// A message that was delivered and came back.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Failed {
-    pub(super) not_before: Timestamp,
-    pub(super) number: u32,
-    pub(super) attempts: u32,
-}
-
-/// Redelivery reads take in what lies between two messages that are at most this far apart.
-const REDELIVERY_GAP_MAX: u64 = 16;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Partition {
-    pub(super) id: u32,
-    pub(super) generation: u32,
-    pub(super) cursor: u64,
-    pub(super) acked: RangeSet<u64>,
-    pub(super) leases: BTreeMap<u64, Lease>,
-    pub(super) failed: BTreeMap<u64, Failed>,
-    /// Failed ones that may be delivered again and are not loaded.
-    pub(super) due: BTreeSet<u64>,
-    /// Failed ones that may not be delivered yet.
-    pub(super) delayed: BTreeSet<(Timestamp, u64)>,
-    pub(super) ready: BTreeMap<u64, LoadedMessage>,
-    pub(super) ready_bytes: usize,
-    /// Not readable for now, with the time to try each again.
-    damaged: RangeMap<u64, Timestamp>,
-    /// No damage is tried again before.
-    damaged_retry_at: Timestamp,
-    pub(super) next: u64,
-    pub(super) end: u64,
-    reading: bool,
-    read_again_at: Timestamp,
-    /// Whether the last read was for redelivery, so that the next one is for fresh messages.
-    redelivered_last: bool,
-    pub(super) dirty: Dirty,
+    id: u32,
+    progress: Progress,
+    outstanding: Outstanding,
+    ready: Ready,
+    read_ahead: ReadAhead,
 }
 
 impl Partition {
@@ -77,32 +39,53 @@ impl Partition {
     pub(super) fn new(id: u32, generation: u32, cursor: u64) -> Self {
         Self {
             id,
-            generation,
-            cursor,
-            acked: RangeSet::new(),
-            leases: BTreeMap::new(),
-            failed: BTreeMap::new(),
-            due: BTreeSet::new(),
-            delayed: BTreeSet::new(),
-            ready: BTreeMap::new(),
-            ready_bytes: 0,
-            damaged: RangeMap::new(),
-            damaged_retry_at: Timestamp::NEVER,
-            next: cursor,
-            end: cursor,
-            reading: false,
-            read_again_at: Timestamp::ZERO,
-            redelivered_last: false,
-            dirty: Dirty::default(),
+            progress: Progress::new(generation, cursor),
+            outstanding: Outstanding::new(id),
+            ready: Ready::default(),
+            read_ahead: ReadAhead::new(id, cursor),
         }
     }
 
-    pub(super) fn is_done(&self, offset: u64) -> bool {
-        offset < self.cursor || self.acked.contains(&offset)
+    /// The partition as it was stored. The second value tells that the log ends below what was seen before, so that
+    /// what lies above the end is void under a new generation.
+    pub(super) fn restore(
+        state: &PartitionState,
+        known_end: Option<u64>,
+        timers: &mut Timers,
+    ) -> Result<(Self, bool), ChunkError> {
+        let id = state.partition;
+        let mut outstanding = Outstanding::new(id);
+        // A log that does not show this partition yet says nothing about its end.
+        let end = known_end.unwrap_or(u64::MAX);
+        let Restored {
+            progress,
+            seen,
+            is_void,
+        } = Progress::restore(state, end, |offset, slot| {
+            outstanding.restore(offset, slot, timers);
+        })?;
+        let mut read_ahead = ReadAhead::new(id, progress.cursor());
+        read_ahead.see_end(known_end.unwrap_or(seen));
+        let partition = Self {
+            id,
+            progress,
+            outstanding,
+            ready: Ready::default(),
+            read_ahead,
+        };
+        Ok((partition, is_void))
     }
 
-    pub(super) fn set_end(&mut self, end: u64) {
-        self.end = self.end.max(end);
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.progress.generation()
+    }
+
+    pub(super) fn see_end(&mut self, end: u64) {
+        self.read_ahead.see_end(end);
     }
 
     /// Messages that could be handed out without reading.
@@ -110,114 +93,67 @@ impl Partition {
         self.ready.len()
     }
 
+    /// Leases.
+    pub(super) fn leased(&self) -> usize {
+        self.outstanding.leased()
+    }
+
+    /// Leases and failed messages.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
     /// Whether the log may hold more for a consumer than what is ready.
     pub(super) fn has_unread(&self) -> bool {
-        self.reading || !self.due.is_empty() || self.next < self.end
+        self.read_ahead.is_reading() || self.outstanding.has_due() || self.read_ahead.has_fresh()
     }
 
     /// Whether something cannot be delivered because it cannot be read.
     pub(super) fn has_damage(&self) -> bool {
-        !self.damaged.is_empty()
+        self.read_ahead.has_damage()
     }
 
-    fn waits_to_read(&self, now: Timestamp) -> bool {
-        !self.reading && self.read_again_at > now
+    /// Whether no read is on its way or may start. `fresh`: messages that were never delivered may be taken on.
+    pub(super) fn is_read(&self, fresh: bool) -> bool {
+        let unread = self.outstanding.has_due() || (fresh && self.read_ahead.has_fresh());
+        !self.read_ahead.is_reading() && (!unread || self.read_ahead.is_paused())
     }
 
-    /// Whether a consumer would find nothing, now that all reads that may start have started.
-    pub(super) fn is_exhausted(&self, now: Timestamp, fresh: bool) -> bool {
-        let unread = !self.due.is_empty() || (fresh && self.next < self.end);
-        self.ready.is_empty() && !self.reading && (!unread || self.waits_to_read(now))
+    /// Whether this consumer would find nothing among what is loaded.
+    pub(super) fn has_nothing_for(&self, consumer: ConsumerId) -> bool {
+        self.ready.is_empty_for(consumer)
     }
 
-    /// When something here happens by itself, leases aside. What was due at `handled_at`, when the time passed here
-    /// last, waits for an event.
-    pub(super) fn next_deadline(&self, handled_at: Timestamp) -> Option<Timestamp> {
-        let delayed = self.delayed.first().map(|(time, _)| *time);
-        let damaged = self.has_damage().then_some(self.damaged_retry_at);
-        let read = self.waits_to_read(handled_at).then_some(self.read_again_at);
-        delayed
-            .into_iter()
-            .chain(damaged)
-            .chain(read)
-            .filter(|time| *time > handled_at)
-            .min()
+    /// How soon a flush is needed.
+    pub(super) fn urgency(&self) -> Urgency {
+        self.progress.urgency()
+    }
+
+    /// Whether something other than skipping has to be stored.
+    pub(super) fn has_changed_leases(&self) -> bool {
+        self.progress.has_changed_leases()
+    }
+
+    /// What a flush must write; `all`: also what nobody waits for.
+    pub(super) fn take_changes(&mut self, all: bool) -> Option<PartitionChange> {
+        let outstanding = &self.outstanding;
+        self.progress
+            .take_changes(self.id, all, |offsets| outstanding.slots(offsets))
+    }
+
+    /// The changes of the last flush are durable, or must be written again.
+    pub(super) fn flushed(&mut self, stored: bool) {
+        self.progress.flushed(stored);
     }
 
     /// What to read next, with the bytes to read, if more is wanted. `fresh`: messages that were never delivered
     /// may be taken on.
-    pub(super) fn start_read(
-        &mut self,
-        now: Timestamp,
-        fresh: bool,
-    ) -> Option<(Range<u64>, usize)> {
-        if self.reading
-            || self.read_again_at > now
-            || self.ready_bytes >= PREFETCH_BYTES_MAX / 2
-            || self.ready.len() >= PREFETCH_MESSAGES_MAX / 2
-        {
-            return None;
-        }
-        let fresh_range = if fresh { self.fresh_range() } else { None };
-        let again = if self.redelivered_last && fresh_range.is_some() {
-            None
-        } else {
-            self.damaged_range(now).or_else(|| self.redelivery_range())
-        };
-        self.redelivered_last = again.is_some();
-        let range = again.or(fresh_range)?;
-        self.reading = true;
+    pub(super) fn start_read(&mut self, fresh: bool) -> Option<(Range<u64>, usize)> {
+        let room = self.ready.room()?;
+        let due = || self.outstanding.due_range(PREFETCH_MESSAGES_MAX / 2);
+        let room = fresh.then_some(room);
+        let range = self.read_ahead.start(&self.progress, room, due)?;
         Some((range, PREFETCH_BYTES_MAX / 2))
-    }
-
-    fn fresh_range(&mut self) -> Option<Range<u64>> {
-        loop {
-            let known = self.acked.get(&self.next);
-            let known = known.or_else(|| Some(self.damaged.get_key_value(&self.next)?.0));
-            let Some(known) = known else { break };
-            self.next = known.end;
-        }
-        let room = (PREFETCH_MESSAGES_MAX - self.ready.len()) as u64;
-        let to = self.end.min(self.next.saturating_add(room));
-        // What is done in one piece of some length is not worth reading through.
-        let stop = self
-            .acked
-            .overlapping(self.next..to)
-            .find(|done| done.end - done.start >= CHUNK_OFFSETS)
-            .map_or(to, |done| done.start);
-        let damage = self.damaged.overlapping(self.next..stop).next();
-        let stop = damage.map_or(stop, |(damaged, _)| damaged.start);
-        (self.next < stop).then_some(self.next..stop)
-    }
-
-    fn redelivery_range(&self) -> Option<Range<u64>> {
-        let first = *self.due.first()?;
-        let mut last = first;
-        for &offset in self.due.iter().take(PREFETCH_MESSAGES_MAX / 2) {
-            if offset - last > REDELIVERY_GAP_MAX {
-                break;
-            }
-            last = offset;
-        }
-        Some(first..last + 1)
-    }
-
-    fn damaged_range(&mut self, now: Timestamp) -> Option<Range<u64>> {
-        if self.damaged_retry_at > now {
-            return None;
-        }
-        let mut damaged = self.damaged.iter();
-        let due = damaged.find(|(_, retry_at)| **retry_at <= now);
-        let due = due.map(|(offsets, _)| offsets.clone());
-        if due.is_none() {
-            self.see_damaged_retry();
-        }
-        due
-    }
-
-    fn see_damaged_retry(&mut self) {
-        let earliest = self.damaged.iter().map(|(_, retry_at)| *retry_at).min();
-        self.damaged_retry_at = earliest.unwrap_or(Timestamp::NEVER);
     }
 
     /// Takes in what a read found. Whatever in `from..next` has no record is done.
@@ -229,7 +165,6 @@ impl Partition {
         next: u64,
         messages: Vec<LoadedMessage>,
     ) {
-        self.reading = false;
         let mut gap = from;
         for message in messages {
             let offset = message.offset;
@@ -237,288 +172,321 @@ impl Partition {
             gap = offset + 1;
             if message.publish_time.plus_millis(retention_millis) <= now {
                 self.skip(offset..offset + 1);
-                continue;
-            }
-            // A redelivery that starts above `next` (after a restart) leaves fresh ones to their own read.
-            let fresh =
-                (offset >= self.next && from <= self.next) || self.damaged.contains_key(&offset);
-            let again = self.due.remove(&offset);
-            let taken = self.is_done(offset)
-                || self.leases.contains_key(&offset)
-                || self.ready.contains_key(&offset)
-                || (self.failed.contains_key(&offset) && !again);
-            if (fresh || again) && !taken {
-                self.ready_bytes += message.body.len();
-                self.ready.insert(offset, message);
+            } else {
+                self.load(from, message);
             }
         }
         self.skip(gap..next);
-        if (from..=next).contains(&self.next) {
-            self.next = next;
-        }
-        if from < next {
-            self.damaged.remove(from..next);
-        }
+        self.read_ahead.loaded(from, next);
         self.advance_cursor();
+    }
+
+    /// Takes a message of a read from `from` on in, if it is for somebody.
+    fn load(&mut self, from: u64, message: LoadedMessage) {
+        let offset = message.offset;
+        let is_new = self.read_ahead.is_new(from, offset);
+        let is_due = self.outstanding.loaded(offset);
+        if self.progress.is_done(offset)
+            || self.outstanding.is_leased(offset)
+            || self.ready.contains(offset)
+        {
+            return;
+        }
+        if self.outstanding.is_failed(offset) && !is_due {
+            // Its time has not come; the read was for others around it.
+            self.ready.park(message);
+        } else if is_new || is_due {
+            self.ready.insert(message);
+        }
     }
 
     /// Counts offsets that hold nothing to deliver as done. Never worth a flush of its own.
     fn skip(&mut self, offsets: Range<u64>) {
-        if offsets.is_empty() || offsets.end <= self.cursor {
+        let start = offsets.start.max(self.progress.cursor());
+        if start >= offsets.end {
             return;
         }
-        let offsets = offsets.start.max(self.cursor)..offsets.end;
-        let leased: Vec<u64> = self
-            .leases
-            .range(offsets.clone())
-            .map(|(o, _)| *o)
-            .collect();
-        if leased.is_empty() {
-            self.forget(offsets.clone());
-            self.acked.insert(offsets.clone());
-        } else {
-            // A lease outlives its message: the consumer's credit ends with the ack or the deadline.
-            let mut start = offsets.start;
-            for offset in leased.into_iter().chain([offsets.end]) {
-                if start < offset {
-                    self.forget(start..offset);
-                    self.acked.insert(start..offset);
-                }
-                start = offset + 1;
-            }
-        }
-        self.dirty.skipped(offsets);
-    }
-
-    /// Drops everything but leases that is known of these offsets.
-    fn forget(&mut self, offsets: Range<u64>) {
-        if self.has_damage() {
-            self.damaged.remove(offsets.clone());
-        }
-        let failed: Vec<u64> = self
-            .failed
-            .range(offsets.clone())
-            .map(|(o, _)| *o)
-            .collect();
-        for offset in failed {
-            self.unfail(offset);
-        }
-        let ready: Vec<u64> = self.ready.range(offsets).map(|(o, _)| *o).collect();
-        for offset in ready {
-            self.unready(offset);
+        // A lease outlives its message: the consumer's credit ends with the ack or the deadline.
+        for offsets in self.outstanding.not_leased(start..offsets.end) {
+            self.outstanding.forget_failed(offsets.clone());
+            self.forget_loaded(offsets.clone());
+            self.progress.skip(offsets);
         }
     }
 
-    fn unfail(&mut self, offset: u64) -> Option<Failed> {
-        let failed = self.failed.remove(&offset)?;
-        if !self.due.remove(&offset) {
-            self.delayed.remove(&(failed.not_before, offset));
-        }
-        Some(failed)
+    fn forget_loaded(&mut self, offsets: Range<u64>) {
+        self.ready.forget(&offsets);
+        self.read_ahead.forget_damage(offsets);
     }
 
-    fn unready(&mut self, offset: u64) -> Option<LoadedMessage> {
-        let message = self.ready.remove(&offset)?;
-        self.ready_bytes -= message.body.len();
-        Some(message)
-    }
-
-    pub(super) fn read_failed(&mut self, retry_at: Timestamp) {
-        self.reading = false;
-        self.read_again_at = retry_at;
+    pub(super) fn read_failed(&mut self, retry_at: Timestamp, timers: &mut Timers) {
+        self.read_ahead.failed(retry_at, timers);
     }
 
     /// Sets these aside until `retry_at`, and goes on behind them.
-    pub(super) fn damaged(&mut self, offsets: Range<u64>, retry_at: Timestamp) {
-        self.reading = false;
+    pub(super) fn damaged(
+        &mut self,
+        offsets: Range<u64>,
+        retry_at: Timestamp,
+        timers: &mut Timers,
+    ) {
         if offsets.is_empty() {
-            self.read_again_at = retry_at;
+            self.read_ahead.failed(retry_at, timers);
             return;
         }
-        let due: Vec<u64> = self.due.range(offsets.clone()).copied().collect();
-        for offset in due {
-            if let Some(failed) = self.failed.get_mut(&offset) {
-                failed.not_before = retry_at;
-                self.due.remove(&offset);
-                self.delayed.insert((retry_at, offset));
-            }
-        }
-        if (offsets.start..offsets.end).contains(&self.next) {
-            self.next = offsets.end;
-        }
-        self.damaged.insert(offsets, retry_at);
-        self.see_damaged_retry();
+        self.outstanding.put_off(offsets.clone(), retry_at, timers);
+        self.read_ahead.damaged(offsets, retry_at, timers);
     }
 
-    /// Lets failed messages whose time has come be delivered again.
-    pub(super) fn release_delayed(&mut self, now: Timestamp) {
-        while let Some(&(time, offset)) = self.delayed.first() {
-            if time > now {
-                return;
-            }
-            self.delayed.pop_first();
-            self.due.insert(offset);
-        }
-    }
-
-    /// Bytes of the oldest ready message. What was loaded in time but became too old while it waited for a
-    /// consumer is done.
-    pub(super) fn peek(&mut self, now: Timestamp, retention_millis: u64) -> Option<usize> {
-        loop {
-            let (&offset, message) = self.ready.first_key_value()?;
-            if message.publish_time.plus_millis(retention_millis) > now {
-                return Some(message.body.len());
-            }
-            self.skip(offset..offset + 1);
-            self.advance_cursor();
-        }
-    }
-
-    /// Leases the oldest ready message.
-    pub(super) fn lease_first(
+    /// Does what the time has come for. Leases that end go to `ended`.
+    pub(super) fn come_due(
         &mut self,
-        deadline: Timestamp,
-        consumer: ConsumerId,
+        now: Timestamp,
+        due: Due,
         timers: &mut Timers,
-    ) -> Option<(LeaseId, LoadedMessage)> {
-        let (offset, message) = self.ready.pop_first()?;
-        self.ready_bytes -= message.body.len();
-        let (number, attempts) = self
-            .unfail(offset)
-            .map_or((0, 0), |failed| (failed.number, failed.attempts));
-        let timer = tick_of(deadline);
-        timers.set(timer, self.id, offset);
-        let lease = Lease {
-            deadline,
-            number: number.saturating_add(1),
-            attempts,
-            consumer: Some(consumer),
-            bytes: message.body.len() as u64,
-            timer,
-        };
-        self.leases.insert(offset, lease);
-        self.dirty.leased(offset);
-        Some((self.lease_id(offset, lease.number), message))
+        ended: &mut Vec<Ended>,
+    ) {
+        let Self {
+            progress,
+            outstanding,
+            ready,
+            read_ahead,
+            ..
+        } = self;
+        if due.timer == Timer::Read(self.id) {
+            read_ahead.resume();
+        }
+        for offsets in due.offsets {
+            match due.timer {
+                Timer::Leases(_) => {
+                    outstanding.expire(now, due.at, offsets, timers, |offset, lease| {
+                        progress.leases_changed(offset..offset + 1, Urgency::Lazy);
+                        ended.push(lease);
+                    });
+                }
+                Timer::Redelivery(_) => {
+                    outstanding.come_due(now, offsets, |offset| ready.release(offset));
+                }
+                Timer::Damage(_) => read_ahead.retry_damage(now, offsets),
+                Timer::Read(_) | Timer::Flush => {}
+            }
+        }
     }
 
-    fn lease_id(&self, offset: u64, number: u32) -> LeaseId {
-        LeaseId {
-            generation: self.generation,
-            partition: self.id,
-            offset,
-            number,
+    /// Leases to the frame's consumer what it may have, until the frame is full, which the result tells. What was
+    /// loaded in time but became too old while it waited is done.
+    pub(super) fn fill(
+        &mut self,
+        now: Timestamp,
+        retention_millis: u64,
+        frame: &mut Frame,
+        timers: &mut Timers,
+    ) -> bool {
+        let consumer = frame.consumer();
+        let mut is_full = false;
+        let mut run = 0..0;
+        while let Some(next) = self.ready.next_for(consumer) {
+            let offset = next.offset;
+            if next.publish_time.plus_millis(retention_millis) <= now {
+                self.skip(offset..offset + 1);
+                self.advance_cursor();
+                continue;
+            }
+            is_full = frame.is_full_for(next.body.len());
+            if is_full {
+                break;
+            }
+            let Some(message) = self.ready.take_next_for(consumer) else {
+                break;
+            };
+            let bytes = message.body.len() as u64;
+            let number = self
+                .outstanding
+                .lease(offset, frame.deadline(), frame.holder(), bytes);
+            if offset != run.end {
+                self.track(run, frame, timers);
+                run = offset..offset;
+            }
+            run.end = offset + 1;
+            frame.push(Delivery {
+                lease: LeaseId {
+                    generation: self.progress.generation(),
+                    partition: self.id,
+                    offset,
+                    number,
+                },
+                publish_time: message.publish_time,
+                body: message.body,
+            });
+        }
+        self.track(run, frame, timers);
+        is_full
+    }
+
+    /// Sees to it that leases of neighbours for this frame end in time, and are stored.
+    fn track(&mut self, offsets: Range<u64>, frame: &Frame, timers: &mut Timers) {
+        if offsets.is_empty() {
+            return;
+        }
+        let urgency = if frame.is_held() {
+            Urgency::Urgent
+        } else {
+            Urgency::Lazy
+        };
+        self.outstanding
+            .watch(frame.deadline(), offsets.clone(), timers);
+        self.progress.leases_changed(offsets, urgency);
+    }
+
+    /// Lets a delivery leave whose lease is durable now. False when its lease has ended meanwhile, or it became too
+    /// old, which ends its lease.
+    pub(super) fn send(
+        &mut self,
+        now: Timestamp,
+        retention_millis: u64,
+        delivery: &Delivery,
+        ended: &mut Vec<Ended>,
+    ) -> bool {
+        let lease = delivery.lease;
+        if delivery.publish_time.plus_millis(retention_millis) <= now {
+            // It is read once more and then done.
+            ended.extend(self.give_back(now, lease, false));
+            return false;
+        }
+        self.outstanding.send(lease.offset, lease.number)
+    }
+
+    /// What a request with this id finds.
+    pub(super) fn judge(&self, lease: LeaseId) -> Verdict {
+        if self.outstanding.is_current(lease.offset, lease.number) {
+            Verdict::Applied
+        } else if self.progress.is_done(lease.offset) {
+            Verdict::Done
+        } else if lease.offset < self.read_ahead.end() {
+            Verdict::Ended
+        } else {
+            Verdict::Void
         }
     }
 
     /// Counts these neighbours as acknowledged, whatever their state was. Ended leases go to `ended`.
-    pub(super) fn ack(&mut self, offsets: Range<u64>, ended: &mut Vec<Lease>) {
-        if offsets.start < self.cursor {
-            self.dirty.acked_again(offsets.start..offsets.start + 1);
+    pub(super) fn ack(&mut self, offsets: Range<u64>, ended: &mut Vec<Ended>) {
+        let cursor = self.progress.cursor();
+        if offsets.start < cursor {
+            self.progress.ack_again(offsets.start..offsets.start + 1);
         }
         // What was never read was never delivered, so an ack of it is not ours (a log that lost its end).
-        let offsets = offsets.start.max(self.cursor)..offsets.end.min(self.end);
+        let offsets = offsets.start.max(cursor)..offsets.end.min(self.read_ahead.end());
         if offsets.is_empty() {
             return;
         }
-        let done = self.acked.get(&offsets.start);
+        let done = self.progress.piece_at(offsets.start);
         if done.is_some_and(|done| done.end >= offsets.end) {
-            self.dirty.acked_again(offsets);
+            self.progress.ack_again(offsets);
             return;
         }
-        for offset in offsets.clone() {
-            ended.extend(self.leases.remove(&offset));
-        }
-        self.forget(offsets.clone());
-        self.acked.insert(offsets.clone());
-        self.dirty.acked(offsets);
+        self.outstanding.ack(offsets.clone(), ended);
+        self.forget_loaded(offsets.clone());
+        self.progress.ack(offsets);
     }
 
     /// Moves the cursor over what is done.
     pub(super) fn advance_cursor(&mut self) {
-        let Some(done) = self.acked.get(&self.cursor).cloned() else {
-            return;
-        };
-        self.cursor = done.end;
-        self.acked.remove(done);
-        self.next = self.next.max(self.cursor);
-        self.dirty.cursor_moved(self.cursor);
+        if self.progress.advance_cursor() {
+            self.read_ahead.pass(self.progress.cursor());
+        }
     }
 
-    /// Moves the deadline of a lease that has not ended or been superseded.
+    /// Moves the deadline of a lease that has not ended or been superseded; whether there is one.
     pub(super) fn extend(
         &mut self,
-        offset: u64,
-        number: u32,
+        lease: LeaseId,
         deadline: Timestamp,
         timers: &mut Timers,
-    ) {
-        let Some(lease) = self
-            .leases
-            .get_mut(&offset)
-            .filter(|lease| lease.number == number)
-        else {
-            return;
-        };
-        lease.deadline = deadline;
-        let tick = tick_of(deadline);
-        // A later deadline is noticed when the earlier timer looks.
-        if tick < lease.timer {
-            lease.timer = tick;
-            timers.set(tick, self.id, offset);
+    ) -> bool {
+        let LeaseId { offset, number, .. } = lease;
+        let extended = self.outstanding.extend(offset, number, deadline, timers);
+        if extended {
+            self.progress
+                .leases_changed(offset..offset + 1, Urgency::Lazy);
         }
-        self.dirty.leased(offset);
+        extended
     }
 
-    /// Ends a lease without an ack. `counts`: as a failed attempt.
+    /// Ends a lease without an ack, if it has not ended or been superseded. `counts`: as a failed attempt.
     pub(super) fn give_back(
         &mut self,
         now: Timestamp,
-        offset: u64,
-        number: u32,
+        lease: LeaseId,
         counts: bool,
-    ) -> Option<Lease> {
-        if self.leases.get(&offset)?.number != number {
-            return None;
+    ) -> Option<Ended> {
+        let LeaseId { offset, number, .. } = lease;
+        let ended = self.outstanding.give_back(now, offset, number, counts)?;
+        self.progress
+            .leases_changed(offset..offset + 1, Urgency::Lazy);
+        Some(ended)
+    }
+}
+
+#[cfg(test)]
+impl Partition {
+    /// Whether the four parts agree.
+    pub(super) fn check(&self) {
+        self.progress.check();
+        self.ready.check();
+        self.read_ahead.check(self.progress.cursor());
+        for (offset, _) in self.outstanding.leases() {
+            assert!(!self.progress.is_done(offset) && !self.outstanding.is_failed(offset));
+            assert!(!self.ready.contains(offset) && !self.outstanding.is_due(offset));
         }
-        let lease = self.leases.remove(&offset)?;
-        self.failed.insert(
-            offset,
-            Failed {
-                not_before: now,
-                number,
-                attempts: lease.attempts.saturating_add(counts.into()),
-            },
+        for (offset, _) in self.outstanding.failed() {
+            assert!(!self.progress.is_done(offset));
+            assert!(!self.outstanding.is_due(offset) || !self.ready.contains(offset));
+        }
+        assert!(
+            self.outstanding
+                .due()
+                .all(|it| self.outstanding.is_failed(it))
         );
-        self.due.insert(offset);
-        self.dirty.leased(offset);
-        Some(lease)
+        assert!(self.ready.offsets().all(|it| !self.progress.is_done(it)));
+        assert!(self.ready.parked().all(|it| self.outstanding.is_failed(it)));
     }
 
-    /// Ends the leases of `offsets` whose time has come; timers of extended ones are set again.
-    pub(super) fn expire(
-        &mut self,
-        now: Timestamp,
-        tick: u64,
-        offsets: Range<u64>,
-        timers: &mut Timers,
-    ) -> Vec<Lease> {
-        let mut late = Vec::new();
-        for (&offset, lease) in self.leases.range_mut(offsets) {
-            if lease.deadline <= now {
-                late.push((offset, lease.number));
-            } else if lease.timer == tick {
-                lease.timer = tick_of(lease.deadline);
-                timers.set(lease.timer, self.id, offset);
-            }
-        }
-        late.into_iter()
-            .filter_map(|(offset, number)| self.give_back(now, offset, number, true))
-            .collect()
+    /// Failed messages that are neither loaded for anybody nor to be read, with the time that they wait for.
+    pub(super) fn delayed(&self) -> impl Iterator<Item = Timestamp> {
+        let failed = self.outstanding.failed();
+        let waits = |offset| !self.ready.is_open(offset) && !self.outstanding.is_due(offset);
+        failed.filter_map(move |(offset, time)| waits(offset).then_some(time))
     }
 
-    /// Puts a message back that was failed when the state was stored.
-    pub(super) fn restore_failed(&mut self, offset: u64, failed: Failed) {
-        self.delayed.insert((failed.not_before, offset));
-        self.failed.insert(offset, failed);
+    pub(super) fn cursor(&self) -> u64 {
+        self.progress.cursor()
+    }
+
+    pub(super) fn done_above_cursor(&self) -> &rangemap::RangeSet<u64> {
+        self.progress.done_above_cursor()
+    }
+
+    /// Leases and failed messages as they are stored.
+    pub(super) fn slots(&self) -> impl Iterator<Item = (u64, super::chunk::Slot)> {
+        self.outstanding.slots(0..u64::MAX)
+    }
+
+    pub(super) fn slot(&self, offset: u64) -> Option<super::chunk::Slot> {
+        let mut slots = self.outstanding.slots(offset..offset + 1);
+        slots.next().map(|(_, slot)| slot)
+    }
+
+    /// Whether this message is leased and waits to leave.
+    pub(super) fn waits_to_leave(&self, offset: u64) -> bool {
+        self.outstanding.waits_to_leave(offset)
+    }
+
+    /// Messages that are leased and wait to leave.
+    pub(super) fn waiting_to_leave(&self) -> usize {
+        let leases = self.outstanding.leases();
+        leases
+            .filter(|(offset, _)| self.waits_to_leave(*offset))
+            .count()
     }
 }

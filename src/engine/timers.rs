@@ -1,13 +1,14 @@
-//! Deadlines of leases, by ranges of offsets that were delivered together.
+//! Everything that happens to a subscription by itself, in one table: what comes due, and when.
 //!
-//! Removal is lazy: a range whose leases have ended stays until its tick comes and then finds nothing. Ranges that
-//! follow each other in one tick are one entry, so that the table grows with time and not with messages.
+//! Offsets that come due together are ranges of one entry, so that the table grows with time and not with messages.
+//! Removal is lazy where many offsets are concerned: an entry whose leases have ended stays until its time comes, and
+//! then finds nothing.
 
 use std::{collections::BTreeMap, ops::Range};
 
 use crate::clock::Timestamp;
 
-/// Milliseconds of one tick. Deadlines are rounded up to it: late by at most this, never early.
+/// Milliseconds of one tick. Deadlines of leases are rounded up to it: late by at most this, never early.
 const TICK_MILLIS: u64 = 10;
 
 /// The tick at which `deadline` has passed.
@@ -20,42 +21,92 @@ pub(super) const fn time_of(tick: u64) -> Timestamp {
     Timestamp::from_millis(tick.saturating_mul(TICK_MILLIS))
 }
 
-/// Offsets to look at when their tick comes.
+/// What comes due; the numbers are partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Leases of some offsets may end.
+    Leases(u32),
+    /// Failed messages of some offsets may be delivered again.
+    Redelivery(u32),
+    /// Damage at some offsets may be read again.
+    Damage(u32),
+    /// The log may be read again after a failure.
+    Read(u32),
+    /// What nobody waits for is to be stored.
+    Flush,
+}
+
+/// A timer whose time has come.
 #[derive(Debug)]
 pub(super) struct Due {
-    pub(super) partition: u32,
-    pub(super) offsets: Range<u64>,
+    pub(super) at: Timestamp,
+    pub(super) timer: Timer,
+    /// None for the timers that are of a whole partition or subscription.
+    pub(super) offsets: Vec<Range<u64>>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    ticks: BTreeMap<u64, Vec<Due>>,
+    entries: BTreeMap<(Timestamp, Timer), Vec<Range<u64>>>,
 }
 
 impl Timers {
-    /// Looks at this offset at `tick`.
-    pub(super) fn set(&mut self, tick: u64, partition: u32, offset: u64) {
-        let entries = self.ticks.entry(tick).or_default();
-        match entries.last_mut() {
-            Some(last) if last.partition == partition && last.offsets.end == offset => {
-                last.offsets.end += 1;
-            }
-            _ => entries.push(Due {
-                partition,
-                offsets: offset..offset + 1,
-            }),
+    pub(super) fn set(&mut self, at: Timestamp, timer: Timer) {
+        self.entries.entry((at, timer)).or_default();
+    }
+
+    /// Adds these offsets to what comes due at this time.
+    pub(super) fn set_offsets(&mut self, at: Timestamp, timer: Timer, offsets: Range<u64>) {
+        let ranges = self.entries.entry((at, timer)).or_default();
+        match ranges.last_mut() {
+            Some(last) if last.end == offsets.start => last.end = offsets.end,
+            _ => ranges.push(offsets),
         }
+    }
+
+    pub(super) fn cancel(&mut self, at: Timestamp, timer: Timer) {
+        self.entries.remove(&(at, timer));
     }
 
     /// The next time at which something may be due.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        self.ticks.first_key_value().map(|(tick, _)| time_of(*tick))
+        self.entries.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Takes the earliest tick that has come, with its number.
-    pub(super) fn pop(&mut self, now: Timestamp) -> Option<(u64, Vec<Due>)> {
-        let entry = self.ticks.first_entry()?;
-        (time_of(*entry.key()) <= now).then(|| entry.remove_entry())
+    /// Takes the earliest timer, if its time has come.
+    pub(super) fn pop(&mut self, now: Timestamp) -> Option<Due> {
+        let entry = self.entries.first_entry()?;
+        let (at, timer) = *entry.key();
+        (at <= now).then(|| Due {
+            at,
+            timer,
+            offsets: entry.remove(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_that_come_due_together_are_one_range_whatever_is_set_between() {
+        let mut timers = Timers::default();
+        let (at, later) = (Timestamp::from_millis(10), Timestamp::from_millis(20));
+        timers.set_offsets(at, Timer::Leases(0), 0..5);
+        timers.set_offsets(at, Timer::Leases(1), 7..8);
+        timers.set(later, Timer::Flush);
+        timers.set_offsets(at, Timer::Leases(0), 5..6);
+        timers.set_offsets(at, Timer::Leases(0), 9..10);
+        assert_eq!(timers.next(), Some(at));
+        assert!(timers.pop(Timestamp::from_millis(9)).is_none());
+        let due = timers.pop(at).expect("due");
+        assert_eq!((due.at, due.timer), (at, Timer::Leases(0)));
+        assert_eq!(due.offsets, [0..6, 9..10]);
+        let due = timers.pop(later).expect("due");
+        assert_eq!((due.at, due.timer), (at, Timer::Leases(1)));
+        timers.cancel(later, Timer::Flush);
+        assert_eq!(timers.next(), None);
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         Engine,
         change::PartitionChange,
         input::{Config, Input},
-        output::Output,
+        output::{Output, Verdict},
     },
     limits::READ_RETRY_MILLIS,
 };
@@ -52,6 +52,20 @@ impl Host {
     pub(super) fn handle(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         self.engine.handle(self.now, input, &mut out);
+        self.queue_reads(&mut out);
+        out
+    }
+
+    /// As [`Host::handle`], with what each id of the request found.
+    pub(super) fn handle_with_verdicts(&mut self, input: Input) -> (Vec<Output>, Vec<Verdict>) {
+        let (mut out, mut verdicts) = (Vec::new(), Vec::new());
+        let engine = &mut self.engine;
+        engine.handle_with_verdicts(self.now, input, &mut out, &mut verdicts);
+        self.queue_reads(&mut out);
+        (out, verdicts)
+    }
+
+    fn queue_reads(&mut self, out: &mut Vec<Output>) {
         out.retain(|output| {
             let Output::Read {
                 partition, range, ..
@@ -67,7 +81,6 @@ impl Host {
             });
             false
         });
-        out
     }
 
     pub(super) fn publish_is_seen(&mut self) -> Vec<Output> {
@@ -93,10 +106,10 @@ impl Host {
     /// Whether there was something to store. Does nothing while a flush is on its way.
     pub(super) fn start_flush(&mut self, all: bool) -> bool {
         if self.in_flight.is_none() {
-            self.in_flight = self.engine.take_changes(self.now, all);
+            self.in_flight = self.engine.take_changes(all);
             return self.in_flight.is_some();
         }
-        assert_eq!(self.engine.take_changes(self.now, all), None);
+        assert_eq!(self.engine.take_changes(all), None);
         false
     }
 
@@ -108,6 +121,13 @@ impl Host {
             self.stored.apply(&changes);
         }
         self.handle(Input::Flushed { stored })
+    }
+
+    /// The flush on its way is stored, and nobody hears of it.
+    pub(super) fn store_flush(&mut self) {
+        if let Some(changes) = self.in_flight.take() {
+            self.stored.apply(&changes);
+        }
     }
 
     /// Stores everything.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     clock::Timestamp,
     engine::{
+        chunk::Delivered,
         input::{Config, ConsumerId, Demand, LeaseId},
-        output::{Delivery, Output},
+        output::{Delivery, Output, Verdict},
     },
     limits::{DELIVERY_BYTES_MAX, DELIVERY_MESSAGES_MAX},
 };
@@ -47,6 +48,8 @@ pub(super) struct Model {
     pub(super) issued: Vec<LeaseId>,
     /// The last number of each message in this life of the engine.
     numbers: BTreeMap<Place, u32>,
+    /// Failed deliveries of each message at its last one.
+    attempts: BTreeMap<Place, u32>,
 }
 
 /// Deadlines are kept in ticks of 10 ms, rounded up.
@@ -64,6 +67,34 @@ impl Model {
         let over = |held: &&Held| held.deadline <= now && rounded(held.deadline) > now;
         let until = |held: &Held| rounded(held.deadline);
         self.held.values().filter(over).map(until).max()
+    }
+
+    /// What a request with this id must find, by what is known here; the id is of the current generation and of a
+    /// message that the log has. What the engine may count as done by itself is `Done` or not.
+    pub(super) fn judge(
+        &self,
+        now: Timestamp,
+        config: Config,
+        lease: LeaseId,
+        found: Verdict,
+    ) -> Verdict {
+        let place = (lease.partition, lease.offset);
+        let held = self.held.get(&place);
+        if held.is_some_and(|held| held.number == lease.number) {
+            return Verdict::Applied;
+        }
+        if self.acked.contains(&place) {
+            return Verdict::Done;
+        }
+        let message = self.messages.get(&place);
+        let may_be_done = self.perhaps.contains(&place)
+            || message.is_none_or(|message| {
+                message.removed || message.publish_time.plus_millis(config.retention_millis) <= now
+            });
+        if may_be_done && found == Verdict::Done {
+            return found;
+        }
+        Verdict::Ended
     }
 
     pub(super) fn ack(&mut self, place: Place) {
@@ -93,13 +124,17 @@ impl Model {
         self.perhaps.extend(dropped.map(|(place, _)| *place));
     }
 
-    /// A new engine: consumers are gone, and what `stored` says about leases holds.
-    pub(super) fn restarted(&mut self, stored: BTreeMap<Place, Held>) {
+    /// A new engine: consumers are gone, and what `stored` says about leases holds. Only leases that were durable
+    /// before their messages left are remembered.
+    pub(super) fn restarted(&mut self, stored: BTreeMap<Place, Held>, durable_leases: bool) {
         self.consumers.clear();
         self.held = stored;
         let acked = std::mem::replace(&mut self.acked, self.confirmed.clone());
         self.perhaps.extend(acked);
-        self.numbers.clear();
+        if !durable_leases {
+            self.numbers.clear();
+            self.attempts.clear();
+        }
     }
 
     pub(super) fn lose(&mut self, partition: u32, end: u64) {
@@ -109,6 +144,8 @@ impl Model {
         self.confirmed.retain(|place| !lost(place));
         self.acked.retain(|place| !lost(place));
         self.perhaps.retain(|place| !lost(place));
+        self.numbers.retain(|place, _| !lost(place));
+        self.attempts.retain(|place, _| !lost(place));
         // The store may not have known these yet, and then cannot void their ids.
         self.issued
             .retain(|lease| !lost(&(lease.partition, lease.offset)));
@@ -126,14 +163,20 @@ impl Model {
         missing.map(|(place, _)| *place).collect()
     }
 
-    /// Checks and takes in what the engine did.
-    pub(super) fn take(&mut self, now: Timestamp, config: Config, out: &[Output]) {
+    /// Checks and takes in what the engine did; `leased` says what it now knows of a lease.
+    pub(super) fn take(
+        &mut self,
+        now: Timestamp,
+        config: Config,
+        out: &[Output],
+        leased: impl Fn(LeaseId) -> Delivered,
+    ) {
         for output in out {
             match output {
                 Output::Deliver {
                     consumer,
                     deliveries,
-                } => self.delivered(now, config, *consumer, deliveries),
+                } => self.delivered(now, config, *consumer, deliveries, &leased),
                 Output::Empty { consumer, .. } => {
                     let demand = self.consumers.remove(consumer);
                     assert!(matches!(demand, Some(Demand::Pull { .. })));
@@ -149,6 +192,7 @@ impl Model {
         config: Config,
         consumer: ConsumerId,
         deliveries: &[Delivery],
+        leased: impl Fn(LeaseId) -> Delivered,
     ) {
         let demand = *self.consumers.get(&consumer).expect("it is still here");
         assert!(!deliveries.is_empty() && deliveries.len() <= DELIVERY_MESSAGES_MAX);
@@ -186,12 +230,16 @@ impl Model {
                 );
             }
             outstanding_bytes += delivery.body.len() as u64;
-            self.one_delivered(now, config, delivery);
+            let lease = leased(delivery.lease);
+            self.one_delivered(now, config, delivery, lease.attempts);
+            if !config.durable_leases {
+                assert_eq!(lease.time, now.plus_millis(lease_millis));
+            }
             self.held.insert(
                 (delivery.lease.partition, delivery.lease.offset),
                 Held {
                     number: delivery.lease.number,
-                    deadline: now.plus_millis(lease_millis),
+                    deadline: lease.time,
                     consumer: Some(consumer),
                 },
             );
@@ -202,7 +250,13 @@ impl Model {
         }
     }
 
-    fn one_delivered(&mut self, now: Timestamp, config: Config, delivery: &Delivery) {
+    fn one_delivered(
+        &mut self,
+        now: Timestamp,
+        config: Config,
+        delivery: &Delivery,
+        attempts: u32,
+    ) {
         let lease = delivery.lease;
         let place = (lease.partition, lease.offset);
         let message = self.messages.get(&place).expect("it was published");
@@ -217,6 +271,11 @@ impl Model {
         assert!(!self.held.contains_key(&place), "{place:?} is leased");
         let last = self.numbers.insert(place, lease.number).unwrap_or(0);
         assert!(lease.number > last, "{place:?} has number {last} already");
+        let before = self.attempts.insert(place, attempts).unwrap_or(0);
+        assert!(
+            attempts >= before,
+            "{place:?} had {before} attempts already"
+        );
         self.issued.push(lease);
     }
 }

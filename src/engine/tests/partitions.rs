@@ -1,11 +1,13 @@
-//! Partitions that a log shows later than the others.
+//! Partitions take turns, and a log may show one later than the others.
+
+use bytes::Bytes;
 
 use crate::{
     clock::Timestamp,
     engine::{
         Engine,
         change::PartitionState,
-        input::{Config, ConsumerId, Demand, Input},
+        input::{Config, ConsumerId, Demand, Input, LoadedMessage},
         output::Output,
     },
 };
@@ -14,6 +16,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 const CONFIG: Config = Config {
     ack_deadline_millis: 10_000,
     retention_millis: 600_000,
+    durable_leases: false,
 };
 
 fn stored(partition: u32, cursor: u64) -> PartitionState {
@@ -59,4 +62,68 @@ fn what_is_known_of_a_partition_holds_while_the_log_does_not_show_it() {
 fn a_partition_that_is_seen_for_the_first_time_is_read_from_its_beginning() {
     let (mut engine, _) = Engine::restore(CONFIG, &[stored(0, 3)], &[3]).expect("readable");
     assert_eq!(reads(&mut engine, &[3, 9]), [(1, 0)]);
+}
+
+/// An engine in whose partitions so many messages are ready.
+fn loaded(messages: &[u64]) -> Engine {
+    let (mut engine, _) = Engine::restore(CONFIG, &[], messages).expect("readable");
+    let mut out = Vec::new();
+    let consumer = ConsumerId(0);
+    let demand = Demand::Stream {
+        ack_deadline_millis: 10_000,
+        messages_max: 0,
+        bytes_max: 1,
+        frames: 1,
+    };
+    engine.handle(NOW, Input::Open { consumer, demand }, &mut out);
+    for (partition, messages) in (0..).zip(messages) {
+        let message = |offset| LoadedMessage {
+            offset,
+            publish_time: NOW,
+            body: Bytes::new(),
+        };
+        let loaded = Input::Loaded {
+            partition,
+            from: 0,
+            next: *messages,
+            messages: (0..*messages).map(message).collect(),
+        };
+        engine.handle(NOW, loaded, &mut out);
+    }
+    assert_eq!(out, []);
+    engine
+}
+
+/// The partitions that the next pull of so many messages gets them from, with how many from each.
+fn pulled(engine: &mut Engine, pull: u64, messages_max: usize) -> Vec<(u32, usize)> {
+    let mut out = Vec::new();
+    let demand = Demand::Pull {
+        messages_max,
+        immediate: true,
+    };
+    let consumer = ConsumerId(pull);
+    engine.handle(NOW, Input::Open { consumer, demand }, &mut out);
+    let deliveries = match &out[..] {
+        [Output::Deliver { deliveries, .. }] => deliveries.as_slice(),
+        _ => &[],
+    };
+    let runs = deliveries.chunk_by(|a, b| a.lease.partition == b.lease.partition);
+    runs.map(|run| (run[0].lease.partition, run.len()))
+        .collect()
+}
+
+#[test]
+fn a_busy_partition_holds_up_no_other() {
+    let mut engine = loaded(&[100, 2, 3]);
+    let turns = (1..=8).map(|pull| pulled(&mut engine, pull, 1)[0].0);
+    assert_eq!(turns.collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2, 0, 2]);
+}
+
+#[test]
+fn a_frame_is_filled_from_the_next_partitions_and_the_next_one_begins_behind_them() {
+    let mut engine = loaded(&[5, 5, 5]);
+    assert_eq!(pulled(&mut engine, 1, 7), [(0, 5), (1, 2)]);
+    assert_eq!(pulled(&mut engine, 2, 4), [(2, 4)]);
+    assert_eq!(pulled(&mut engine, 3, 4), [(1, 3), (2, 1)]);
+    assert_eq!(pulled(&mut engine, 4, 4), []);
 }

@@ -10,16 +10,18 @@ use super::{
     host::Host,
     model::{Held, Message, Model, Place, rounded},
     operations::{Operation, operations},
+    stored::Stored,
 };
 use crate::{
     clock::Timestamp,
     engine::{
         Engine,
+        chunk::{Delivered, Slot},
         input::{Config, ConsumerId, Demand, Input, LeaseId},
-        output::Output,
+        output::{Delivery, Output, Verdict},
         partition::Partition,
     },
-    limits::{CHUNK_OFFSETS, PREFETCH_BYTES_MAX, PREFETCH_MESSAGES_MAX},
+    limits::CHUNK_OFFSETS,
 };
 
 fn cases() -> u32 {
@@ -40,12 +42,12 @@ proptest! {
 
     #[test]
     fn nothing_acknowledged_returns_and_nothing_else_is_lost(operations in operations()) {
-        let mut run = Run::new();
-        for operation in operations {
-            run.operate(operation);
-            run.check();
-        }
-        run.deliver_all_that_is_left();
+        Run::new(false).run(operations);
+    }
+
+    #[test]
+    fn nothing_leaves_before_its_lease_is_durable_if_so_configured(operations in operations()) {
+        Run::new(true).run(operations);
     }
 }
 
@@ -57,13 +59,16 @@ struct Run {
     waiting: Vec<Place>,
     /// Confirmed by the flush that is on its way.
     flushing: Vec<Place>,
+    /// How many frames went to others, per partition, since it has had messages for somebody.
+    passed_over: BTreeMap<u32, usize>,
 }
 
 impl Run {
-    fn new() -> Self {
+    fn new(durable_leases: bool) -> Self {
         let config = Config {
             ack_deadline_millis: 10_003,
             retention_millis: 604_800_000,
+            durable_leases,
         };
         Self {
             host: Host::new(Timestamp::from_millis(1_000_000_000_001), config, 2),
@@ -71,7 +76,16 @@ impl Run {
             consumers: 0,
             waiting: Vec::new(),
             flushing: Vec::new(),
+            passed_over: BTreeMap::new(),
         }
+    }
+
+    fn run(mut self, operations: Vec<Operation>) {
+        for operation in operations {
+            self.operate(operation);
+            self.check();
+        }
+        self.deliver_all_that_is_left();
     }
 
     fn operate(&mut self, operation: Operation) {
@@ -101,9 +115,16 @@ impl Run {
                 immediate,
             }),
             Operation::Room { pick, frames } => {
-                let frames = frames.into();
-                if let Some((consumer, Demand::Stream { frames: room, .. })) = self.consumer(pick) {
-                    *room = frames;
+                let mut frames = frames.into();
+                if let Some((consumer, Demand::Stream { .. })) = self.consumer(pick) {
+                    // There is room for what waits to leave.
+                    frames = self.host.engine.outbox.frames(consumer).max(frames);
+                    let frames = frames as u32;
+                    if let Some(Demand::Stream { frames: room, .. }) =
+                        self.model.consumers.get_mut(&consumer)
+                    {
+                        *room = frames;
+                    }
                     self.handle(Input::Room { consumer, frames });
                 }
             }
@@ -131,7 +152,7 @@ impl Run {
             }
             Operation::Ack { pick, run } => {
                 let leases = self.issued(pick, run);
-                self.ack(leases);
+                self.ack(&leases);
             }
             Operation::AckForeign { offset, generation } => {
                 let lease = LeaseId {
@@ -147,16 +168,14 @@ impl Run {
                     offset: end + u64::from(offset),
                     number: 1,
                 };
-                self.ack(vec![lease, beyond]);
+                self.ack(&[lease, beyond]);
             }
             Operation::ModifyDeadline { pick, run, millis } => {
                 let leases = self.issued(pick, run.into());
                 let deadline = (millis > 0).then(|| self.host.now.plus_millis(millis));
-                for lease in self.current(&leases) {
-                    self.model.change(lease, deadline);
-                }
-                let changes = leases.into_iter().map(|lease| (lease, millis)).collect();
-                self.handle(Input::ModifyDeadline(changes));
+                let changes = leases.iter().map(|lease| (*lease, millis)).collect();
+                let input = Input::ModifyDeadline(changes);
+                self.ask(&leases, input, |model, lease| model.change(lease, deadline));
             }
             Operation::Return { pick, run } => {
                 let leases = self.issued(pick, run.into());
@@ -211,6 +230,7 @@ impl Run {
                 self.host.config = Config {
                     ack_deadline_millis,
                     retention_millis,
+                    ..self.host.config
                 };
                 self.handle(Input::Configure(self.host.config));
             }
@@ -245,15 +265,35 @@ impl Run {
         self.handle(Input::Open { consumer, demand });
     }
 
-    fn ack(&mut self, leases: Vec<LeaseId>) {
-        for lease in self.current(&leases) {
-            let place = (lease.partition, lease.offset);
+    fn ack(&mut self, leases: &[LeaseId]) {
+        for lease in self.current(leases) {
             if lease.offset < self.host.log.ends()[lease.partition as usize] {
-                self.model.ack(place);
-                self.waiting.push(place);
+                self.waiting.push((lease.partition, lease.offset));
             }
         }
-        self.handle(Input::Ack(leases));
+        self.ask(leases, Input::Ack(leases.to_vec()), |model, lease| {
+            model.ack((lease.partition, lease.offset));
+        });
+    }
+
+    /// Makes a request, compares what the engine says of each id, and does in the model what it did.
+    fn ask(&mut self, leases: &[LeaseId], input: Input, effect: impl Fn(&mut Model, LeaseId)) {
+        let (out, verdicts) = self.host.handle_with_verdicts(input);
+        // The time may have passed for leases since the last event.
+        self.model.pass_time(self.host.now);
+        assert_eq!(leases.len(), verdicts.len());
+        let ends = self.host.log.ends();
+        for (lease, verdict) in leases.iter().zip(verdicts) {
+            let is_current = lease.generation == self.generation(lease.partition);
+            if !is_current || lease.offset >= ends[lease.partition as usize] {
+                assert_eq!(verdict, Verdict::Void);
+                continue;
+            }
+            let (now, config) = (self.host.now, self.host.config);
+            assert_eq!(verdict, self.model.judge(now, config, *lease, verdict));
+            effect(&mut self.model, *lease);
+        }
+        self.take(&out);
     }
 
     fn start_flush(&mut self, all: bool) {
@@ -280,8 +320,16 @@ impl Run {
 
     fn flush_all(&mut self) {
         self.end_flush(true);
-        self.start_flush(true);
-        self.end_flush(true);
+        // What leaves or does not makes for more that has to be stored.
+        for _ in 0..1000 {
+            self.start_flush(true);
+            if self.host.in_flight.is_none() {
+                assert!(self.host.engine.outbox.is_empty());
+                return;
+            }
+            self.end_flush(true);
+        }
+        panic!("there is always something to store");
     }
 
     fn crash(&mut self, stored: bool) {
@@ -296,17 +344,20 @@ impl Run {
         self.flushing.clear();
         let voided = self.host.restart();
         let mut stored = BTreeMap::new();
-        for (id, partition) in &self.host.engine.partitions {
-            for (offset, lease) in &partition.leases {
+        for partition in self.host.engine.partitions.iter() {
+            for (offset, slot) in partition.slots() {
+                let Slot::Leased(lease) = slot else { continue };
                 let held = Held {
                     number: lease.number,
-                    deadline: lease.deadline,
+                    deadline: lease.time,
                     consumer: None,
                 };
-                stored.insert((*id, *offset), held);
+                stored.insert((partition.id(), offset), held);
             }
         }
-        self.model.restarted(stored);
+        let durable_leases = self.host.config.durable_leases;
+        self.model.restarted(stored, durable_leases);
+        self.passed_over.clear();
         if !voided.is_empty() {
             self.flush_all();
         }
@@ -344,7 +395,7 @@ impl Run {
     fn wait(&mut self, millis: u64) {
         let until = self.host.now.plus_millis(millis);
         let mut turns = 0;
-        while let Some(next) = self.host.engine.next_deadline(self.host.now) {
+        while let Some(next) = self.host.engine.next_deadline() {
             if next > until {
                 break;
             }
@@ -374,11 +425,54 @@ impl Run {
 
     fn take(&mut self, out: &[Output]) {
         self.model.pass_time(self.host.now);
-        self.model.take(self.host.now, self.host.config, out);
+        let partitions = &self.host.engine.partitions;
+        let leased = |lease: LeaseId| {
+            let mut partitions = partitions.iter();
+            let partition = partitions.find(|it| it.id() == lease.partition);
+            let slot = partition.and_then(|it| it.slot(lease.offset));
+            match slot {
+                Some(Slot::Leased(leased)) if leased.number == lease.number => leased,
+                slot => panic!("{lease:?} was delivered, and is {slot:?}"),
+            }
+        };
+        let (now, config) = (self.host.now, self.host.config);
+        self.model.take(now, config, out, leased);
+        // An event may have taken what was ready, or all of it was handed out.
+        for partition in partitions.iter().filter(|it| it.ready() == 0) {
+            self.passed_over.remove(&partition.id());
+        }
+        let frames = out.iter().filter_map(|output| match output {
+            Output::Deliver { deliveries, .. } => Some(deliveries),
+            Output::Read { .. } | Output::Empty { .. } => None,
+        });
+        if config.durable_leases {
+            frames.for_each(|frame| check_durable(&self.host.stored, frame, leased));
+        } else {
+            frames.for_each(|frame| self.check_turns(frame));
+        }
+    }
+
+    /// No partition with messages for somebody is passed over more than once for each of the others.
+    fn check_turns(&mut self, deliveries: &[Delivery]) {
+        let partitions = self.host.engine.partitions.iter();
+        for id in partitions.map(Partition::id) {
+            if deliveries.iter().any(|it| it.lease.partition == id) {
+                self.passed_over.remove(&id);
+            } else if let Some(frames) = self.passed_over.get_mut(&id) {
+                *frames += 1;
+                assert!(*frames <= 1, "partition {id} is passed over");
+            }
+        }
     }
 
     fn generation(&self, partition: u32) -> u32 {
-        self.host.engine.partitions[&partition].generation
+        self.partition(partition).generation()
+    }
+
+    fn partition(&self, partition: u32) -> &Partition {
+        let mut partitions = self.host.engine.partitions.iter();
+        let found = partitions.find(|it| it.id() == partition);
+        found.expect("a partition of the log")
     }
 
     /// Those ids that still count.
@@ -413,12 +507,13 @@ impl Run {
 
     fn check(&mut self) {
         self.leave_rounding();
-        assert_eq!(self.host.engine.outstanding(), self.model.held.len());
-        let now = self.host.now;
-        if self.host.in_flight.is_none()
-            && let Some(deadline) = self.host.engine.next_deadline(now)
-            && deadline <= now
-        {
+        let partitions = self.host.engine.partitions.iter();
+        let waiting: usize = partitions.map(Partition::waiting_to_leave).sum();
+        let outstanding = self.host.engine.outstanding();
+        assert_eq!(outstanding - waiting, self.model.held.len());
+        let next = self.host.engine.next_deadline();
+        assert!(next.is_none_or(|next| next > self.host.now), "overdue");
+        if self.host.in_flight.is_none() && self.host.engine.lazy_flush.is_due() {
             self.start_flush(false);
             assert!(
                 self.host.in_flight.is_some(),
@@ -426,19 +521,25 @@ impl Run {
             );
         }
         if self.host.reads.is_empty() {
-            let answered = |demand: &Demand| {
-                !matches!(
+            for (consumer, demand) in &self.model.consumers {
+                let is_immediate = matches!(
                     demand,
                     Demand::Pull {
                         immediate: true,
                         ..
                     }
-                )
-            };
-            assert!(self.model.consumers.values().all(answered));
+                );
+                assert!(!is_immediate || self.host.engine.outbox.frames(*consumer) > 0);
+            }
         }
-        for partition in self.host.engine.partitions.values() {
-            check_partition(partition);
+        for partition in self.host.engine.partitions.iter() {
+            if partition.ready() > 0 {
+                self.passed_over.entry(partition.id()).or_default();
+            }
+        }
+        for partition in self.host.engine.partitions.iter() {
+            partition.check();
+            assert!(partition.delayed().all(|time| time > self.host.now));
         }
     }
 
@@ -448,12 +549,18 @@ impl Run {
         let (mut restored, voided) =
             Engine::restore(self.host.config, &states, &self.host.log.ends()).expect("readable");
         assert!(voided.is_empty());
-        assert_eq!(restored.take_changes(self.host.now, true), None);
-        for (id, partition) in &self.host.engine.partitions {
-            let other = &restored.partitions[id];
-            assert_eq!(partition.generation, other.generation);
-            assert_eq!(partition.cursor, other.cursor);
-            assert_eq!(partition.acked, other.acked);
+        assert_eq!(restored.take_changes(true), None);
+        for (partition, other) in self
+            .host
+            .engine
+            .partitions
+            .iter()
+            .zip(restored.partitions.iter())
+        {
+            assert_eq!(partition.id(), other.id());
+            assert_eq!(partition.generation(), other.generation());
+            assert_eq!(partition.cursor(), other.cursor());
+            assert_eq!(partition.done_above_cursor(), other.done_above_cursor());
             assert_eq!(facts(partition), facts(other));
         }
     }
@@ -470,11 +577,13 @@ impl Run {
             bytes_max: u64::MAX,
             frames: u32::MAX,
         });
-        for _ in 0..100_000 {
+        for _ in 0..5_000 {
             while !self.host.reads.is_empty() {
                 let out = self.host.answer_read(u64::MAX >> 1, false);
                 self.take(&out);
             }
+            // What waits to leave is acknowledged too, before time passes.
+            self.flush_all();
             let mine = |held: &Held| held.consumer == Some(ConsumerId(self.consumers));
             let mut to_ack = Vec::new();
             for (place, held) in &self.model.held {
@@ -487,7 +596,7 @@ impl Run {
                     });
                 }
             }
-            self.ack(to_ack);
+            self.ack(&to_ack);
             self.flush_all();
             self.check();
             if self
@@ -499,7 +608,7 @@ impl Run {
                 return;
             }
             if self.host.reads.is_empty() {
-                let next = self.host.engine.next_deadline(self.host.now);
+                let next = self.host.engine.next_deadline();
                 let next = next.expect("something is missing and nothing is awaited");
                 self.host.now = self.host.now.max(next);
                 self.handle(Input::Tick);
@@ -509,49 +618,43 @@ impl Run {
     }
 }
 
-/// Leases with their deadlines as they are stored, and failed messages.
-fn facts(partition: &Partition) -> Vec<(u64, bool, Timestamp, u32, u32)> {
-    let leases = partition.leases.iter().map(|(offset, lease)| {
-        let deadline = rounded(lease.deadline);
-        (*offset, true, deadline, lease.number, lease.attempts)
-    });
-    let failed = partition.failed.iter().map(|(offset, failed)| {
-        // Not the time: what damage puts off is not worth storing, a restart tries it at once.
-        let any_time = Timestamp::ZERO;
-        (*offset, false, any_time, failed.number, failed.attempts)
-    });
-    leases.chain(failed).collect()
+/// What was delivered is stored as leased, until the deadline that the engine knows.
+fn check_durable(stored: &Stored, deliveries: &[Delivery], leased: impl Fn(LeaseId) -> Delivered) {
+    let chunk = |delivery: &Delivery| {
+        let lease = delivery.lease;
+        (lease.partition, lease.offset / CHUNK_OFFSETS)
+    };
+    for of_chunk in deliveries.chunk_by(|a, b| chunk(a) == chunk(b)) {
+        let (partition, index) = chunk(&of_chunk[0]);
+        let slots = stored.slots(partition, index);
+        for delivery in of_chunk {
+            let known = leased(delivery.lease);
+            let known = Slot::Leased(Delivered {
+                time: rounded(known.time),
+                ..known
+            });
+            let slot = slots.get((delivery.lease.offset % CHUNK_OFFSETS) as usize);
+            assert_eq!(slot, Some(&known));
+        }
+    }
 }
 
-fn check_partition(partition: &Partition) {
-    let ready_bytes: usize = partition
-        .ready
-        .values()
-        .map(|message| message.body.len())
-        .sum();
-    assert_eq!(partition.ready_bytes, ready_bytes);
-    assert!(ready_bytes <= PREFETCH_BYTES_MAX && partition.ready.len() <= PREFETCH_MESSAGES_MAX);
-    assert!(partition.cursor <= partition.next && partition.next <= partition.end);
-    assert!(!partition.acked.contains(&partition.cursor));
-    for offset in partition.leases.keys() {
-        assert!(!partition.is_done(*offset) && !partition.failed.contains_key(offset));
-        assert!(!partition.ready.contains_key(offset));
-    }
-    for (offset, failed) in &partition.failed {
-        let places = [
-            partition.due.contains(offset),
-            partition.delayed.contains(&(failed.not_before, *offset)),
-            partition.ready.contains_key(offset),
-        ];
-        assert!(!partition.is_done(*offset));
-        assert_eq!(places.iter().filter(|is_there| **is_there).count(), 1);
-    }
-    let waiting = partition.due.len() + partition.delayed.len();
-    assert!(waiting <= partition.failed.len());
-    assert!(
-        partition
-            .ready
-            .keys()
-            .all(|offset| !partition.is_done(*offset))
-    );
+/// Leases with their deadlines as they are stored, and failed messages.
+fn facts(partition: &Partition) -> Vec<(u64, Slot)> {
+    let slots = partition.slots().map(|(offset, slot)| {
+        let slot = match slot {
+            Slot::Leased(lease) => Slot::Leased(Delivered {
+                time: rounded(lease.time),
+                ..lease
+            }),
+            // Not the time: what damage puts off is not worth storing, a restart tries it at once.
+            Slot::Failed(failed) => Slot::Failed(Delivered {
+                time: Timestamp::ZERO,
+                ..failed
+            }),
+            slot => slot,
+        };
+        (offset, slot)
+    });
+    slots.collect()
 }

@@ -9,6 +9,7 @@ use super::host::Host;
 use crate::{
     clock::Timestamp,
     engine::{
+        chunk::Slot,
         input::{Config, ConsumerId, Demand, Input, LeaseId},
         output::Output,
     },
@@ -33,6 +34,8 @@ pub(super) struct Scenario {
     unconfirmed: Vec<String>,
     reads_fail: bool,
     next_flush_fails: bool,
+    /// Flushes stay on their way.
+    flushes_wait: bool,
 }
 
 impl Scenario {
@@ -40,6 +43,7 @@ impl Scenario {
         let config = Config {
             ack_deadline_millis: 10_000,
             retention_millis: 600_000,
+            durable_leases: false,
         };
         Self {
             host: Host::new(START, config, 1),
@@ -54,6 +58,7 @@ impl Scenario {
             unconfirmed: Vec::new(),
             reads_fail: false,
             next_flush_fails: false,
+            flushes_wait: false,
         }
     }
 
@@ -95,6 +100,18 @@ impl Scenario {
                     leases.into_iter().map(|(_, lease)| lease).collect(),
                 ));
             }
+            ["judge", "ack", ref names @ ..] => {
+                let leases = self.find_leases(names).into_iter();
+                self.judge(names, Input::Ack(leases.map(|(_, lease)| lease).collect()));
+            }
+            ["judge", "nack", ref names @ ..] => {
+                let changes = self.changes(names, 0);
+                self.judge(names, Input::ModifyDeadline(changes));
+            }
+            ["judge", "modack", ref names @ .., time] => {
+                let changes = self.changes(names, millis(time));
+                self.judge(names, Input::ModifyDeadline(changes));
+            }
             ["nack", ref names @ ..] => self.modify(names, 0),
             ["modack", ref names @ .., time] => self.modify(names, millis(time)),
             ["return", ref names @ ..] => {
@@ -109,7 +126,17 @@ impl Scenario {
                 self.restart();
             }
             ["crash"] => self.restart(),
+            ["crash", "after", "flush"] => {
+                self.host.store_flush();
+                self.restart();
+            }
             ["flush", "fails"] => self.next_flush_fails = true,
+            ["flush", "waits"] => self.flushes_wait = true,
+            ["flush", "ends"] => {
+                self.flushes_wait = false;
+                let out = self.end_flush();
+                self.settle(out);
+            }
             ["reads", "fail"] => self.reads_fail = true,
             ["reads", "work"] => self.reads_fail = false,
             ["damage", ref names @ ..] => {
@@ -140,6 +167,9 @@ impl Scenario {
         }
         if let Some(time) = setting(settings, "retention") {
             config.retention_millis = millis(time);
+        }
+        if let Some(word) = setting(settings, "durable-leases") {
+            config.durable_leases = word == "yes";
         }
         let config = *config;
         self.handle(Input::Configure(config));
@@ -185,15 +215,28 @@ impl Scenario {
     }
 
     fn modify(&mut self, names: &[&str], millis: u64) {
-        let leases = self.find_leases(names).into_iter();
-        let changes = leases.map(|(_, lease)| (lease, millis)).collect();
+        let changes = self.changes(names, millis);
         self.handle(Input::ModifyDeadline(changes));
+    }
+
+    fn changes(&self, names: &[&str], millis: u64) -> Vec<(LeaseId, u64)> {
+        let leases = self.find_leases(names).into_iter();
+        leases.map(|(_, lease)| (lease, millis)).collect()
+    }
+
+    /// Says of each id what it found; then what came of it.
+    fn judge(&mut self, names: &[&str], input: Input) {
+        let (out, verdicts) = self.host.handle_with_verdicts(input);
+        for (name, verdict) in expand(names).iter().zip(verdicts) {
+            self.answer(format!("{name}: {verdict:?}"));
+        }
+        self.settle(out);
     }
 
     fn wait(&mut self, millis: u64) {
         let until = self.host.now.plus_millis(millis);
         self.since = Some(self.host.now);
-        while let Some(next) = self.host.engine.next_deadline(self.host.now) {
+        while let Some(next) = self.host.engine.next_deadline() {
             if next > until {
                 break;
             }
@@ -245,13 +288,13 @@ impl Scenario {
             if failed {
                 return;
             }
-            if self.host.start_flush(false) {
-                failed = std::mem::take(&mut self.next_flush_fails);
-                if failed {
-                    self.answer("the flush failed".to_owned());
-                }
-                out = self.host.end_flush(!failed);
+            if self.host.start_flush(false) && !self.flushes_wait {
+                failed = self.next_flush_fails;
+                out = self.end_flush();
                 continue;
+            }
+            if self.host.in_flight.is_some() {
+                return;
             }
             if !self.unconfirmed.is_empty() {
                 let names = std::mem::take(&mut self.unconfirmed);
@@ -259,6 +302,14 @@ impl Scenario {
             }
             return;
         }
+    }
+
+    fn end_flush(&mut self) -> Vec<Output> {
+        let failed = std::mem::take(&mut self.next_flush_fails);
+        if failed {
+            self.answer("the flush failed".to_owned());
+        }
+        self.host.end_flush(!failed)
     }
 
     fn wants_room(&self, output: &Output) -> Option<ConsumerId> {
@@ -327,22 +378,29 @@ impl Scenario {
 
     fn show_leases(&mut self) {
         let mut lines = Vec::new();
-        for (id, partition) in &self.host.engine.partitions {
-            for (offset, lease) in &partition.leases {
-                let name = &self.names[&(*id, *offset)];
-                let left = shown(lease.deadline.millis_since(self.host.now));
-                lines.push(format!(
-                    "{name}({}) for {left}, attempts failed: {}",
-                    lease.number, lease.attempts
-                ));
-            }
-            for (offset, failed) in &partition.failed {
-                let name = &self.names[&(*id, *offset)];
-                lines.push(format!(
-                    "{name} awaits delivery {}, attempts failed: {}",
-                    failed.number + 1,
-                    failed.attempts
-                ));
+        for partition in self.host.engine.partitions.iter() {
+            for (offset, slot) in partition.slots() {
+                let name = &self.names[&(partition.id(), offset)];
+                lines.push(match slot {
+                    Slot::Leased(lease) => {
+                        let left = shown(lease.time.millis_since(self.host.now));
+                        let waits = if partition.waits_to_leave(offset) {
+                            ", waits to leave"
+                        } else {
+                            ""
+                        };
+                        format!(
+                            "{name}({}) for {left}, attempts failed: {}{waits}",
+                            lease.number, lease.attempts
+                        )
+                    }
+                    Slot::Failed(failed) => format!(
+                        "{name} awaits delivery {}, attempts failed: {}",
+                        failed.number + 1,
+                        failed.attempts
+                    ),
+                    Slot::Pending | Slot::Done => continue,
+                });
             }
         }
         for line in lines {

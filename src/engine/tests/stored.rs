@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    engine::change::{PartitionChange, PartitionState, StoredChunk},
+    engine::{
+        change::{PartitionChange, PartitionState, StoredChunk},
+        chunk::{self, Slot},
+    },
     limits::CHUNK_OFFSETS,
 };
 
@@ -41,6 +44,18 @@ impl Stored {
             }
             row.chunks = row.chunks.split_off(&(change.cursor / CHUNK_OFFSETS));
         }
+    }
+
+    /// The slots of a chunk, up to the last that is not pending.
+    pub(super) fn slots(&self, partition: u32, index: u64) -> Vec<Slot> {
+        let row = self.rows.get(&partition);
+        let chunk = row.and_then(|row| row.chunks.get(&index));
+        chunk.map_or_else(Vec::new, |chunk| {
+            if chunk.body.is_empty() {
+                return Vec::new();
+            }
+            chunk::decode(index, &chunk.body).expect("as it was encoded")
+        })
     }
 
     pub(super) fn states(&self) -> Vec<PartitionState> {

@@ -1,0 +1,183 @@
+//! What of a partition's log to read next.
+
+use std::ops::Range;
+
+use rangemap::{RangeMap, RangeSet};
+
+use super::{
+    progress::Progress,
+    timers::{Timer, Timers},
+};
+use crate::{clock::Timestamp, limits::CHUNK_OFFSETS};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct ReadAhead {
+    partition: u32,
+    /// Everything from here on is fresh: never read.
+    next: u64,
+    /// Where the log ends.
+    end: u64,
+    /// Not readable for now, with the time to try each again.
+    damaged: RangeMap<u64, Timestamp>,
+    /// Those whose time has come.
+    retry: RangeSet<u64>,
+    reading: bool,
+    /// A read failed, and its timer has not come.
+    paused: bool,
+    /// Whether the last read was for redelivery, so that the next one is for fresh messages.
+    redelivered_last: bool,
+}
+
+impl ReadAhead {
+    pub(super) fn new(partition: u32, next: u64) -> Self {
+        Self {
+            partition,
+            next,
+            end: next,
+            damaged: RangeMap::new(),
+            retry: RangeSet::new(),
+            reading: false,
+            paused: false,
+            redelivered_last: false,
+        }
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(super) fn see_end(&mut self, end: u64) {
+        self.end = self.end.max(end);
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Whether the log holds messages that were never read.
+    pub(super) fn has_fresh(&self) -> bool {
+        self.next < self.end
+    }
+
+    /// Whether something cannot be delivered because it cannot be read.
+    pub(super) fn has_damage(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+
+    /// What to read next, unless a read is on its way or has to wait. `due` says what is to be delivered again;
+    /// `room` how many messages that were never delivered may be read, if any.
+    pub(super) fn start(
+        &mut self,
+        progress: &Progress,
+        room: Option<usize>,
+        due: impl FnOnce() -> Option<Range<u64>>,
+    ) -> Option<Range<u64>> {
+        if self.reading || self.paused {
+            return None;
+        }
+        let fresh = room.and_then(|room| self.fresh_range(progress, room as u64));
+        let again = if self.redelivered_last && fresh.is_some() {
+            None
+        } else {
+            self.retry.first().cloned().or_else(due)
+        };
+        self.redelivered_last = again.is_some();
+        let range = again.or(fresh)?;
+        self.reading = true;
+        Some(range)
+    }
+
+    fn fresh_range(&mut self, progress: &Progress, room: u64) -> Option<Range<u64>> {
+        loop {
+            let known = progress.piece_at(self.next);
+            let known = known.or_else(|| Some(self.damaged.get_key_value(&self.next)?.0));
+            let Some(known) = known else { break };
+            self.next = known.end;
+        }
+        let to = self.end.min(self.next.saturating_add(room));
+        // What is done in one piece of some length is not worth reading through.
+        let stop = progress
+            .pieces(self.next..to)
+            .find(|done| done.end - done.start >= CHUNK_OFFSETS)
+            .map_or(to, |done| done.start);
+        let damage = self.damaged.overlapping(self.next..stop).next();
+        let stop = damage.map_or(stop, |(damaged, _)| damaged.start);
+        (self.next < stop).then_some(self.next..stop)
+    }
+
+    /// Whether a message of a read from `from` on is one that was not read before. A redelivery that starts above
+    /// `next` (after a restart) leaves fresh ones to their own read.
+    pub(super) fn is_new(&self, from: u64, offset: u64) -> bool {
+        (offset >= self.next && from <= self.next) || self.damaged.contains_key(&offset)
+    }
+
+    /// What lies in `from..next` was read.
+    pub(super) fn loaded(&mut self, from: u64, next: u64) {
+        self.reading = false;
+        if (from..=next).contains(&self.next) {
+            self.next = next;
+        }
+        self.forget_damage(from..next);
+    }
+
+    /// What lies below is done.
+    pub(super) fn pass(&mut self, cursor: u64) {
+        self.next = self.next.max(cursor);
+    }
+
+    pub(super) fn failed(&mut self, retry_at: Timestamp, timers: &mut Timers) {
+        self.reading = false;
+        self.paused = true;
+        timers.set(retry_at, Timer::Read(self.partition));
+    }
+
+    /// The time to read again after a failure has come.
+    pub(super) fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    /// Sets these aside until `retry_at`, and goes on behind them.
+    pub(super) fn damaged(
+        &mut self,
+        offsets: Range<u64>,
+        retry_at: Timestamp,
+        timers: &mut Timers,
+    ) {
+        self.reading = false;
+        if (offsets.start..offsets.end).contains(&self.next) {
+            self.next = offsets.end;
+        }
+        self.retry.remove(offsets.clone());
+        self.damaged.insert(offsets.clone(), retry_at);
+        timers.set_offsets(retry_at, Timer::Damage(self.partition), offsets);
+    }
+
+    /// Damage at these offsets is tried again, unless it was found once more since.
+    pub(super) fn retry_damage(&mut self, now: Timestamp, offsets: Range<u64>) {
+        let damaged = self.damaged.overlapping(offsets);
+        let come = damaged.filter(|(_, retry_at)| **retry_at <= now);
+        self.retry.extend(come.map(|(offsets, _)| offsets.clone()));
+    }
+
+    /// These are readable, or hold nothing to deliver.
+    pub(super) fn forget_damage(&mut self, offsets: Range<u64>) {
+        if self.has_damage() && !offsets.is_empty() {
+            self.damaged.remove(offsets.clone());
+            self.retry.remove(offsets);
+        }
+    }
+}
+
+#[cfg(test)]
+impl ReadAhead {
+    pub(super) fn check(&self, cursor: u64) {
+        assert!(cursor <= self.next && self.next <= self.end);
+        let is_damaged = |offsets: &Range<u64>| self.damaged.gaps(offsets).next().is_none();
+        assert!(self.retry.iter().all(is_damaged));
+    }
+}
