@@ -9,7 +9,6 @@
 //! Methods by kind: [`Engine::restore`] makes one; [`Engine::handle`] takes an event and the
 //! time; [`Engine::take_changes`] and [`Engine::next_deadline`] are asked after each.
 
-pub mod ack_id;
 pub mod change;
 mod chunk;
 mod dirty;
@@ -26,7 +25,7 @@ mod progress;
 mod read_ahead;
 mod ready;
 mod timers;
-mod varint;
+pub(crate) mod varint;
 
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,9 @@
 use bytes::BufMut;
 
 /// Longest form of a number, bytes.
-pub(super) const BYTES_MAX: usize = 10;
+pub(crate) const BYTES_MAX: usize = 10;
 
-pub(super) fn put(buf: &mut impl BufMut, mut value: u64) {
+pub(crate) fn put(buf: &mut impl BufMut, mut value: u64) {
     while value >= 0x80 {
         buf.put_u8(value as u8 | 0x80);
         value >>= 7;
@@ -14,7 +14,7 @@ pub(super) fn put(buf: &mut impl BufMut, mut value: u64) {
 }
 
 /// Takes a number off the front; `None` when there is no whole one.
-pub(super) fn take(body: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take(body: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = body.split_first()?;

@@ -1,6 +1,7 @@
 //! One file per use: check, load, decide, store, answer. Knows no status code and no SQL.
 
 mod access;
+mod ack_id;
 mod acknowledge;
 mod attached_topics;
 mod completion;
@@ -32,11 +33,10 @@ pub use publish::PublishError;
 pub use received::Receipts;
 pub use streaming::{OpenStream, StreamStart};
 
-use self::health::LastLook;
+use self::{ack_id::AckKey, health::LastLook};
 use crate::{
     clock::Clock,
     delivery::{Drivers, topic_logs},
-    engine::ack_id::AckKey,
     store::{MessageLog, StateStore, cached::CachedResources},
 };
 

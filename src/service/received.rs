@@ -1,7 +1,8 @@
 //! A delivery in the form that clients get.
 
+use super::ack_id::AckKey;
 use crate::{
-    engine::{ack_id::AckKey, output::Delivery},
+    engine::output::Delivery,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
         message::{MessageIds, ReceivedMessage, ServerFields},

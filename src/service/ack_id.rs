@@ -9,8 +9,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::BufMut;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use super::{input::LeaseId, varint};
-use crate::resource::id::SubscriptionId;
+use crate::{
+    engine::{input::LeaseId, varint},
+    resource::id::SubscriptionId,
+};
 
 const VERSION: u8 = 1;
 /// SipHash-2-4 with a 128-bit output, cut to 96 bits.
@@ -18,20 +20,20 @@ const MAC_BYTES: usize = 12;
 /// A version, five varints and the MAC.
 const RAW_BYTES_MAX: usize = 1 + 5 * varint::BYTES_MAX + MAC_BYTES;
 /// Longest text of an ack id. The public limit that it mirrors is 170 (docs/behaviour.md, section 8).
-pub const ACK_ID_BYTES_MAX: usize = RAW_BYTES_MAX.div_ceil(3) * 4;
+pub(super) const ACK_ID_BYTES_MAX: usize = RAW_BYTES_MAX.div_ceil(3) * 4;
 
 /// The secret of a store's ack ids.
 #[derive(Clone)]
-pub struct AckKey([u8; 16]);
+pub(super) struct AckKey([u8; 16]);
 
 impl AckKey {
     /// From the bytes that the store keeps.
-    pub const fn new(key: [u8; 16]) -> Self {
+    pub(super) const fn new(key: [u8; 16]) -> Self {
         Self(key)
     }
 
     /// The ack id of a delivery.
-    pub fn encode(&self, subscription: SubscriptionId, lease: LeaseId) -> String {
+    pub(super) fn encode(&self, subscription: SubscriptionId, lease: LeaseId) -> String {
         let mut raw = [0u8; RAW_BYTES_MAX];
         let mut free = &mut raw[..];
         free.put_u8(VERSION);
@@ -51,7 +53,7 @@ impl AckKey {
     }
 
     /// What an ack id stands for; `None` when this store did not make it.
-    pub fn decode(&self, ack_id: &str) -> Option<(SubscriptionId, LeaseId)> {
+    pub(super) fn decode(&self, ack_id: &str) -> Option<(SubscriptionId, LeaseId)> {
         if ack_id.len() > ACK_ID_BYTES_MAX {
             return None;
         }
