@@ -12,6 +12,7 @@ pub mod engine;
 pub mod limits;
 pub mod proto;
 pub mod resource;
+pub mod rpc;
 pub mod server;
 pub mod service;
 pub mod storage;

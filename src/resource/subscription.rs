@@ -167,6 +167,19 @@ pub fn ack_deadline_seconds(given: i32) -> Result<Option<u32>, Violation> {
     }
 }
 
+/// Checks the new deadline of one delivery, 0 (given back) to 600 seconds from now, and returns it in milliseconds.
+pub fn lease_millis(given: i32) -> Result<u64, Violation> {
+    u32::try_from(given)
+        .ok()
+        .filter(|seconds| seconds <= ACK_DEADLINE_SECONDS.end())
+        .map(|seconds| u64::from(seconds) * 1000)
+        .ok_or(Violation::AckDeadline {
+            given,
+            min: 0,
+            max: *ACK_DEADLINE_SECONDS.end(),
+        })
+}
+
 /// Checks the message retention of a subscription or topic.
 pub fn message_retention(given: GivenDuration) -> Result<Duration, Violation> {
     let min = GivenDuration::from_seconds(*RETENTION_SECONDS.start());

@@ -2,10 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
+#[cfg(test)]
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::{Health, Lease, Service};
-use crate::auth::permission::{Permission, Rpc};
+use crate::{
+    auth::{caller::Caller, permission::Permission},
+    rpc::Needs,
+};
 
 /// The caller may not do this.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -18,13 +23,47 @@ pub struct Denied {
 }
 
 /// Who decides.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Access {
     /// Everybody may do everything.
     Open,
     /// Nobody may do anything.
     #[cfg(test)]
-    Closed,
+    Closed(Arc<Mutex<Vec<Asked>>>),
+}
+
+/// A permission that was asked for.
+#[cfg(test)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) caller: Caller,
+    pub(crate) permission: &'static str,
+    pub(crate) on: String,
+}
+
+impl Access {
+    /// The first of the permissions, each on what has this full name, that `caller` does not have.
+    #[expect(clippy::unused_async, reason = "deciding will take reading policies")]
+    async fn missing<'a>(
+        &self,
+        caller: &Caller,
+        needed: &[(Permission, &'a str)],
+    ) -> Option<(Permission, &'a str)> {
+        match (self, caller, needed) {
+            (Self::Open, Caller::Anonymous, _) => None,
+            #[cfg(test)]
+            (Self::Closed(asked), ..) => {
+                let needed = needed.iter();
+                let all = needed.clone().map(|(permission, on)| Asked {
+                    caller: caller.clone(),
+                    permission: permission.name(),
+                    on: (*on).to_owned(),
+                });
+                asked.lock().extend(all);
+                needed.copied().next()
+            }
+        }
+    }
 }
 
 /// The service, for those who ask first. Cheap to clone.
@@ -43,31 +82,39 @@ impl Guarded {
         }
     }
 
+    /// The service, if `caller` may call the RPC that has these needs; `names` are those that the request gives, one
+    /// for each need.
+    pub async fn permit<const N: usize>(
+        &self,
+        caller: &Caller,
+        needs: &Needs<N>,
+        names: [&str; N],
+    ) -> Result<&Arc<Service>, Denied> {
+        match self.access.missing(caller, &needs.on(names)).await {
+            None => Ok(&self.service),
+            Some((permission, on)) => {
+                let on = on.to_owned();
+                Err(Denied { permission, on })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Guarded {
     /// A service that nobody may use.
-    #[cfg(test)]
-    pub(crate) const fn closed(service: Arc<Service>) -> Self {
+    pub(crate) fn closed(service: Arc<Service>) -> Self {
         Self {
             service,
-            access: Access::Closed,
+            access: Access::Closed(Arc::default()),
         }
     }
 
-    /// The service, if the caller may call `rpc`; `on` are the names that the request gives, one for each need.
-    pub fn permit(&self, rpc: &Rpc, on: &[&str]) -> Result<&Arc<Service>, Denied> {
-        debug_assert_eq!(rpc.needs.len(), on.len(), "{}", rpc.name);
-        match self.access {
-            Access::Open => Ok(&self.service),
-            #[cfg(test)]
-            Access::Closed => rpc
-                .needs
-                .iter()
-                .zip(on)
-                .try_fold(&self.service, |_, (need, on)| {
-                    Err(Denied {
-                        permission: need.0,
-                        on: (*on).to_owned(),
-                    })
-                }),
+    /// What was asked for since the last time, in order.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        match &self.access {
+            Access::Open => Vec::new(),
+            Access::Closed(asked) => std::mem::take(&mut asked.lock()),
         }
     }
 }

@@ -6,8 +6,7 @@ use super::{ConsumeError, EndCause, Service};
 use crate::{
     delivery::DeliveryError,
     engine::input::LeaseId,
-    limits::ACK_DEADLINE_SECONDS,
-    resource::{id::SubscriptionId, violation::Violation},
+    resource::{id::SubscriptionId, name::SubscriptionName, violation::Violation},
     store::resources::SubscriptionRecord,
 };
 
@@ -15,25 +14,24 @@ impl Service {
     /// Acknowledges; returns when that is durable. One ack id that is not ours refuses all.
     pub async fn acknowledge(
         &self,
-        subscription: &str,
+        name: &SubscriptionName,
         ack_ids: &[String],
     ) -> Result<(), ConsumeError> {
-        let Some((record, leases)) = self.leases(subscription, ack_ids).await? else {
+        let Some((record, leases)) = self.leases(name, ack_ids).await? else {
             return Ok(());
         };
         let done = self.delivery.acknowledge(&record, leases).await;
         settled(&record, done)
     }
 
-    /// Moves the deadline of these deliveries to now plus `seconds`; 0 gives them back.
+    /// Moves the deadline of these deliveries to now plus `millis`; 0 gives them back.
     pub async fn modify_ack_deadline(
         &self,
-        subscription: &str,
+        name: &SubscriptionName,
         ack_ids: &[String],
-        seconds: i32,
+        millis: u64,
     ) -> Result<(), ConsumeError> {
-        let millis = deadline_millis(seconds)?;
-        let Some((record, leases)) = self.leases(subscription, ack_ids).await? else {
+        let Some((record, leases)) = self.leases(name, ack_ids).await? else {
             return Ok(());
         };
         let changes = leases.into_iter().map(|lease| (lease, millis)).collect();
@@ -44,10 +42,9 @@ impl Service {
     /// The subscription and the deliveries that a unary request is about; `None` when there is nothing to do.
     async fn leases(
         &self,
-        subscription: &str,
+        name: &SubscriptionName,
         ack_ids: &[String],
     ) -> Result<Option<(Arc<SubscriptionRecord>, Vec<LeaseId>)>, ConsumeError> {
-        let name = Self::consumed_name(subscription)?;
         if ack_ids.is_empty() {
             return Err(Violation::NoAckIds.into());
         }
@@ -55,7 +52,7 @@ impl Service {
             .iter()
             .map(|ack_id| self.decode(ack_id))
             .collect::<Result<Vec<_>, _>>()?;
-        let record = self.found(&name).await?;
+        let record = self.found(name).await?;
         let leases = own(&record, leases);
         Ok((!leases.is_empty() && !record.subscription.detached).then_some((record, leases)))
     }
@@ -102,17 +99,4 @@ fn own(record: &SubscriptionRecord, leases: Vec<(SubscriptionId, LeaseId)>) -> V
         .filter(|(subscription, _)| *subscription == record.id)
         .map(|(_, lease)| lease)
         .collect()
-}
-
-/// The new deadline of one delivery: 0 (given back) to 600 seconds, as milliseconds.
-pub(super) fn deadline_millis(seconds: i32) -> Result<u64, Violation> {
-    u32::try_from(seconds)
-        .ok()
-        .filter(|seconds| seconds <= ACK_DEADLINE_SECONDS.end())
-        .map(|seconds| u64::from(seconds) * 1000)
-        .ok_or(Violation::AckDeadline {
-            given: seconds,
-            min: 0,
-            max: *ACK_DEADLINE_SECONDS.end(),
-        })
 }

@@ -50,10 +50,6 @@ impl ConsumeError {
 }
 
 impl Service {
-    pub(super) fn consumed_name(name: &str) -> Result<SubscriptionName, Violation> {
-        SubscriptionName::parse("name", name)
-    }
-
     pub(super) async fn found(
         &self,
         name: &SubscriptionName,

@@ -90,13 +90,14 @@ impl World {
     }
 
     async fn publish(&self, text: &str) -> Result<Vec<String>, PublishError> {
-        let publish = self.service.publish(TOPIC, vec![message(text)], 100);
+        let topic = topic();
+        let publish = self.service.publish(&topic, vec![message(text)], 100);
         self.in_time(publish).await
     }
 
     async fn open_stream(&self) -> (OpenStream, MessageStream, Receipts) {
         let opening = StreamStart {
-            subscription: SUBSCRIPTION,
+            subscription: subscription(SUBSCRIPTION),
             ack_deadline_seconds: 10,
             max_outstanding_messages: 0,
             max_outstanding_bytes: 0,
@@ -107,7 +108,8 @@ impl World {
 
     /// Everything that is available now.
     async fn pull(&self, name: &str) -> Vec<ReceivedMessage> {
-        let pull = self.service.pull(name, 1000, true, None);
+        let name = subscription(name);
+        let pull = self.service.pull(&name, 1000, true, None);
         self.in_time(pull).await.expect("pull")
     }
 
@@ -117,7 +119,8 @@ impl World {
 
     async fn ack_of(&self, name: &str, received: &[ReceivedMessage]) -> Result<(), ConsumeError> {
         let ids: Vec<_> = received.iter().map(|one| one.ack_id.clone()).collect();
-        self.in_time(self.service.acknowledge(name, &ids)).await
+        let name = subscription(name);
+        self.in_time(self.service.acknowledge(&name, &ids)).await
     }
 }
 
@@ -400,7 +403,8 @@ async fn whatever_fails_nothing_published_is_lost_and_nothing_acknowledged_comes
                     published.insert(text);
                 }
             }
-            let pull = world.service.pull(SUBSCRIPTION, 4, true, None);
+            let name = subscription(SUBSCRIPTION);
+            let pull = world.service.pull(&name, 4, true, None);
             if let Ok(received) = world.in_time(pull).await {
                 let texts = texts(&received);
                 for text in &texts {

@@ -25,6 +25,8 @@ pub use crate::{
     delivery::{DeliveryError, EndCause, MessageStream},
     store::{Lease, StoreError},
 };
+#[cfg(test)]
+pub(crate) use access::Asked;
 pub use access::{Denied, Guarded};
 pub use consumed::ConsumeError;
 pub use health::{BackendHealth, Health};

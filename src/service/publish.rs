@@ -38,11 +38,10 @@ impl Service {
     /// `request_bytes` is the size of the whole encoded request.
     pub async fn publish(
         &self,
-        topic: &str,
+        name: &TopicName,
         messages: Vec<Bytes>,
         request_bytes: usize,
     ) -> Result<Vec<String>, PublishError> {
-        let name = TopicName::parse("name", topic)?;
         let count = messages.len();
         if count == 0 {
             return Err(Violation::too_small("message_count", 0, 1).into());
@@ -65,7 +64,7 @@ impl Service {
         };
         let appended = self
             .delivery
-            .append(&name, messages, request_bytes as u64)
+            .append(name, messages, request_bytes as u64)
             .await;
         let Appended { topic, runs } = appended.map_err(|error| match error {
             AppendError::NoTopic => not_found(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{ConsumeError, Service, received::Receipts};
 use crate::{
     limits::{DELIVERY_MESSAGES_MAX, PULL_DEADLINE_MARGIN_MILLIS, PULL_WAIT_MILLIS_MAX},
-    resource::{message::ReceivedMessage, violation::Violation},
+    resource::{message::ReceivedMessage, name::SubscriptionName, violation::Violation},
 };
 
 impl Service {
@@ -13,19 +13,18 @@ impl Service {
     /// client does (`client_timeout`): an empty answer is better than a deadline that passed.
     pub async fn pull(
         &self,
-        subscription: &str,
+        name: &SubscriptionName,
         max_messages: i32,
         return_immediately: bool,
         client_timeout: Option<Duration>,
     ) -> Result<Vec<ReceivedMessage>, ConsumeError> {
         let started = self.clock.now();
-        let name = Self::consumed_name(subscription)?;
         let messages_max = usize::try_from(max_messages)
             .ok()
             .filter(|max| *max > 0)
             .ok_or_else(|| Violation::argument("max_messages"))?
             .min(DELIVERY_MESSAGES_MAX);
-        let record = self.consumed(&name).await?;
+        let record = self.consumed(name).await?;
         let receipts = Receipts::new(&self.ack_key, &record);
 
         let wait = client_timeout.map_or(PULL_WAIT_MILLIS_MAX, wait_millis);
@@ -38,7 +37,7 @@ impl Service {
         };
         let deliveries = tokio::select! {
             biased;
-            deliveries = answer => deliveries.map_err(|cause| ConsumeError::of_delivery(&name, cause))?,
+            deliveries = answer => deliveries.map_err(|cause| ConsumeError::of_delivery(name, cause))?,
             () = self.clock.sleep_until(started.plus_millis(wait)) => Vec::new(),
         };
         Ok(receipts.received(deliveries))

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{ConsumeError, Service, acknowledge::deadline_millis, received::Receipts};
+use super::{ConsumeError, Service, received::Receipts};
 use crate::{
     delivery::{DeliveryError, EndCause, MessageStream, StreamOpening},
     engine::input::ConsumerId,
     limits::ACK_DEADLINE_SECONDS,
-    resource::violation::Violation,
+    resource::{name::SubscriptionName, subscription::lease_millis, violation::Violation},
     store::resources::SubscriptionRecord,
 };
 
 /// The first request of a stream.
 #[derive(Clone, Debug)]
-pub struct StreamStart<'a> {
-    /// Full name.
-    pub subscription: &'a str,
+pub struct StreamStart {
+    /// What it consumes.
+    pub subscription: SubscriptionName,
     /// 10 to 600.
     pub ack_deadline_seconds: i32,
     /// 0 and less: no limit.
@@ -35,9 +35,9 @@ impl Service {
     /// Opens a stream: its messages, what turns them into received ones, and the way back.
     pub async fn open_stream(
         self: &Arc<Self>,
-        start: StreamStart<'_>,
+        start: StreamStart,
     ) -> Result<(OpenStream, MessageStream, Receipts), ConsumeError> {
-        let name = Self::consumed_name(start.subscription)?;
+        let name = start.subscription;
         let opening = StreamOpening {
             ack_deadline_millis: stream_deadline_millis(start.ack_deadline_seconds)?,
             messages_max: limit(start.max_outstanding_messages),
@@ -90,7 +90,7 @@ impl OpenStream {
         }
         let millis = seconds
             .iter()
-            .map(|seconds| deadline_millis(*seconds))
+            .map(|seconds| lease_millis(*seconds))
             .collect::<Result<Vec<_>, _>>()?;
         let leases = self.service.known_leases(&self.record, ack_ids);
         let changes: Vec<_> = leases

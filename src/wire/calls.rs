@@ -11,7 +11,11 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 
 use super::layers::{budget::Budget, closing, frames, lease, unserved};
-use crate::{limits::REQUEST_BYTES_HELD_MAX, service::Lease};
+use crate::{
+    limits::REQUEST_BYTES_HELD_MAX,
+    rpc::{OnClosing, Rpc},
+    service::Lease,
+};
 
 /// Everything that is served over gRPC, with what happens around it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,27 +42,28 @@ impl Calls {
         &self.budget
     }
 
-    /// Answers a gRPC request.
+    /// Answers a gRPC request, which has its caller in its extensions.
     pub async fn call<B>(self, request: Request<B>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
     {
-        if let Some(refused) = lease::refuse(&self.lease, request.uri().path()) {
+        let uri = request.uri().clone();
+        let rpc = Rpc::at(uri.path());
+        if let Some(refused) = lease::refuse(&self.lease, rpc) {
             lease::let_arrive(request.into_body()).await;
             return refused;
         }
-        let uri = request.uri().clone();
         // A published message is a slice of its request, which is held until the answer.
         let held = self.budget.request();
-        let request = frames::check(request, held.clone()).map(Body::new);
+        let request = frames::check(request, rpc, held.clone()).map(Body::new);
         let Ok(mut response) = self.grpc.oneshot(request).await;
         drop(held);
         // What was done meanwhile may be undone elsewhere: the client has to ask again.
-        if let Some(refused) = lease::refuse(&self.lease, uri.path()) {
+        if let Some(refused) = lease::refuse(&self.lease, rpc) {
             return refused;
         }
         unserved::name_method(&mut response, uri.path());
-        if closing::ends_on_closing(uri.path()) {
+        if rpc.on_closing == OnClosing::Ended {
             response =
                 response.map(|body| Body::new(closing::UntilClosing::new(body, self.closing)));
         }

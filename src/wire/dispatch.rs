@@ -1,17 +1,19 @@
-//! Decides for each request whether it is gRPC, whatever else its connection carries (docs/behaviour.md, section 1.1).
+//! Where every request enters: says who its caller is, and whether it is gRPC, whatever else its connection carries
+//! (docs/behaviour.md, section 1.1).
 
 use std::{
     convert::Infallible,
     task::{Context, Poll},
 };
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, Version, header};
-use hyper::body::Incoming;
 use tower::{Service, ServiceExt};
 
 use super::{calls::Calls, rest::Rest};
+use crate::auth::caller::Caller;
 
 /// Answers every request of every connection. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -26,7 +28,10 @@ impl Dispatch {
     }
 }
 
-impl Service<Request<Incoming>> for Dispatch {
+impl<B> Service<Request<B>> for Dispatch
+where
+    B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
@@ -35,7 +40,8 @@ impl Service<Request<Incoming>> for Dispatch {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(Caller::Anonymous);
         if is_grpc(&request) {
             let calls = self.calls.clone();
             Box::pin(async { Ok(calls.call(request).await) })

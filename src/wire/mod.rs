@@ -1,5 +1,6 @@
 //! The wire: knows HTTP and gRPC, decides nothing.
 
+mod caller;
 pub mod calls;
 pub mod convert;
 mod dispatch;

@@ -128,7 +128,7 @@ pub(super) async fn grpc(world: &World, rpc: &str, requests: &[Value]) -> Answer
 
 /// Asks with these frames, whatever is in them.
 pub(super) async fn bytes(world: &World, path: &str, frames: Vec<Bytes>) -> Answer {
-    let response = world.grpc(request(path, stream::iter(frames))).await;
+    let response = world.answer(request(path, stream::iter(frames))).await;
     finished(world, path, response).await
 }
 
@@ -294,7 +294,7 @@ pub(super) async fn plain(
         .header("content-type", "application/json")
         .body(Body::from(body))
         .expect("a request");
-    let response = world.rest(request).await;
+    let response = world.answer(request).await;
     let status = response.status().as_u16();
     let body = world.in_time(response.into_body().collect()).await;
     let body = body.expect("a whole answer").to_bytes();

@@ -85,7 +85,7 @@ async fn waiting(rpc: &str, request: Value, event: Event) -> String {
         frames.boxed()
     };
     let asked = async {
-        let response = world.grpc(call::request(&path, requests)).await;
+        let response = world.answer(call::request(&path, requests)).await;
         call::finished(&world, &path, response).await
     };
     let happens = async {

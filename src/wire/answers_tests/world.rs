@@ -21,8 +21,9 @@ use crate::{
     },
     wire::{
         calls::Calls,
+        dispatch::Dispatch,
         grpc::{self, health::Health},
-        rest::{self, Rest},
+        rest,
     },
 };
 
@@ -148,8 +149,7 @@ struct Stores {
 }
 
 struct Server {
-    calls: Calls,
-    rest: Rest,
+    dispatch: Dispatch,
     service: Arc<Service>,
 }
 
@@ -171,8 +171,7 @@ impl Stores {
         let calls = Calls::new(routes, guarded.lease(), CancellationToken::new());
         let rest = rest::service(calls.clone(), guarded).expect("routes");
         Server {
-            calls,
-            rest,
+            dispatch: Dispatch::new(calls, rest),
             service,
         }
     }
@@ -248,16 +247,10 @@ impl World {
         self.in_time(self.server.service.drain()).await;
     }
 
-    /// What a gRPC request is answered with.
-    pub(super) async fn grpc(&self, request: Request<Body>) -> Response<Body> {
-        self.in_time(self.server.calls.clone().call(request)).await
-    }
-
-    /// What any other request is answered with.
-    pub(super) async fn rest(&self, request: Request<Body>) -> Response<Body> {
-        let Ok(response) = self
-            .in_time(self.server.rest.clone().oneshot(request))
-            .await;
+    /// What a request is answered with.
+    pub(super) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let answer = self.server.dispatch.clone().oneshot(request);
+        let Ok(response) = self.in_time(answer).await;
         response
     }
 

@@ -3,10 +3,11 @@
 use tonic::{Request, Response, Status};
 
 use crate::{
-    auth::permission::rpc,
     proto::packetboat::admin::v1::{self as proto, admin_server},
     resource::name::TopicName,
+    rpc,
     service::Guarded,
+    wire::caller,
 };
 
 /// The service as tonic calls it.
@@ -28,9 +29,12 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<proto::AttachTopicRequest>,
     ) -> Result<Response<proto::AttachTopicResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = caller::with(request)?;
         let topic = TopicName::parse("topic", &request.topic)?;
-        let service = self.service.permit(&rpc::ATTACH_TOPIC, &[topic.as_str()])?;
+        let service = self
+            .service
+            .permit(&caller, &rpc::ATTACH_TOPIC, [topic.as_str()])
+            .await?;
         let attached = service.attach_topic(topic, &request.kafka_topic).await?;
         Ok(Response::new(proto::AttachTopicResponse {
             topic: request.topic,
@@ -43,8 +47,12 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<proto::DetachTopicRequest>,
     ) -> Result<Response<()>, Status> {
-        let topic = TopicName::parse("topic", &request.get_ref().topic)?;
-        let service = self.service.permit(&rpc::DETACH_TOPIC, &[topic.as_str()])?;
+        let (caller, request) = caller::with(request)?;
+        let topic = TopicName::parse("topic", &request.topic)?;
+        let service = self
+            .service
+            .permit(&caller, &rpc::DETACH_TOPIC, [topic.as_str()])
+            .await?;
         service.detach_topic(&topic).await?;
         Ok(Response::new(()))
     }

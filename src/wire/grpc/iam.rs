@@ -3,10 +3,10 @@
 use tonic::{Request, Response, Status};
 
 use crate::{
-    auth::permission::rpc,
     proto::google::iam::v1::{self as proto, iam_policy_server},
+    rpc,
     service::{Guarded, WithPolicy},
-    wire::convert,
+    wire::{caller, convert},
 };
 
 /// The service as tonic calls it.
@@ -28,12 +28,13 @@ impl iam_policy_server::IamPolicy for IamPolicy {
         &self,
         request: Request<proto::SetIamPolicyRequest>,
     ) -> Result<Response<proto::Policy>, Status> {
-        let (of, policy) = convert::iam::to_set(request.into_inner())?;
+        let (caller, request) = caller::with(request)?;
+        let (of, policy) = convert::iam::to_set(request)?;
         let rpc = match of {
             WithPolicy::Topic(_) => &rpc::SET_TOPIC_POLICY,
             WithPolicy::Subscription(_) => &rpc::SET_SUBSCRIPTION_POLICY,
         };
-        let service = self.service.permit(rpc, &[of.as_str()])?;
+        let service = self.service.permit(&caller, rpc, [of.as_str()]).await?;
         let set = service.set_policy(&of, policy).await?;
         Ok(Response::new(convert::iam::to_proto(Some(&set))))
     }
@@ -42,14 +43,16 @@ impl iam_policy_server::IamPolicy for IamPolicy {
         &self,
         request: Request<proto::GetIamPolicyRequest>,
     ) -> Result<Response<proto::Policy>, Status> {
-        let of = convert::iam::to_get(request.get_ref())?;
+        let (caller, request) = caller::with(request)?;
+        let of = convert::iam::to_get(&request)?;
         let rpc = match of {
             WithPolicy::Topic(_) => &rpc::GET_TOPIC_POLICY,
             WithPolicy::Subscription(_) => &rpc::GET_SUBSCRIPTION_POLICY,
         };
         let policy = self
             .service
-            .permit(rpc, &[of.as_str()])?
+            .permit(&caller, rpc, [of.as_str()])
+            .await?
             .policy(&of)
             .await?;
         Ok(Response::new(convert::iam::to_proto(policy.as_deref())))
@@ -59,8 +62,12 @@ impl iam_policy_server::IamPolicy for IamPolicy {
         &self,
         request: Request<proto::TestIamPermissionsRequest>,
     ) -> Result<Response<proto::TestIamPermissionsResponse>, Status> {
-        let (of, permissions) = convert::iam::to_test(request.into_inner())?;
-        let service = self.service.permit(&rpc::TEST_PERMISSIONS, &[])?;
+        let (caller, request) = caller::with(request)?;
+        let (of, permissions) = convert::iam::to_test(request)?;
+        let service = self
+            .service
+            .permit(&caller, &rpc::TEST_PERMISSIONS, [])
+            .await?;
         // Nobody holds anything on what does not exist, and everybody everything on what does.
         let permissions = if service.has(&of).await? {
             permissions

@@ -4,14 +4,14 @@ use tonic::{Request, Response, Status};
 
 use super::{delivery, status::unimplemented};
 use crate::{
-    auth::permission::rpc,
     proto::google::pubsub::v1::{self as proto, publisher_server},
     resource::{
         name::{ProjectName, SubscriptionName, TopicName},
         page::PageRequest,
     },
+    rpc,
     service::Guarded,
-    wire::convert,
+    wire::{caller, convert},
 };
 
 /// The service as tonic calls it.
@@ -33,10 +33,12 @@ impl publisher_server::Publisher for Publisher {
         &self,
         request: Request<proto::Topic>,
     ) -> Result<Response<proto::Topic>, Status> {
-        let topic = convert::topic::to_create(request.into_inner())?;
+        let (caller, request) = caller::with(request)?;
+        let topic = convert::topic::to_create(request)?;
         let service = self
             .service
-            .permit(&rpc::CREATE_TOPIC, &[topic.name.project().as_str()])?;
+            .permit(&caller, &rpc::CREATE_TOPIC, [topic.name.as_str()])
+            .await?;
         let created = service.create_topic(topic).await?;
         Ok(Response::new(convert::topic::to_proto(created)))
     }
@@ -45,8 +47,12 @@ impl publisher_server::Publisher for Publisher {
         &self,
         request: Request<proto::UpdateTopicRequest>,
     ) -> Result<Response<proto::Topic>, Status> {
-        let (name, changes) = convert::topic::to_update(request.into_inner())?;
-        let service = self.service.permit(&rpc::UPDATE_TOPIC, &[name.as_str()])?;
+        let (caller, request) = caller::with(request)?;
+        let (name, changes) = convert::topic::to_update(request)?;
+        let service = self
+            .service
+            .permit(&caller, &rpc::UPDATE_TOPIC, [name.as_str()])
+            .await?;
         let updated = service.update_topic(&name, changes).await?;
         Ok(Response::new(convert::topic::to_proto(updated)))
     }
@@ -62,8 +68,12 @@ impl publisher_server::Publisher for Publisher {
         &self,
         request: Request<proto::GetTopicRequest>,
     ) -> Result<Response<proto::Topic>, Status> {
-        let name = TopicName::parse("name", &request.get_ref().topic)?;
-        let service = self.service.permit(&rpc::GET_TOPIC, &[name.as_str()])?;
+        let (caller, request) = caller::with(request)?;
+        let name = TopicName::parse("name", &request.topic)?;
+        let service = self
+            .service
+            .permit(&caller, &rpc::GET_TOPIC, [name.as_str()])
+            .await?;
         let topic = service.topic(&name).await?;
         Ok(Response::new(convert::topic::to_proto(topic)))
     }
@@ -72,13 +82,14 @@ impl publisher_server::Publisher for Publisher {
         &self,
         request: Request<proto::ListTopicsRequest>,
     ) -> Result<Response<proto::ListTopicsResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = caller::with(request)?;
         let project = ProjectName::parse("name", &request.project)?;
         let list = format!("{}/topics", project.as_str());
         let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
         let service = self
             .service
-            .permit(&rpc::LIST_TOPICS, &[project.as_str()])?;
+            .permit(&caller, &rpc::LIST_TOPICS, [project.as_str()])
+            .await?;
         let page = service.list_topics(&project, &page).await?;
         let page = page.map(convert::topic::to_proto);
         Ok(Response::new(proto::ListTopicsResponse {
@@ -91,13 +102,14 @@ impl publisher_server::Publisher for Publisher {
         &self,
         request: Request<proto::ListTopicSubscriptionsRequest>,
     ) -> Result<Response<proto::ListTopicSubscriptionsResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = caller::with(request)?;
         let topic = TopicName::parse("name", &request.topic)?;
         let list = format!("{}/subscriptions", topic.as_str());
         let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
         let allowed = self
             .service
-            .permit(&rpc::LIST_TOPIC_SUBSCRIPTIONS, &[topic.as_str()]);
+            .permit(&caller, &rpc::LIST_TOPIC_SUBSCRIPTIONS, [topic.as_str()])
+            .await;
         let page = allowed?.list_topic_subscriptions(&topic, &page).await?;
         let page = page.map(String::from);
         Ok(Response::new(proto::ListTopicSubscriptionsResponse {
@@ -110,16 +122,21 @@ impl publisher_server::Publisher for Publisher {
         &self,
         request: Request<proto::ListTopicSnapshotsRequest>,
     ) -> Result<Response<proto::ListTopicSnapshotsResponse>, Status> {
-        let on = [request.get_ref().topic.as_str()];
-        unimplemented(&self.service, &rpc::LIST_TOPIC_SNAPSHOTS, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.topic.as_str()];
+        unimplemented(&self.service, &caller, &rpc::LIST_TOPIC_SNAPSHOTS, on).await
     }
 
     async fn delete_topic(
         &self,
         request: Request<proto::DeleteTopicRequest>,
     ) -> Result<Response<()>, Status> {
-        let name = TopicName::parse("name", &request.get_ref().topic)?;
-        let service = self.service.permit(&rpc::DELETE_TOPIC, &[name.as_str()])?;
+        let (caller, request) = caller::with(request)?;
+        let name = TopicName::parse("name", &request.topic)?;
+        let service = self
+            .service
+            .permit(&caller, &rpc::DELETE_TOPIC, [name.as_str()])
+            .await?;
         service.delete_topic(&name).await?;
         Ok(Response::new(()))
     }
@@ -128,10 +145,12 @@ impl publisher_server::Publisher for Publisher {
         &self,
         request: Request<proto::DetachSubscriptionRequest>,
     ) -> Result<Response<proto::DetachSubscriptionResponse>, Status> {
-        let name = SubscriptionName::parse("name", &request.get_ref().subscription)?;
+        let (caller, request) = caller::with(request)?;
+        let name = SubscriptionName::parse("name", &request.subscription)?;
         let service = self
             .service
-            .permit(&rpc::DETACH_SUBSCRIPTION, &[name.as_str()])?;
+            .permit(&caller, &rpc::DETACH_SUBSCRIPTION, [name.as_str()])
+            .await?;
         service.detach_subscription(&name).await?;
         Ok(Response::new(proto::DetachSubscriptionResponse {}))
     }

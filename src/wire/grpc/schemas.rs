@@ -4,9 +4,10 @@ use tonic::{Request, Response, Status};
 
 use super::status::unimplemented;
 use crate::{
-    auth::permission::rpc,
     proto::google::pubsub::v1::{self as proto, schema_service_server},
+    rpc,
     service::Guarded,
+    wire::caller,
 };
 
 /// The service as tonic calls it.
@@ -28,79 +29,89 @@ impl schema_service_server::SchemaService for Schemas {
         &self,
         request: Request<proto::CreateSchemaRequest>,
     ) -> Result<Response<proto::Schema>, Status> {
-        let on = [request.get_ref().parent.as_str()];
-        unimplemented(&self.service, &rpc::CREATE_SCHEMA, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.parent.as_str()];
+        unimplemented(&self.service, &caller, &rpc::CREATE_SCHEMA, on).await
     }
 
     async fn get_schema(
         &self,
         request: Request<proto::GetSchemaRequest>,
     ) -> Result<Response<proto::Schema>, Status> {
-        let on = [request.get_ref().name.as_str()];
-        unimplemented(&self.service, &rpc::GET_SCHEMA, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.name.as_str()];
+        unimplemented(&self.service, &caller, &rpc::GET_SCHEMA, on).await
     }
 
     async fn list_schemas(
         &self,
         request: Request<proto::ListSchemasRequest>,
     ) -> Result<Response<proto::ListSchemasResponse>, Status> {
-        let on = [request.get_ref().parent.as_str()];
-        unimplemented(&self.service, &rpc::LIST_SCHEMAS, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.parent.as_str()];
+        unimplemented(&self.service, &caller, &rpc::LIST_SCHEMAS, on).await
     }
 
     async fn list_schema_revisions(
         &self,
         request: Request<proto::ListSchemaRevisionsRequest>,
     ) -> Result<Response<proto::ListSchemaRevisionsResponse>, Status> {
-        let on = [request.get_ref().name.as_str()];
-        unimplemented(&self.service, &rpc::LIST_SCHEMA_REVISIONS, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.name.as_str()];
+        unimplemented(&self.service, &caller, &rpc::LIST_SCHEMA_REVISIONS, on).await
     }
 
     async fn commit_schema(
         &self,
         request: Request<proto::CommitSchemaRequest>,
     ) -> Result<Response<proto::Schema>, Status> {
-        let on = [request.get_ref().name.as_str()];
-        unimplemented(&self.service, &rpc::COMMIT_SCHEMA, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.name.as_str()];
+        unimplemented(&self.service, &caller, &rpc::COMMIT_SCHEMA, on).await
     }
 
     async fn rollback_schema(
         &self,
         request: Request<proto::RollbackSchemaRequest>,
     ) -> Result<Response<proto::Schema>, Status> {
-        let on = [request.get_ref().name.as_str()];
-        unimplemented(&self.service, &rpc::ROLLBACK_SCHEMA, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.name.as_str()];
+        unimplemented(&self.service, &caller, &rpc::ROLLBACK_SCHEMA, on).await
     }
 
     async fn delete_schema_revision(
         &self,
         request: Request<proto::DeleteSchemaRevisionRequest>,
     ) -> Result<Response<proto::Schema>, Status> {
-        let on = [request.get_ref().name.as_str()];
-        unimplemented(&self.service, &rpc::DELETE_SCHEMA_REVISION, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.name.as_str()];
+        unimplemented(&self.service, &caller, &rpc::DELETE_SCHEMA_REVISION, on).await
     }
 
     async fn delete_schema(
         &self,
         request: Request<proto::DeleteSchemaRequest>,
     ) -> Result<Response<()>, Status> {
-        let on = [request.get_ref().name.as_str()];
-        unimplemented(&self.service, &rpc::DELETE_SCHEMA, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.name.as_str()];
+        unimplemented(&self.service, &caller, &rpc::DELETE_SCHEMA, on).await
     }
 
     async fn validate_schema(
         &self,
         request: Request<proto::ValidateSchemaRequest>,
     ) -> Result<Response<proto::ValidateSchemaResponse>, Status> {
-        let on = [request.get_ref().parent.as_str()];
-        unimplemented(&self.service, &rpc::VALIDATE_SCHEMA, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.parent.as_str()];
+        unimplemented(&self.service, &caller, &rpc::VALIDATE_SCHEMA, on).await
     }
 
     async fn validate_message(
         &self,
         request: Request<proto::ValidateMessageRequest>,
     ) -> Result<Response<proto::ValidateMessageResponse>, Status> {
-        let on = [request.get_ref().parent.as_str()];
-        unimplemented(&self.service, &rpc::VALIDATE_MESSAGE, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.parent.as_str()];
+        unimplemented(&self.service, &caller, &rpc::VALIDATE_MESSAGE, on).await
     }
 }

@@ -3,9 +3,10 @@
 use tonic::{Code, Status};
 
 use crate::{
-    auth::permission::Rpc,
+    auth::caller::Caller,
     limits::STATUS_TEXT_BYTES_MAX,
     resource::violation::Violation,
+    rpc::Needs,
     service::{
         ConsumeError, DeliveryError, Denied, EndCause, Guarded, PublishError, StoreError,
         error::{AttachError, CreateError, DetachError, FindError, SetPolicyError, UpdateError},
@@ -19,9 +20,14 @@ pub(super) fn status(error: impl Into<Status>) -> Status {
 }
 
 /// The answer of an RPC that is not here yet, to those who may call it.
-pub(super) fn unimplemented<T>(service: &Guarded, rpc: &Rpc, on: &[&str]) -> Result<T, Status> {
-    service.permit(rpc, on)?;
-    let text = format!("{} is not implemented", rpc.name);
+pub(super) async fn unimplemented<T, const N: usize>(
+    service: &Guarded,
+    caller: &Caller,
+    needs: &Needs<N>,
+    names: [&str; N],
+) -> Result<T, Status> {
+    service.permit(caller, needs, names).await?;
+    let text = format!("{} is not implemented", needs.rpc());
     Err(with_text(Code::Unimplemented, text))
 }
 

@@ -13,14 +13,15 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::status::status;
 use crate::{
-    auth::permission::rpc,
     limits::STREAM_EVENTS_MAX,
     proto::google::pubsub::v1::{
         StreamingPullRequest, StreamingPullResponse,
         streaming_pull_response::SubscriptionProperties,
     },
-    resource::{message::ReceivedMessage, violation::Violation},
+    resource::{message::ReceivedMessage, name::SubscriptionName, violation::Violation},
+    rpc,
     service::{ConsumeError, Guarded, MessageStream, OpenStream, Receipts, StreamStart},
+    wire::caller,
 };
 
 /// The responses of one stream.
@@ -40,18 +41,21 @@ pub(super) async fn open(
     service: &Guarded,
     request: Request<Streaming<StreamingPullRequest>>,
 ) -> Result<Response<Responses>, Status> {
-    let mut requests = request.into_inner();
+    let (caller, mut requests) = caller::with(request)?;
     let Some(first) = requests.message().await? else {
         let violation = Violation::argument("the stream ended before it named a subscription");
         return Err(status(ConsumeError::from(violation)));
     };
+    // As for Pull, the permission comes before the name.
+    let names = [first.subscription.as_str()];
+    let needs = &rpc::STREAMING_PULL;
+    let service = service.permit(&caller, needs, names).await?;
     let start = StreamStart {
-        subscription: &first.subscription,
+        subscription: SubscriptionName::parse("name", &first.subscription)?,
         ack_deadline_seconds: first.stream_ack_deadline_seconds,
         max_outstanding_messages: first.max_outstanding_messages,
         max_outstanding_bytes: first.max_outstanding_bytes,
     };
-    let service = service.permit(&rpc::STREAMING_PULL, &[&first.subscription])?;
     let (stream, messages, receipts) = service.open_stream(start).await.map_err(status)?;
     acknowledge(&stream, &first).await.map_err(status)?;
 

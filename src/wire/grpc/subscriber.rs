@@ -4,14 +4,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{delivery, status::unimplemented, streaming_pull};
 use crate::{
-    auth::permission::rpc,
     proto::google::pubsub::v1::{self as proto, subscriber_server},
     resource::{
         name::{ProjectName, SubscriptionName},
         page::PageRequest,
     },
+    rpc,
     service::Guarded,
-    wire::convert,
+    wire::{caller, convert},
 };
 
 /// The service as tonic calls it.
@@ -35,13 +35,13 @@ impl subscriber_server::Subscriber for Subscriber {
         &self,
         request: Request<proto::Subscription>,
     ) -> Result<Response<proto::Subscription>, Status> {
-        let new = convert::subscription::to_create(request.get_ref())?;
-        let project = match &new.name {
-            Some(name) => name.project(),
-            None => new.topic.project(),
-        };
-        let on = [project.as_str(), new.topic.as_str()];
-        let service = self.service.permit(&rpc::CREATE_SUBSCRIPTION, &on)?;
+        let (caller, request) = caller::with(request)?;
+        let new = convert::subscription::to_create(&request)?;
+        let topic = new.topic.as_str();
+        // One without a name is made where its topic is.
+        let name = new.name.as_ref().map_or(topic, SubscriptionName::as_str);
+        let needs = &rpc::CREATE_SUBSCRIPTION;
+        let service = self.service.permit(&caller, needs, [name, topic]).await?;
         let created = service
             .create_subscription(new.name, new.topic, new.settings)
             .await?;
@@ -52,10 +52,12 @@ impl subscriber_server::Subscriber for Subscriber {
         &self,
         request: Request<proto::GetSubscriptionRequest>,
     ) -> Result<Response<proto::Subscription>, Status> {
-        let name = SubscriptionName::parse("name", &request.get_ref().subscription)?;
+        let (caller, request) = caller::with(request)?;
+        let name = SubscriptionName::parse("name", &request.subscription)?;
         let service = self
             .service
-            .permit(&rpc::GET_SUBSCRIPTION, &[name.as_str()])?;
+            .permit(&caller, &rpc::GET_SUBSCRIPTION, [name.as_str()])
+            .await?;
         let subscription = service.subscription(&name).await?;
         Ok(Response::new(convert::subscription::to_proto(subscription)))
     }
@@ -64,10 +66,12 @@ impl subscriber_server::Subscriber for Subscriber {
         &self,
         request: Request<proto::UpdateSubscriptionRequest>,
     ) -> Result<Response<proto::Subscription>, Status> {
-        let (name, changes) = convert::subscription::to_update(request.get_ref())?;
+        let (caller, request) = caller::with(request)?;
+        let (name, changes) = convert::subscription::to_update(&request)?;
         let service = self
             .service
-            .permit(&rpc::UPDATE_SUBSCRIPTION, &[name.as_str()])?;
+            .permit(&caller, &rpc::UPDATE_SUBSCRIPTION, [name.as_str()])
+            .await?;
         let updated = service.update_subscription(&name, changes).await?;
         Ok(Response::new(convert::subscription::to_proto(updated)))
     }
@@ -76,13 +80,14 @@ impl subscriber_server::Subscriber for Subscriber {
         &self,
         request: Request<proto::ListSubscriptionsRequest>,
     ) -> Result<Response<proto::ListSubscriptionsResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = caller::with(request)?;
         let project = ProjectName::parse("name", &request.project)?;
         let list = format!("{}/subscriptions", project.as_str());
         let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
         let service = self
             .service
-            .permit(&rpc::LIST_SUBSCRIPTIONS, &[project.as_str()])?;
+            .permit(&caller, &rpc::LIST_SUBSCRIPTIONS, [project.as_str()])
+            .await?;
         let page = service.list_subscriptions(&project, &page).await?;
         let page = page.map(convert::subscription::to_proto);
         Ok(Response::new(proto::ListSubscriptionsResponse {
@@ -95,10 +100,12 @@ impl subscriber_server::Subscriber for Subscriber {
         &self,
         request: Request<proto::DeleteSubscriptionRequest>,
     ) -> Result<Response<()>, Status> {
-        let name = SubscriptionName::parse("name", &request.get_ref().subscription)?;
+        let (caller, request) = caller::with(request)?;
+        let name = SubscriptionName::parse("name", &request.subscription)?;
         let service = self
             .service
-            .permit(&rpc::DELETE_SUBSCRIPTION, &[name.as_str()])?;
+            .permit(&caller, &rpc::DELETE_SUBSCRIPTION, [name.as_str()])
+            .await?;
         service.delete_subscription(&name).await?;
         Ok(Response::new(()))
     }
@@ -135,56 +142,68 @@ impl subscriber_server::Subscriber for Subscriber {
         &self,
         request: Request<proto::ModifyPushConfigRequest>,
     ) -> Result<Response<()>, Status> {
-        let on = [request.get_ref().subscription.as_str()];
-        unimplemented(&self.service, &rpc::MODIFY_PUSH_CONFIG, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.subscription.as_str()];
+        unimplemented(&self.service, &caller, &rpc::MODIFY_PUSH_CONFIG, on).await
     }
 
     async fn get_snapshot(
         &self,
         request: Request<proto::GetSnapshotRequest>,
     ) -> Result<Response<proto::Snapshot>, Status> {
-        let on = [request.get_ref().snapshot.as_str()];
-        unimplemented(&self.service, &rpc::GET_SNAPSHOT, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.snapshot.as_str()];
+        unimplemented(&self.service, &caller, &rpc::GET_SNAPSHOT, on).await
     }
 
     async fn list_snapshots(
         &self,
         request: Request<proto::ListSnapshotsRequest>,
     ) -> Result<Response<proto::ListSnapshotsResponse>, Status> {
-        let on = [request.get_ref().project.as_str()];
-        unimplemented(&self.service, &rpc::LIST_SNAPSHOTS, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.project.as_str()];
+        unimplemented(&self.service, &caller, &rpc::LIST_SNAPSHOTS, on).await
     }
 
     async fn create_snapshot(
         &self,
         request: Request<proto::CreateSnapshotRequest>,
     ) -> Result<Response<proto::Snapshot>, Status> {
-        let request = request.get_ref();
+        let (caller, request) = caller::with(request)?;
         let on = [request.name.as_str(), request.subscription.as_str()];
-        unimplemented(&self.service, &rpc::CREATE_SNAPSHOT, &on)
+        unimplemented(&self.service, &caller, &rpc::CREATE_SNAPSHOT, on).await
     }
 
     async fn update_snapshot(
         &self,
         request: Request<proto::UpdateSnapshotRequest>,
     ) -> Result<Response<proto::Snapshot>, Status> {
-        let snapshot = request.into_inner().snapshot.unwrap_or_default();
-        unimplemented(&self.service, &rpc::UPDATE_SNAPSHOT, &[&snapshot.name])
+        let (caller, request) = caller::with(request)?;
+        let snapshot = request.snapshot.unwrap_or_default();
+        unimplemented(
+            &self.service,
+            &caller,
+            &rpc::UPDATE_SNAPSHOT,
+            [&snapshot.name],
+        )
+        .await
     }
 
     async fn delete_snapshot(
         &self,
         request: Request<proto::DeleteSnapshotRequest>,
     ) -> Result<Response<()>, Status> {
-        let on = [request.get_ref().snapshot.as_str()];
-        unimplemented(&self.service, &rpc::DELETE_SNAPSHOT, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.snapshot.as_str()];
+        unimplemented(&self.service, &caller, &rpc::DELETE_SNAPSHOT, on).await
     }
 
     async fn seek(
         &self,
         request: Request<proto::SeekRequest>,
     ) -> Result<Response<proto::SeekResponse>, Status> {
-        let on = [request.get_ref().subscription.as_str()];
-        unimplemented(&self.service, &rpc::SEEK, &on)
+        let (caller, request) = caller::with(request)?;
+        let on = [request.subscription.as_str()];
+        unimplemented(&self.service, &caller, &rpc::SEEK, on).await
     }
 }

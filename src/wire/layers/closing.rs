@@ -12,11 +12,6 @@ use http_body::{Body, Frame};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-/// Whether answers of the RPC with this path end on closing.
-pub fn ends_on_closing(path: &str) -> bool {
-    path.starts_with("/grpc.")
-}
-
 /// A gRPC answer that ends with UNAVAILABLE once connections close.
 #[derive(Debug)]
 pub struct UntilClosing<B> {

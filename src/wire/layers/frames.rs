@@ -18,9 +18,12 @@ use tonic::Status;
 use super::{
     budget::Held,
     gzip::{InflateError, inflate},
-    size::{message_bytes_max, too_large},
+    size::too_large,
 };
-use crate::limits::REQUEST_BYTES_UNCOUNTED;
+use crate::{
+    limits::REQUEST_BYTES_UNCOUNTED,
+    rpc::{Requests, Rpc},
+};
 
 /// The flag that says whether a frame is compressed, and its length.
 const HEADER_BYTES: usize = 5;
@@ -28,15 +31,8 @@ const HEADER_BYTES: usize = 5;
 const PIECE_BYTES_MIN: usize = 512;
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-/// The RPCs whose requests are streams; all others need exactly one message.
-const STREAMING: [&str; 3] = [
-    "/google.pubsub.v1.Subscriber/StreamingPull",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-];
-
-/// Puts [`Frames`] around the body of a gRPC request and takes gzip out of its headers. `held` counts its bytes.
-pub fn check<B>(mut request: Request<B>, held: Held) -> Request<Frames<B>> {
+/// Puts [`Frames`] around the body of a call of `rpc` and takes gzip out of its headers. `held` counts its bytes.
+pub fn check<B>(mut request: Request<B>, rpc: &Rpc, held: Held) -> Request<Frames<B>> {
     let gzip = request
         .headers()
         .get(ENCODING)
@@ -44,9 +40,8 @@ pub fn check<B>(mut request: Request<B>, held: Held) -> Request<Frames<B>> {
     if gzip {
         request.headers_mut().remove(ENCODING);
     }
-    let path = request.uri().path();
-    let limit_bytes = message_bytes_max(path);
-    let needs_message = !STREAMING.contains(&path);
+    let limit_bytes = rpc.message_bytes_max;
+    let needs_message = rpc.requests == Requests::One;
     request.map(|body| Frames::new(body, gzip, limit_bytes, needs_message, held))
 }
 

@@ -11,24 +11,25 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
+use super::routes::Route;
 use crate::{
+    auth::caller::Caller,
     limits::{
         BODY_WAIT_MILLIS, DISCARD_MILLIS_MAX, DISCARDED_BYTES_MAX, JSON_BYTES_MAX,
-        REQUEST_BYTES_UNCOUNTED, SMALL_JSON_BYTES_MAX,
+        REQUEST_BYTES_UNCOUNTED,
     },
+    rpc::Rpc,
     wire::{
         calls::Calls,
         layers::{
             budget::{Budget, Held},
-            size::{message_bytes_max, too_large},
+            size::too_large,
         },
     },
 };
 
 /// The flag that says whether a message is compressed, and its length.
 const HEADER_BYTES: usize = 5;
-/// The one RPC whose requests are large.
-const PUBLISH: &str = "/google.pubsub.v1.Publisher/Publish";
 
 /// A request's body, counted as long as it is kept.
 pub struct Collected {
@@ -43,15 +44,12 @@ impl Collected {
     }
 }
 
-/// Waits for the whole body of a call of the RPC with this path.
+/// Waits for the whole body of a call.
 ///
 /// # Errors
 /// It is too large, stops arriving, is cut off or cannot be decompressed, or the server holds too much.
-pub async fn collect(mut body: Body, path: &str, budget: &Budget) -> Result<Collected, Status> {
-    let bytes_max = match path {
-        PUBLISH => JSON_BYTES_MAX,
-        _ => SMALL_JSON_BYTES_MAX,
-    };
+pub async fn collect(mut body: Body, route: &Route, budget: &Budget) -> Result<Collected, Status> {
+    let bytes_max = route.json_bytes_max;
     let held = budget.request();
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
@@ -59,7 +57,7 @@ pub async fn collect(mut body: Body, path: &str, budget: &Budget) -> Result<Coll
     while let Some(piece) = next_piece(&mut body).await? {
         arrived += piece.len();
         let refused = if arrived > bytes_max {
-            Some(too_large(bytes_max.min(message_bytes_max(path))))
+            Some(too_large(bytes_max.min(route.rpc.message_bytes_max)))
         } else if arrived > REQUEST_BYTES_UNCOUNTED {
             held.add(piece.len()).err()
         } else {
@@ -130,17 +128,19 @@ pub fn timeout_given(headers: &HeaderMap) -> Option<Duration> {
 /// `grpc-timeout` has at most eight digits.
 const GRPC_TIMEOUT_MILLIS_MAX: u128 = 99_999_999;
 
-/// Calls the RPC with this path and returns its encoded answer. `client_timeout` is how long the client waits for it.
+/// Calls `rpc` for `caller` and returns its encoded answer. `client_timeout` is how long the client waits for it.
 ///
 /// # Errors
 /// What the RPC answered instead.
 pub async fn unary(
     calls: &Calls,
-    path: &str,
+    rpc: &Rpc,
+    caller: Caller,
     message: Vec<u8>,
     client_timeout: Option<Duration>,
 ) -> Result<Bytes, Status> {
-    let mut request = request(path, message)?;
+    let mut request = request(rpc.path, message)?;
+    request.extensions_mut().insert(caller);
     if let Some(timeout) = client_timeout {
         let millis = HeaderValue::try_from(format!("{}m", timeout.as_millis()));
         let millis = millis.map_err(|error| Status::internal(error.to_string()))?;
@@ -172,7 +172,7 @@ fn ok(status: Status) -> Result<(), Status> {
     }
 }
 
-fn request(path: &str, message: Vec<u8>) -> Result<Request<Body>, Status> {
+fn request(path: &'static str, message: Vec<u8>) -> Result<Request<Body>, Status> {
     let length = u32::try_from(message.len()).map_err(|_| too_large(JSON_BYTES_MAX))?;
     let mut header = BytesMut::with_capacity(HEADER_BYTES);
     header.extend_from_slice(&[0]);

@@ -13,7 +13,7 @@ pub mod transcode;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::Body;
-use http::{Request, Response, header, request::Parts};
+use http::{Extensions, Request, Response, header, request::Parts};
 use prost_reflect::{DescriptorError, DescriptorPool};
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -36,7 +36,7 @@ use self::{
         to_json::{self, Encoded, Style},
     },
 };
-use super::calls::Calls;
+use super::{caller, calls::Calls};
 use crate::{
     limits::{JSON_BYTES_AT_ONCE_MAX, LARGE_JSON_READERS},
     proto::DESCRIPTORS,
@@ -133,7 +133,7 @@ impl Gateway {
                 return self.failed(failure, &Style::default());
             }
         };
-        match self.carry_out(call, body, &style).await {
+        match self.carry_out(&head.extensions, call, body, &style).await {
             Ok(response) => response,
             Err(failure) => self.failed(failure, &style),
         }
@@ -166,25 +166,27 @@ impl Gateway {
 
     async fn carry_out(
         &self,
+        extensions: &Extensions,
         call: Call,
         body: Body,
         style: &Style,
     ) -> Result<Response<Body>, Failure> {
+        let caller = caller::of(extensions)?;
         let (calls, route) = (&self.0.calls, Arc::clone(&call.route));
         let timeout = call.timeout;
         let request = if let BodyIs::Nothing = route.body {
             call::discard(body).await;
             call.encode(&[])?
         } else {
-            let body = call::collect(body, &route.grpc_path, calls.budget()).await?;
+            let body = call::collect(body, &route, calls.budget()).await?;
             if body.bytes().len() <= JSON_BYTES_AT_ONCE_MAX {
                 call.encode(body.bytes())?
             } else {
                 self.encode_beside(call, body).await?
             }
         };
-        let answer = call::unary(calls, &route.grpc_path, request, timeout).await?;
-        let message = route.rpc.output();
+        let answer = call::unary(calls, route.rpc, caller, request, timeout).await?;
+        let message = route.descriptor.output();
         let json = to_json::write(&Encoded::new(&message, &answer, style), style);
         let json = json.map_err(|error| Failure::internal(&error))?;
         let mut response = Response::new(Body::from(json));
@@ -221,7 +223,7 @@ struct Call {
 impl Call {
     /// The request in protobuf: what the body gives, then the query, then the path.
     fn encode(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
-        let message = self.route.rpc.input();
+        let message = self.route.descriptor.input();
         let mut request = Encoder::with_capacity(body.len());
         let given = match &self.route.body {
             BodyIs::Request if !body.is_empty() => {

@@ -10,18 +10,11 @@ use prost_reflect::{
 use thiserror::Error;
 
 use super::template::{BadTemplate, NotText, Path, Template};
+use crate::rpc::{RPCS, Rpc};
 
-/// Services whose annotations say where their RPCs are.
-const ANNOTATED: [&str; 3] = [
-    "google.pubsub.v1.Publisher",
-    "google.pubsub.v1.Subscriber",
-    "google.pubsub.v1.SchemaService",
-];
 /// The service of access policies. Its annotations are not those that Pub/Sub has in production: Google's service
 /// configuration puts others in their place (docs/behaviour.md, section 20.1).
 const POLICIES: &str = "google.iam.v1.IAMPolicy";
-/// All services that have routes.
-pub(super) const SERVICES: [&str; 4] = [ANNOTATED[0], ANNOTATED[1], ANNOTATED[2], POLICIES];
 /// What has a policy.
 const WITH_POLICY: [&str; 4] = ["topics", "subscriptions", "snapshots", "schemas"];
 
@@ -67,9 +60,11 @@ pub struct Route {
     /// What the body is.
     pub body: BodyIs,
     /// The RPC.
-    pub rpc: MethodDescriptor,
-    /// The RPC as gRPC calls it: `/google.pubsub.v1.Publisher/Publish`.
-    pub grpc_path: String,
+    pub rpc: &'static Rpc,
+    /// Its messages.
+    pub descriptor: MethodDescriptor,
+    /// The largest body, bytes.
+    pub json_bytes_max: usize,
 }
 
 /// The route of a request, with the values of its variables.
@@ -80,7 +75,7 @@ pub type Found<'a> = (&'a Arc<Route>, Vec<String>);
 pub struct Routes(Vec<Arc<Route>>);
 
 impl Routes {
-    /// Reads the routes of all RPCs that have one.
+    /// Reads the routes of all RPCs that REST has.
     ///
     /// # Errors
     /// The descriptors are not those of Pub/Sub.
@@ -89,18 +84,18 @@ impl Routes {
         let http = pool.get_extension_by_name(HTTP);
         let http = http.ok_or(BadRoutes::Missing(HTTP))?;
         let mut routes = Vec::new();
-        for name in ANNOTATED {
-            let service = pool.get_service_by_name(name);
-            for rpc in service.ok_or(BadRoutes::Missing(name))?.methods() {
-                for rule in rules(&rpc, &http) {
-                    routes.push(route(&rpc, rule)?);
-                }
-            }
-        }
-        let policies = pool.get_service_by_name(POLICIES);
-        for rpc in policies.ok_or(BadRoutes::Missing(POLICIES))?.methods() {
-            for rule in policy_rules(rpc.name()) {
-                routes.push(route(&rpc, rule)?);
+        for (rpc, json_bytes_max) in over_rest() {
+            let (service, name) = rpc.names();
+            let methods = pool.get_service_by_name(service);
+            let descriptor = methods
+                .and_then(|service| service.methods().find(|method| method.name() == name))
+                .ok_or(BadRoutes::Missing(rpc.path))?;
+            let rules = match service {
+                POLICIES => policy_rules(name),
+                _ => rules(&descriptor, &http),
+            };
+            for rule in rules {
+                routes.push(route(rpc, json_bytes_max, &descriptor, rule)?);
             }
         }
         // A path with a verb could be taken for one whose last name has a colon.
@@ -126,6 +121,19 @@ impl Routes {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
         self.0.iter().map(AsRef::as_ref)
     }
+}
+
+/// The RPCs that REST has, each with the largest body of its requests, bytes.
+fn over_rest() -> impl Iterator<Item = (&'static Rpc, usize)> {
+    RPCS.iter()
+        .filter_map(|rpc| Some((rpc, rpc.json_bytes_max?)))
+}
+
+/// All services that have routes.
+pub(super) fn services() -> impl Iterator<Item = &'static str> {
+    let mut services: Vec<_> = over_rest().map(|(rpc, _)| rpc.names().0).collect();
+    services.dedup();
+    services.into_iter()
 }
 
 /// What an annotation says.
@@ -188,20 +196,25 @@ fn policy_rules(rpc: &str) -> Vec<Rule> {
     WITH_POLICY.into_iter().map(rule).collect()
 }
 
-fn route(rpc: &MethodDescriptor, rule: Rule) -> Result<Route, BadRoutes> {
+fn route(
+    rpc: &'static Rpc,
+    json_bytes_max: usize,
+    descriptor: &MethodDescriptor,
+    rule: Rule,
+) -> Result<Route, BadRoutes> {
     let template = Template::parse(&rule.template)?;
     let no_field = |field: &str| BadRoutes::Field {
-        rpc: rpc.full_name().to_owned(),
+        rpc: descriptor.full_name().to_owned(),
         field: field.to_owned(),
     };
-    let path = |name: &str| field_path(rpc, name).ok_or_else(|| no_field(name));
+    let path = |name: &str| field_path(descriptor, name).ok_or_else(|| no_field(name));
     let variables = template.variables().map(path);
     let variables = variables.collect::<Result<_, _>>()?;
     let body = match rule.body.as_str() {
         "" => BodyIs::Nothing,
         "*" => BodyIs::Request,
         name => {
-            let field = rpc.input().get_field_by_name(name);
+            let field = descriptor.input().get_field_by_name(name);
             BodyIs::Field(field.ok_or_else(|| no_field(name))?)
         }
     };
@@ -210,8 +223,9 @@ fn route(rpc: &MethodDescriptor, rule: Rule) -> Result<Route, BadRoutes> {
         variables,
         template,
         body,
-        grpc_path: format!("/{}/{}", rpc.parent_service().full_name(), rpc.name()),
-        rpc: rpc.clone(),
+        rpc,
+        descriptor: descriptor.clone(),
+        json_bytes_max,
     })
 }
 

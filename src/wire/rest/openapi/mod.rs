@@ -10,7 +10,7 @@ use prost_reflect::DescriptorPool;
 use serde_json::{Map, Value, json};
 
 use self::{comments::Comments, schema::Schemas};
-use super::routes::{Routes, SERVICES};
+use super::routes::{Routes, services};
 use crate::proto::DOCUMENTED;
 
 /// How a call can fail: its code, a name, and when (docs/behaviour.md, sections 1.4 and 20.4).
@@ -91,9 +91,7 @@ fn describe(pool: &DescriptorPool, routes: &Routes) -> Value {
 
 /// The services, in the order in which they have their routes.
 fn tags(pool: &DescriptorPool, comments: &Comments) -> Vec<Value> {
-    let services = SERVICES
-        .into_iter()
-        .filter_map(|name| pool.get_service_by_name(name));
+    let services = services().filter_map(|name| pool.get_service_by_name(name));
     let tags = services.map(|service| {
         let description = comments.of(&service.parent_file(), service.path());
         json!({"name": service.name(), "description": description})

@@ -22,7 +22,7 @@ pub(super) fn operation(
     schemas: &mut Schemas<'_>,
     comments: &Comments,
 ) -> (String, Value) {
-    let rpc = &route.rpc;
+    let rpc = &route.descriptor;
     let service = rpc.parent_service();
     let (path, names) = route.template.described();
     let mut parameters: Vec<_> = names.iter().map(|name| path_parameter(name)).collect();
@@ -49,7 +49,7 @@ pub(super) fn operation(
 
 /// One for each route: a policy is asked for of each kind of resource.
 fn operation_id(route: &Route, names: &[String]) -> String {
-    let (rpc, service) = (route.rpc.name(), route.rpc.parent_service());
+    let (rpc, service) = (route.descriptor.name(), route.descriptor.parent_service());
     match names.last() {
         Some(resource) if service.name() == "IAMPolicy" => {
             format!("{}_{rpc}_{resource}", service.name())
@@ -136,7 +136,7 @@ fn is_text(message: &MessageDescriptor) -> bool {
 }
 
 fn body(route: &Route, schemas: &mut Schemas<'_>) -> Option<Value> {
-    let message = route.rpc.input();
+    let message = route.descriptor.input();
     let (schema, required) = match &route.body {
         BodyIs::Nothing => return None,
         BodyIs::Field(field) => (schemas.field(field), schemas.is_required(field)),
