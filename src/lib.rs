@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod engine;
 pub mod limits;
 pub mod proto;
+pub mod random;
 pub mod resource;
 pub mod rpc;
 pub mod server;

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::{
     clock::Clock,
     limits,
+    random::Random,
     service::{Guarded, Lease, Service},
     storage::{self, DirectoryLock, OpenError, Opened, Storage},
     store::StoreError,
@@ -70,7 +71,7 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
     if let Some(lock) = &lock {
         lock.set_address(&address).map_err(OpenError::from)?;
     }
-    let service = Arc::new(Service::start(state, log, options.clock).await?);
+    let service = Arc::new(Service::start(state, log, options.clock, Random::system()).await?);
     match serve(bound, &service).await {
         Ok((health, listening)) => Ok(Server {
             addresses,

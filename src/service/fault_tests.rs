@@ -13,6 +13,7 @@ use super::{
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
     proto::google::pubsub::v1::PubsubMessage,
+    random::Random,
     resource::{
         message::ReceivedMessage,
         name::{SubscriptionName, TopicName},
@@ -131,7 +132,7 @@ async fn start(
     faults: &Faults,
 ) -> Arc<Service> {
     let (state, log) = (faulty_state(state, faults), Faulty::new(log, faults));
-    let service = Service::start(state, log, clock.clone()).await;
+    let service = Service::start(state, log, clock.clone(), Random::seeded(1)).await;
     Arc::new(service.expect("the service starts"))
 }
 

@@ -39,6 +39,7 @@ use self::{ack_id::AckKey, health::LastLook};
 use crate::{
     clock::Clock,
     delivery::{Drivers, topic_logs},
+    random::Random,
     store::{MessageLog, StateStore, cached::CachedResources},
 };
 
@@ -51,16 +52,18 @@ pub struct Service {
     pub(crate) log: Arc<dyn MessageLog>,
     pub(crate) delivery: Drivers,
     pub(crate) clock: Clock,
+    random: Random,
     ack_key: AckKey,
     last_look: LastLook,
 }
 
 impl Service {
-    /// The service over a state store and a message log. Finishes first what a crash left half made.
+    /// The service over a state store and a message log, with one clock and one source of random bytes. Finishes first what a crash left half made.
     pub async fn start(
         store: StateStore,
         log: Arc<dyn MessageLog>,
         clock: Clock,
+        random: Random,
     ) -> Result<Self, StoreError> {
         topic_logs::recover(store.resources.as_ref(), log.as_ref()).await?;
         let ack_key = AckKey::new(store.backend.ack_key());
@@ -77,6 +80,7 @@ impl Service {
             log,
             delivery,
             clock,
+            random,
             ack_key,
             last_look: LastLook::default(),
         })
@@ -85,6 +89,13 @@ impl Service {
     /// Whether this node may answer for the cluster.
     pub fn lease(&self) -> Lease {
         self.store.membership.lease()
+    }
+
+    /// Fills `bytes` with random ones.
+    fn random_bytes(&self, bytes: &mut [u8]) -> Result<(), StoreError> {
+        self.random.fill(bytes).map_err(|error| {
+            StoreError::Unavailable(format!("the system gives no random numbers: {error}"))
+        })
     }
 
     /// Ends all streams and waiting pulls, and stores everything. Later consumers are refused.

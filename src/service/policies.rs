@@ -75,7 +75,8 @@ impl Service {
         of: &WithPolicy,
         new: &NewPolicy,
     ) -> Result<Arc<Policy>, SetPolicyError> {
-        let etag = new_etag()?;
+        let mut etag = Etag::default();
+        self.random_bytes(&mut etag)?;
         let after = |current: Option<&Arc<Policy>>| {
             let policy = Policy::after(current.map(AsRef::as_ref), new, etag);
             let policy = policy.ok_or_else(|| SetPolicyError::Replaced {
@@ -125,12 +126,4 @@ impl Service {
             resource: of.id().to_owned(),
         }))
     }
-}
-
-fn new_etag() -> Result<Etag, StoreError> {
-    let mut etag = Etag::default();
-    getrandom::fill(&mut etag).map_err(|error| {
-        StoreError::Unavailable(format!("the system gives no random numbers: {error}"))
-    })?;
-    Ok(etag)
 }

@@ -28,6 +28,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Clock, Timestamp},
+        random::Random,
         store::{
             Membership, StateStore,
             memory::{MemoryLog, MemoryState},
@@ -53,7 +54,9 @@ mod tests {
             ..StateStore::new(state)
         };
         let log = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
-        let service = Service::start(store, log, clock).await.expect("a service");
+        let service = Service::start(store, log, clock, Random::seeded(1))
+            .await
+            .expect("a service");
         let known = service.check_setting(Requirement::NONE).await;
         known.expect("known to all");
         let ordering = Requirement {

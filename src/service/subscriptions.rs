@@ -37,7 +37,11 @@ impl Service {
     ) -> Result<Subscription, CreateError> {
         let name = match name {
             Some(name) => name,
-            None => generated_name(&topic.project())?,
+            None => {
+                let mut random = [0; GENERATED_ID_BYTES];
+                self.random_bytes(&mut random)?;
+                generated_name(&topic.project(), random)
+            }
         };
         let topic_gone = CreateError::ParentNotFound {
             resource: topic.id().to_owned(),
@@ -202,17 +206,13 @@ impl Service {
     }
 }
 
-fn generated_name(project: &ProjectName) -> Result<SubscriptionName, StoreError> {
-    let mut random = [0; GENERATED_ID_BYTES];
-    getrandom::fill(&mut random).map_err(|error| {
-        StoreError::Unavailable(format!("the system gives no random numbers: {error}"))
-    })?;
+fn generated_name(project: &ProjectName, random: [u8; GENERATED_ID_BYTES]) -> SubscriptionName {
     let mut id = "sub-".to_owned();
     for byte in random {
         // Writing to a string cannot fail.
         let _ = write!(id, "{byte:02x}");
     }
-    Ok(SubscriptionName::in_project(project, &id))
+    SubscriptionName::in_project(project, &id)
 }
 
 fn not_found(name: &SubscriptionName) -> FindError {
@@ -228,12 +228,12 @@ mod tests {
     #[test]
     fn a_generated_name_obeys_the_rules_and_lies_in_the_project() {
         let project = ProjectName::parse("name", "projects/example.com:p").expect("valid");
-        let name = generated_name(&project).expect("random numbers");
+        let name = generated_name(&project, [1; GENERATED_ID_BYTES]);
         assert_eq!(name.project(), project);
         assert_eq!(
             SubscriptionName::parse("name", name.as_str()),
             Ok(name.clone())
         );
-        assert_ne!(generated_name(&project).expect("random numbers"), name);
+        assert_ne!(generated_name(&project, [2; GENERATED_ID_BYTES]), name);
     }
 }

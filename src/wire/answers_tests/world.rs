@@ -13,6 +13,7 @@ use tower::ServiceExt;
 use super::call;
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
+    random::Random,
     service::{Guarded, Lease, Service, StoreError},
     store::{
         Membership, StateStore,
@@ -160,7 +161,7 @@ impl Stores {
             ..faulty_state(&self.state, faults.0)
         };
         let log = Faulty::new(&self.log, faults.1);
-        let service = Service::start(state, log, self.clock.clone()).await;
+        let service = Service::start(state, log, self.clock.clone(), Random::seeded(1)).await;
         let service = Arc::new(service.expect("the service starts"));
         let guarded = match situation {
             Situation::Denying => Guarded::closed(Arc::clone(&service)),
