@@ -242,7 +242,7 @@ async fn a_closed_state_refuses(state: &dyn State, _: &ManualClock) {
     ));
 }
 
-fn retained(key: u64, until: u64, body: &'static [u8]) -> RetainedRow {
+pub(in crate::store) fn retained(key: u64, until: u64, body: &'static [u8]) -> RetainedRow {
     RetainedRow {
         key,
         until: Timestamp::from_millis(until),

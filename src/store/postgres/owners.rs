@@ -71,13 +71,13 @@ async fn attempt(
             transaction.rollback().await?;
             return Ok(Ok(Acquire::Gone));
         };
-        if let Some((name, needs)) = needs(&mut transaction, subscription).await?
+        if let Some((name, needs)) = owner.needs
             && let Err(newer) = check_known("subscription", &name, needs)
         {
             transaction.rollback().await?;
             return Ok(Err(newer));
         }
-        if let Some(owner) = owner.filter(|owner| *owner != session)
+        if let Some(owner) = owner.session.filter(|owner| *owner != session)
             && let Some(owner) = living(&mut transaction, owner, from_expired).await?
         {
             transaction.rollback().await?;
@@ -95,28 +95,36 @@ async fn attempt(
     acquire.map_err(|error| (error, committing))
 }
 
-/// Locks the row of the owner, and says which session that is, if any.
+/// The row of an owner, locked.
+struct Locked {
+    /// Who delivers the subscription, if anybody does.
+    session: Option<i64>,
+    /// The subscription's name, and the data version that it needs; nothing if its row is missing.
+    needs: Option<(String, u32)>,
+}
+
 async fn lock(
     connection: &mut PgConnection,
     subscription: SubscriptionId,
-) -> Result<Option<Option<i64>>, sqlx::Error> {
-    sqlx::query_scalar("SELECT session FROM owners WHERE subscription = $1 FOR UPDATE")
-        .bind(to_sql(subscription.0))
-        .fetch_optional(connection)
-        .await
-}
-
-/// Name of the subscription, and the data version that it needs.
-async fn needs(
-    connection: &mut PgConnection,
-    subscription: SubscriptionId,
-) -> Result<Option<(String, u32)>, sqlx::Error> {
-    let row = sqlx::query("SELECT name, needs FROM subscriptions WHERE id = $1")
-        .bind(to_sql(subscription.0))
-        .fetch_optional(connection)
-        .await?;
-    row.map(|row| Ok((row.try_get(0)?, positions::small(&row, 1)?)))
-        .transpose()
+) -> Result<Option<Locked>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT session, name, needs FROM owners LEFT JOIN subscriptions ON id = subscription
+        WHERE subscription = $1 FOR UPDATE OF owners",
+    )
+    .bind(to_sql(subscription.0))
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let needs = match row.try_get(1)? {
+        Some(name) => Some((name, positions::small(&row, 2)?)),
+        None => None,
+    };
+    Ok(Some(Locked {
+        session: row.try_get(0)?,
+        needs,
+    }))
 }
 
 /// The node with that session, if it is there and nobody may take over from it.

@@ -17,13 +17,14 @@ use super::{
 };
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
-    resource::id::TopicIncarnation,
+    engine::change::PartitionChange,
+    resource::{id::TopicIncarnation, name::SubscriptionName},
     store::{
         MessageLog, Positions as _, Resources as _, StateBackend as _, StoreError,
         contract::{
             log::created,
             newer,
-            positions::{acquire, change, one_subscription},
+            positions::{acquire, change, chunk, one_subscription, retained},
             resources::live_topic,
         },
         log::TopicLog,
@@ -132,6 +133,35 @@ async fn offsets_and_times_go_on_after_everything_was_trimmed_and_the_process_re
     let run = runs.expect("append")[0];
     assert_eq!(run.first, 5);
     assert_eq!(run.publish_time, Timestamp::from_millis(1_060_000));
+}
+
+#[tokio::test]
+async fn a_deleted_subscription_leaves_no_row() {
+    let directory = tempdir().expect("temporary directory");
+    let (_log, state, _lock) = opened(directory.path()).await;
+    let id = one_subscription(&state).await;
+    let epoch = acquire(&state, id).await.epoch;
+    let rows = PartitionChange {
+        retain: vec![retained(3, 50, b"three")],
+        ..change(5, vec![chunk(0, 0, b"x")], vec![])
+    };
+    let flush = Flush {
+        subscription: id,
+        epoch,
+        changes: vec![rows],
+    };
+    state.flush(&[flush]).await.expect("flush");
+    let name = SubscriptionName::parse("name", "projects/p/subscriptions/sub").expect("valid");
+    let deleted = state.delete_subscription(&name).await;
+    assert_eq!(deleted.expect("deleted"), Some(id));
+    for table in ["owners", "positions", "chunks", "retained", "leftovers"] {
+        let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        let count: i64 = sqlx::query_scalar(count)
+            .fetch_one(state.database.readers())
+            .await
+            .expect("count");
+        assert_eq!(count, 0, "{table}");
+    }
 }
 
 async fn run(state: &SqliteState, statements: &str) {

@@ -11,7 +11,7 @@ use crate::{
     resource::{id::SubscriptionId, name::SubscriptionName},
     store::{
         Membership as _, Positions as _, Resources as _,
-        contract::positions::{acquire, change, chunk, one_subscription},
+        contract::positions::{acquire, change, chunk, one_subscription, retained},
         positions::Flush,
         postgres::PostgresState,
     },
@@ -34,7 +34,11 @@ async fn with_chunks(node: &PostgresState) -> (SubscriptionId, u64) {
     let chunks = (0..MANY as u64)
         .map(|index| chunk(index, 0, b"x"))
         .collect();
-    write(node, id, epoch, change(5, chunks, vec![])).await;
+    let rows = PartitionChange {
+        retain: vec![retained(3, 50, b"three")],
+        ..change(5, chunks, vec![])
+    };
+    write(node, id, epoch, rows).await;
     (id, epoch)
 }
 
@@ -66,7 +70,10 @@ async fn chunks_of_deleted_subscriptions_are_removed() {
     with_chunks(&node).await;
     let name = SubscriptionName::parse("name", "projects/p/subscriptions/sub").expect("valid");
     node.delete_subscription(&name).await.expect("delete");
-    while count(&database, "chunks").await > 0 || count(&database, "leftovers").await > 0 {
+    while count(&database, "chunks").await > 0
+        || count(&database, "retained").await > 0
+        || count(&database, "leftovers").await > 0
+    {
         tokio::task::yield_now().await;
     }
 }
