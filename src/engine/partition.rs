@@ -165,18 +165,17 @@ impl Partition {
         next: u64,
         messages: Vec<LoadedMessage>,
     ) {
-        let mut gap = from;
+        // What is to be skipped begins here: neighbours are one range, whether they are missing or too old.
+        let mut skipped = from;
         for message in messages {
-            let offset = message.offset;
-            self.skip(gap..offset);
-            gap = offset + 1;
-            if message.publish_time.plus_millis(retention_millis) <= now {
-                self.skip(offset..offset + 1);
-            } else {
+            if message.publish_time.plus_millis(retention_millis) > now {
+                let offset = message.offset;
+                self.skip(skipped..offset);
+                skipped = offset + 1;
                 self.load(from, message);
             }
         }
-        self.skip(gap..next);
+        self.skip(skipped..next);
         self.read_ahead.loaded(from, next);
         self.advance_cursor();
     }
