@@ -1,4 +1,4 @@
-//! Time as a value, and the only two places it comes from: the system, or a test that moves it by hand.
+//! Time as a value, and its only two sources: the system, or a test that moves it by hand.
 //!
 //! Everything below `delivery` gets a [`Timestamp`] as an argument and never asks for one.
 
@@ -80,7 +80,7 @@ impl Clock {
     /// The machine's clock.
     #[expect(
         clippy::disallowed_methods,
-        reason = "the one place that reads the machine's clock"
+        reason = "the only code that reads the machine's clock"
     )]
     pub fn system() -> Self {
         let since_epoch = SystemTime::now()

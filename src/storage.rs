@@ -39,12 +39,12 @@ pub struct Durable {
     /// Kafka, if it has the messages.
     pub kafka: Option<kafka::Options>,
     /// Postgres, if it has resources and positions.
-    pub postgres: Option<PostgresPlace>,
+    pub postgres: Option<PostgresLocation>,
 }
 
 /// A Postgres database, and who this process is in it.
 #[derive(Clone, Debug)]
-pub struct PostgresPlace {
+pub struct PostgresLocation {
     /// Without a password.
     pub url: String,
     /// Whose first line is the password.
@@ -150,16 +150,16 @@ pub(crate) async fn open(
 }
 
 async fn open_postgres(
-    place: &PostgresPlace,
+    location: &PostgresLocation,
     address: &str,
     log: &str,
     clock: &Clock,
 ) -> Result<PostgresState, OpenError> {
-    let options = place.options(address)?;
+    let options = location.options(address)?;
     Ok(PostgresState::open(options, log, clock.clone()).await?)
 }
 
-impl PostgresPlace {
+impl PostgresLocation {
     /// For a process that is reached at `address`.
     pub(crate) fn options(
         &self,
@@ -175,7 +175,7 @@ impl PostgresPlace {
     }
 }
 
-/// The machine's name and the server's port: what starts again in the same place has the same name.
+/// The machine's name and the server's port: a server that restarts on the same machine and port has the same name.
 fn default_node_name(address: &str) -> String {
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let machine = machine.unwrap_or_else(|_| "localhost".to_owned());

@@ -118,7 +118,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     listen::check(&listen, insecure)?;
     let storage = if ephemeral {
         ensure!(
-            !storage.names_a_place(),
+            !storage.names_a_location(),
             "--ephemeral keeps everything in memory: leave it out, or leave --log and --store out"
         );
         Storage::Memory

@@ -6,8 +6,8 @@ use anyhow::{anyhow, ensure};
 use clap::Args;
 
 use crate::{
-    config::{File, LogLocation, PropertyValue, StateLocation, read_secret},
-    storage::{Durable, PostgresPlace, Storage},
+    config::{File, LogSetting, PropertyValue, StateSetting, read_secret},
+    storage::{Durable, PostgresLocation, Storage},
     store::kafka::{self, TopicOverride},
 };
 
@@ -50,7 +50,7 @@ pub(super) struct StorageArguments {
 
     /// Name of this server among those that share a Postgres [default: the machine's name and the port]
     ///
-    /// A server that starts under the name of another one takes its place.
+    /// A server that starts under the name of another one replaces it.
     #[arg(
         long,
         value_name = "NAME",
@@ -61,8 +61,8 @@ pub(super) struct StorageArguments {
 }
 
 impl StorageArguments {
-    /// Whether a place is named, as a flag or in the environment.
-    pub(super) const fn names_a_place(&self) -> bool {
+    /// Whether a location is named, as a flag or in the environment.
+    pub(super) const fn names_a_location(&self) -> bool {
         self.log.is_some() || self.store.is_some()
     }
 
@@ -73,8 +73,8 @@ impl StorageArguments {
 
     /// The same, of what is kept on disks.
     pub(super) fn durable(self, file: &File) -> anyhow::Result<Durable> {
-        let log = place("--log", self.log.as_ref().or(file.log.as_ref()))?;
-        let store = place("--store", self.store.as_ref().or(file.store.as_ref()))?;
+        let log = location("--log", self.log.as_ref().or(file.log.as_ref()))?;
+        let store = location("--store", self.store.as_ref().or(file.store.as_ref()))?;
         let directory = self.data_dir.or_else(|| file.data_dir.clone());
         let node_name = self.node_name.or_else(|| file.node_name.clone());
         if let Some(name) = &node_name {
@@ -86,12 +86,12 @@ impl StorageArguments {
         Ok(Durable {
             directory: directory.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
             kafka: match log {
-                LogLocation::Embedded => None,
-                LogLocation::Kafka(brokers) => Some(kafka_options(brokers, file)?),
+                LogSetting::Embedded => None,
+                LogSetting::Kafka(brokers) => Some(kafka_options(brokers, file)?),
             },
             postgres: match store {
-                StateLocation::Embedded => None,
-                StateLocation::Postgres(url) => Some(PostgresPlace {
+                StateSetting::Embedded => None,
+                StateSetting::Postgres(url) => Some(PostgresLocation {
                     url,
                     password_file: file.postgres.password_file.clone(),
                     node_name,
@@ -103,7 +103,7 @@ impl StorageArguments {
 
 const NODE_NAME_BYTES_MAX: usize = 255;
 
-fn place<T: std::str::FromStr<Err = String> + Default>(
+fn location<T: std::str::FromStr<Err = String> + Default>(
     flag: &str,
     text: Option<&String>,
 ) -> anyhow::Result<T> {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 /// Where messages are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum LogLocation {
+pub enum LogSetting {
     /// In the data directory.
     #[default]
     Embedded,
@@ -14,7 +14,7 @@ pub enum LogLocation {
 
 /// Where resources and positions are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum StateLocation {
+pub enum StateSetting {
     /// In the data directory.
     #[default]
     Embedded,
@@ -25,7 +25,7 @@ pub enum StateLocation {
 const EMBEDDED: &str = "embedded";
 const KAFKA_PORT: u16 = 9092;
 
-impl FromStr for LogLocation {
+impl FromStr for LogSetting {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -66,7 +66,7 @@ fn broker(text: &str) -> Result<String, String> {
         .ok_or_else(refused)
 }
 
-impl FromStr for StateLocation {
+impl FromStr for StateSetting {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -99,8 +99,8 @@ mod tests {
     fn brokers_have_kafkas_port_unless_they_name_another() {
         let parsed = "kafka://one,two:9093,[::1],[::1]:99".parse();
         let brokers = "one:9092,two:9093,[::1]:9092,[::1]:99".to_owned();
-        assert_eq!(parsed, Ok(LogLocation::Kafka(brokers)));
-        assert_eq!("embedded".parse(), Ok(LogLocation::Embedded));
+        assert_eq!(parsed, Ok(LogSetting::Kafka(brokers)));
+        assert_eq!("embedded".parse(), Ok(LogSetting::Embedded));
     }
 
     #[test]
@@ -113,10 +113,10 @@ mod tests {
             "http://a:1",
             "kafka",
         ] {
-            let refused = wrong.parse::<LogLocation>().expect_err(wrong);
+            let refused = wrong.parse::<LogSetting>().expect_err(wrong);
             assert!(refused.contains("HOST:PORT"), "{refused}");
         }
-        let refused = "mysql://root:secret@host/db".parse::<StateLocation>();
+        let refused = "mysql://root:secret@host/db".parse::<StateSetting>();
         let refused = refused.expect_err("not Postgres");
         assert!(
             refused.contains("host/db") && !refused.contains("secret"),
@@ -126,10 +126,10 @@ mod tests {
 
     #[test]
     fn a_password_among_brokers_is_refused_and_not_repeated() {
-        let refused = "kafka://user:secret@host:1".parse::<LogLocation>();
+        let refused = "kafka://user:secret@host:1".parse::<LogSetting>();
         let refused = refused.expect_err("a password");
         assert!(!refused.contains("secret"), "{refused}");
         let url = "postgres://user@host:5432/db?sslmode=verify-full";
-        assert_eq!(url.parse(), Ok(StateLocation::Postgres(url.to_owned())));
+        assert_eq!(url.parse(), Ok(StateSetting::Postgres(url.to_owned())));
     }
 }

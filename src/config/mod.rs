@@ -1,4 +1,4 @@
-//! What can be set in a file, and how places and secrets are written. Flags and the environment come before the file.
+//! What can be set in a file, and how locations and secrets are written. Flags and the environment come before the file.
 
 mod file;
 mod location;
@@ -7,4 +7,4 @@ pub use file::{
     File, FileError, KafkaSettings, KafkaTopicSettings, PostgresSettings, PropertyValue,
     read_secret,
 };
-pub use location::{LogLocation, StateLocation};
+pub use location::{LogSetting, StateSetting};

@@ -32,7 +32,7 @@ impl Parcel {
     }
 
     /// The deliveries, which now count as sent; none any more on a node that has stood still for so long that others
-    /// may have taken its place.
+    /// may have replaced it.
     fn take(mut self) -> Result<Vec<Delivery>, EndCause> {
         if self.mailbox.node_lease.holds() {
             Ok(std::mem::take(&mut self.deliveries))

@@ -71,7 +71,7 @@ impl Node {
 /// What of a subscription's configuration its engine has to know.
 pub(super) fn engine_config(record: &SubscriptionRecord) -> Config {
     let subscription = &record.subscription;
-    let retention = if record.log.place.attached {
+    let retention = if record.log.location.attached {
         // Whoever made the log says how long it keeps a message.
         Duration::MAX
     } else {

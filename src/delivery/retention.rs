@@ -67,7 +67,7 @@ async fn sweep(node: &Node, topic: TopicIncarnation) -> Result<(), StoreError> {
         return node.store.resources.forget_topic(topic).await;
     }
     topic_logs::retain(node.store.resources.as_ref(), node.log.as_ref(), topic).await?;
-    if node.log.trims() && !log.place.attached {
+    if node.log.trims() && !log.location.attached {
         trim(node, &log).await?;
     }
     Ok(())

@@ -42,8 +42,8 @@ async fn world() -> World {
     let name = TopicName::parse("name", "projects/p/topics/top").expect("valid");
     let topic = state.create_topic(&Topic::new(name.clone()), None).await;
     let topic = topic.expect("topic");
-    let place = log.create(topic, &name).await.expect("log");
-    state.publish_topic(topic, &place).await.expect("topic");
+    let location = log.create(topic, &name).await.expect("log");
+    state.publish_topic(topic, &location).await.expect("topic");
     let topic = state.topic(&name).await.expect("topic");
     let topic = topic.expect("is live").log;
     let subscription = Subscription::new(

@@ -29,11 +29,11 @@ pub async fn finish(
     log: &dyn MessageLog,
     row: &TopicRow,
 ) -> Result<(), StoreError> {
-    let place = match &row.place {
+    let location = match &row.location {
         Some(attached) => attached.clone(),
         None => log.create(row.incarnation, &row.name).await?,
     };
-    resources.publish_topic(row.incarnation, &place).await
+    resources.publish_topic(row.incarnation, &location).await
 }
 
 /// Has the topic's log retain messages for as long as any of its subscriptions wants. The row is locked meanwhile: the

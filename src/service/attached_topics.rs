@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     resource::{name::TopicName, topic::Topic},
-    store::log::LogPlace,
+    store::log::LogLocation,
 };
 
 impl Service {
@@ -18,18 +18,18 @@ impl Service {
         self: &Arc<Self>,
         name: TopicName,
         kafka_topic: &str,
-    ) -> Result<LogPlace, AttachError> {
-        let place = self.log.attach(kafka_topic).await?;
-        let place = LogPlace {
+    ) -> Result<LogLocation, AttachError> {
+        let location = self.log.attach(kafka_topic).await?;
+        let location = LogLocation {
             attached: true,
-            ..place.ok_or_else(|| AttachError::NoSuchKafkaTopic {
+            ..location.ok_or_else(|| AttachError::NoSuchKafkaTopic {
                 kafka_topic: kafka_topic.to_owned(),
             })?
         };
         let (service, topic) = (Arc::clone(self), Topic::new(name));
         to_the_end(async move {
-            service.make_topic(&topic, Some(&place)).await?;
-            Ok(place)
+            service.make_topic(&topic, Some(&location)).await?;
+            Ok(location)
         })
         .await
     }
@@ -42,7 +42,7 @@ impl Service {
                 resource: name.id().to_owned(),
             };
             let record = service.topic_record(&name).await?;
-            if !record.log.place.attached {
+            if !record.log.location.attached {
                 return Err(DetachError::NotAttached {
                     resource: name.id().to_owned(),
                 });

@@ -17,7 +17,7 @@ use crate::{
     },
     store::{
         StoreError,
-        log::LogPlace,
+        log::LogLocation,
         resources::{self, TopicPhase, TopicRecord, TopicRow},
     },
 };
@@ -140,7 +140,7 @@ impl Service {
     pub(super) async fn make_topic(
         &self,
         topic: &Topic,
-        attached: Option<&LogPlace>,
+        attached: Option<&LogLocation>,
     ) -> Result<Topic, CreateError> {
         self.check_setting(topic.requirement()).await?;
         let (stored, log) = (self.store.resources.as_ref(), self.log.as_ref());
@@ -160,7 +160,7 @@ impl Service {
             incarnation,
             name: topic.name.clone(),
             phase: TopicPhase::Creating,
-            place: attached.cloned(),
+            location: attached.cloned(),
         };
         if let Err(error) = topic_logs::finish(stored, log, &row).await {
             self.delivery.mark_for_retention(incarnation);

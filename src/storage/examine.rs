@@ -41,8 +41,8 @@ pub async fn examine(durable: &Durable, clock: &Clock) -> Vec<Finding> {
             log = examined.log;
         }
     }
-    if let Some(place) = &durable.postgres {
-        match place.options("") {
+    if let Some(location) = &durable.postgres {
+        match location.options("") {
             Ok(options) => {
                 let examined = postgres::examine(&options, log.as_deref(), clock).await;
                 findings.extend(examined.findings);

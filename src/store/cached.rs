@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::{
     Resources, StoreError,
-    log::{LogPlace, Offset, Partition, TopicLog},
+    log::{LogLocation, Offset, Partition, TopicLog},
     membership::{Change, Changes},
     resources::{CreateError, SubscriptionRecord, TopicRecord, UpdateError},
 };
@@ -114,7 +114,7 @@ impl CachedResources {
     pub async fn create_topic(
         &self,
         topic: &Topic,
-        attached: Option<&LogPlace>,
+        attached: Option<&LogLocation>,
     ) -> Result<TopicIncarnation, CreateError> {
         let created = self.resources.create_topic(topic, attached).await;
         if !matches!(created, Err(CreateError::AlreadyExists)) {
@@ -237,7 +237,7 @@ mod tests {
 
         let topic = topic_named(TOPIC);
         let made = cached.create_topic(&topic, None).await.expect("create");
-        let published = shared.publish_topic(made, &LogPlace::embedded()).await;
+        let published = shared.publish_topic(made, &LogLocation::embedded()).await;
         published.expect("publish");
         let second = cached.topic(name).await.expect("read").expect("is live");
         assert_eq!(second.log.incarnation, made);

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::{
     Membership, MessageLog, Positions, Records, Resources, StateBackend, StateStore, StoreError,
     log::{
-        AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch, TopicLog,
+        AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch, TopicLog,
     },
     positions::{Acquire, Flush, FlushOutcome, Owner},
     resources::{
@@ -235,12 +235,12 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
         &self,
         topic: TopicIncarnation,
         name: &TopicName,
-    ) -> Result<LogPlace, StoreError> {
+    ) -> Result<LogLocation, StoreError> {
         let create = self.inner.create(topic, name);
         self.faults.run("create", create).await
     }
 
-    async fn attach(&self, name: &str) -> Result<Option<LogPlace>, StoreError> {
+    async fn attach(&self, name: &str) -> Result<Option<LogLocation>, StoreError> {
         self.faults.run("attach", self.inner.attach(name)).await
     }
 
@@ -321,7 +321,7 @@ impl<S: Resources> Resources for Faulty<S> {
     async fn create_topic(
         &self,
         topic: &Topic,
-        attached: Option<&LogPlace>,
+        attached: Option<&LogLocation>,
     ) -> Result<TopicIncarnation, CreateError> {
         let create = self.inner.create_topic(topic, attached);
         self.faults.run("create_topic", create).await
@@ -330,9 +330,9 @@ impl<S: Resources> Resources for Faulty<S> {
     async fn publish_topic(
         &self,
         topic: TopicIncarnation,
-        place: &LogPlace,
+        location: &LogLocation,
     ) -> Result<(), StoreError> {
-        let publish = self.inner.publish_topic(topic, place);
+        let publish = self.inner.publish_topic(topic, location);
         self.faults.run("publish_topic", publish).await
     }
 

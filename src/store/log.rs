@@ -18,9 +18,9 @@ pub type Partition = u32;
 /// The position of a record in its partition, from 0.
 pub type Offset = u64;
 
-/// Where a topic's log lies, as the backend that made it says. The topic's row keeps it.
+/// Location of a topic's log, as the backend that made it says. It is stored in the topic's row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct LogPlace {
+pub struct LogLocation {
     /// What the backend calls the log; empty where the incarnation is all that it needs.
     pub name: String,
     /// The partitions that ordering keys hash over; later ones take messages without a key only.
@@ -29,7 +29,7 @@ pub struct LogPlace {
     pub attached: bool,
 }
 
-impl LogPlace {
+impl LogLocation {
     /// In a backend that needs nothing but the incarnation, with one partition.
     pub fn embedded() -> Self {
         Self {
@@ -45,8 +45,8 @@ impl LogPlace {
 pub struct TopicLog {
     /// Which life of the topic's name it is of.
     pub incarnation: TopicIncarnation,
-    /// Where it lies. Shared, as every request that names the topic carries it.
-    pub place: Arc<LogPlace>,
+    /// Its location. Shared, as every request that names the topic carries it.
+    pub location: Arc<LogLocation>,
 }
 
 /// What a backend answers that has no logs but those of its topics.
@@ -142,11 +142,11 @@ pub trait MessageLog: Send + Sync + 'static {
         &self,
         topic: TopicIncarnation,
         name: &TopicName,
-    ) -> Result<LogPlace, StoreError>;
+    ) -> Result<LogLocation, StoreError>;
 
     /// Finds a log that exists already, under the backend's own name for it, so that a topic may stand for it; `None`
     /// when there is none. `Refused` where the backend has none but its own.
-    async fn attach(&self, name: &str) -> Result<Option<LogPlace>, StoreError>;
+    async fn attach(&self, name: &str) -> Result<Option<LogLocation>, StoreError>;
 
     /// Has the log keep a message for so long, or for [`MessageLog::keeps`] if that is longer. Changes nothing where the
     /// log is attached.

@@ -59,7 +59,7 @@ pub enum WriteError {
 pub trait Records: Send + Sync + 'static {
     /// The document of that name.
     async fn record(&self, key: &RecordKey) -> Result<Option<Record>, StoreError>;
-    /// Writes a document in place of the one that was `read`, or a new one, if that is still what is there. Returns its
+    /// Writes a document over the one that was `read`, or a new one, if that is still what is there. Returns its
     /// etag. [`StoreError::Newer`] where this process does not know how to carry out what was read.
     async fn put_record(
         &self,

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::{
     StoreError,
-    log::{LogPlace, Offset, Partition, TopicLog},
+    log::{LogLocation, Offset, Partition, TopicLog},
     rows::readable,
 };
 use crate::resource::{
@@ -82,15 +82,18 @@ pub struct TopicRow {
     /// Whether the topic is live, being created, or deleted.
     pub phase: TopicPhase,
     /// Where its log lies; `None` until it is made.
-    pub place: Option<LogPlace>,
+    pub location: Option<LogLocation>,
 }
 
 impl TopicRow {
     /// The topic's log, once it is made.
     pub fn log(&self) -> Option<TopicLog> {
         let incarnation = self.incarnation;
-        let place = Arc::new(self.place.clone()?);
-        Some(TopicLog { incarnation, place })
+        let location = Arc::new(self.location.clone()?);
+        Some(TopicLog {
+            incarnation,
+            location,
+        })
     }
 }
 
@@ -202,13 +205,13 @@ pub trait Resources: Send + Sync + 'static {
     async fn create_topic(
         &self,
         topic: &Topic,
-        attached: Option<&LogPlace>,
+        attached: Option<&LogLocation>,
     ) -> Result<TopicIncarnation, CreateError>;
-    /// Moves a topic from `Creating` to `Live`, with its log at `place`. Repeating it changes nothing.
+    /// Moves a topic from `Creating` to `Live`, with its log at `location`. Repeating it changes nothing.
     async fn publish_topic(
         &self,
         topic: TopicIncarnation,
-        place: &LogPlace,
+        location: &LogLocation,
     ) -> Result<(), StoreError>;
     /// The live topic of that name.
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError>;

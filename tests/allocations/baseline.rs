@@ -19,7 +19,7 @@ impl Baseline {
         Self(lines.map(parse).collect())
     }
 
-    /// Puts `count` in the place of what was there.
+    /// Replaces what was there with `count`.
     pub(crate) fn set(&mut self, scenario: &str, count: f64) {
         self.0.insert(scenario.to_owned(), count);
     }

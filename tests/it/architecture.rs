@@ -41,9 +41,9 @@ impl Table {
     }
 
     /// The row of a file or of a path of the crate, both with `/` between their parts: that of the innermost folder.
-    fn row(&self, place: &str) -> Option<&(String, Option<Vec<String>>)> {
+    fn row(&self, module: &str) -> Option<&(String, Option<Vec<String>>)> {
         let rows = self.rows.iter().filter(|(folder, _)| {
-            place
+            module
                 .strip_prefix(folder.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '.']))
         });

@@ -214,7 +214,7 @@ async fn a_server_started_under_the_name_of_a_running_one_replaces_it() {
     nodes.on_a.receive_and_ack(&subscription, 4).await;
     let mut stream = nodes.on_a.stream(&subscription).await;
     stream.receive(6).await;
-    let second = Process::serve_at(&nodes.place, "node-a").await;
+    let second = Process::serve_at(&nodes.location, "node-a").await;
     let (status, log) = nodes.a.ended().await;
     assert!(!status.success(), "{log}");
     let last = log.lines().last().expect("a line");

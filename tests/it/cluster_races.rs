@@ -19,9 +19,9 @@ use tonic::Code;
 
 use crate::support::{
     Client, eventually, few_or_many,
+    location::Location,
     nodes::Nodes,
     ok,
-    place::Place,
     values::{Received, message, publish_request},
     within,
 };
@@ -34,9 +34,9 @@ struct Operator {
 }
 
 impl Operator {
-    /// Of the only topic that the servers at this place have made.
-    fn of(place: &Place) -> Self {
-        let services = place.services();
+    /// Of the only topic that the servers at this location have made.
+    fn of(location: &Location) -> Self {
+        let services = location.services();
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &services.kafka);
         let consumer: BaseConsumer = config.create().expect("a client");
@@ -97,7 +97,7 @@ async fn assert_delivered(client: &Client, subscription: &str, ids: Vec<String>)
 async fn a_publish_answered_after_create_subscription_on_another_server_is_always_delivered() {
     let nodes = Nodes::start().await;
     let topic = nodes.on_a.topic("orders").await;
-    let mut operator = Operator::of(&nodes.place);
+    let mut operator = Operator::of(&nodes.location);
     // Messages keep coming, so that the log's end moves while subscriptions are made.
     let background = nodes.on_b.clone();
     let (busy, busy_topic) = (Arc::new(Semaphore::new(0)), topic.clone());

@@ -68,7 +68,7 @@ async fn what_a_killed_server_confirmed_holds_on_the_one_that_takes_over() {
     let (nodes, topic, subscription) = Nodes::with_subscription().await;
     let known = Known::default();
     let Nodes {
-        place,
+        location,
         a: mut one,
         b: mut other,
         on_a: mut on_one,
@@ -97,7 +97,7 @@ async fn what_a_killed_server_confirmed_holds_on_the_one_that_takes_over() {
         known.received(&received, killed.into());
         println!("kill {kill}: {} delivers after {took:?}", names[1]);
         assert!(took <= TAKEN_OVER_WITHIN, "{took:?}");
-        one = Process::serve_at(&place, names[0]).await;
+        one = Process::serve_at(&location, names[0]).await;
         on_one = one.client().await;
         assert_owned_by(on_one.try_pull_now(&subscription).await, names[1]);
         let confirmed = (known.published(), known.acked());
@@ -116,7 +116,7 @@ async fn a_killed_server_takes_its_own_back_at_once_when_it_starts_again() {
     nodes.on_a.receive_and_ack(&subscription, 10).await;
     nodes.a.signal("KILL").await;
     nodes.a.ended().await;
-    let a = Process::serve_at(&nodes.place, "node-a").await;
+    let a = Process::serve_at(&nodes.location, "node-a").await;
     let on_a = a.client().await;
     assert!(ok_now(&on_a, &subscription).await.is_empty());
     nodes.on_b.publish_text(&topic, "after").await;

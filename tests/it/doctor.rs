@@ -6,7 +6,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::support::{
     kafka::Kafka,
-    place::{Place, service},
+    location::{Location, service},
     process::{Process, run},
     services::Service,
 };
@@ -47,10 +47,10 @@ impl Report {
     }
 }
 
-/// Runs it on a place's data, with some of its arguments replaced.
-async fn doctor(place: &Place, other: &[(&str, &str)]) -> Report {
+/// Runs it on a location's data, with some of its arguments replaced.
+async fn doctor(location: &Location, other: &[(&str, &str)]) -> Report {
     let mut arguments = vec!["doctor".to_owned()];
-    for pair in place.arguments().chunks(2) {
+    for pair in location.arguments().chunks(2) {
         if pair[0] == "--listen" {
             continue;
         }
@@ -62,22 +62,22 @@ async fn doctor(place: &Place, other: &[(&str, &str)]) -> Report {
     Report::of(&run(&arguments).await)
 }
 
-/// A place on the Kafka of the tests, and on a Postgres without the settings that make other tests quick.
-async fn healthy() -> (Service, Place) {
+/// A location on the Kafka of the tests, and on a Postgres without the settings that make other tests quick.
+async fn healthy() -> (Service, Location) {
     let postgres = Service::durable_postgres().await;
     let server = postgres.export("PACKETBOAT_TEST_POSTGRES");
-    let place = Place::on(service("PACKETBOAT_TEST_KAFKA"), server, "").await;
-    (postgres, place)
+    let location = Location::on(service("PACKETBOAT_TEST_KAFKA"), server, "").await;
+    (postgres, location)
 }
 
-async fn database(place: &Place) -> PgConnection {
-    let url = &place.services().postgres;
+async fn database(location: &Location) -> PgConnection {
+    let url = &location.services().postgres;
     PgConnection::connect(url).await.expect("Postgres")
 }
 
 /// Everything in the database that only nodes or clients change.
-async fn rows(place: &Place) -> Vec<String> {
-    let mut connection = database(place).await;
+async fn rows(location: &Location) -> Vec<String> {
+    let mut connection = database(location).await;
     let mut rows = Vec::new();
     for select in [
         "SELECT (version, log_identity)::text FROM packetboat",
@@ -93,54 +93,60 @@ async fn rows(place: &Place) -> Vec<String> {
 
 #[tokio::test]
 async fn a_healthy_pair_has_no_problem_and_stays_as_it_is() {
-    let (_postgres, place) = healthy().await;
+    let (_postgres, location) = healthy().await;
     let kafka = Kafka::new();
-    let server = Process::serve_at(&place, "the-node").await;
+    let server = Process::serve_at(&location, "the-node").await;
     let client = server.client().await;
     let topic = client.topic("orders").await;
     client.subscription("orders-worker", &topic).await;
     client.publish_text(&topic, "a").await;
-    let before = (kafka.topics(&place.services().prefix), rows(&place).await);
-    let report = doctor(&place, &[]).await;
+    let before = (
+        kafka.topics(&location.services().prefix),
+        rows(&location).await,
+    );
+    let report = doctor(&location, &[]).await;
     assert!(report.is_well, "{}", report.text);
     let address = server.addresses[0].to_string();
     report.has("ok", &["the-node", &address]);
-    report.has("ok", &["broker", &place.services().kafka]);
+    report.has("ok", &["broker", &location.services().kafka]);
     report.has("ok", &["Postgres 1"]);
     report.has("ok", &["can be created, written to"]);
     report.has("ok", &["the clock of Kafka's broker"]);
     report.has(
         "ok",
-        &["belongs to the log kafka:", &place.services().prefix],
+        &["belongs to the log kafka:", &location.services().prefix],
     );
     report.has("ok", &["same topics: 1"]);
-    let after = (kafka.topics(&place.services().prefix), rows(&place).await);
+    let after = (
+        kafka.topics(&location.services().prefix),
+        rows(&location).await,
+    );
     assert_eq!(after, before);
 }
 
 #[tokio::test]
 async fn before_the_first_start_nothing_is_made() {
-    let (_postgres, place) = healthy().await;
-    let report = doctor(&place, &[]).await;
+    let (_postgres, location) = healthy().await;
+    let report = doctor(&location, &[]).await;
     assert!(report.is_well, "{}", report.text);
     report.has("ok", &["no tables yet"]);
-    let mut connection = database(&place).await;
+    let mut connection = database(&location).await;
     let tables: i64 =
         sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()")
             .fetch_one(&mut connection)
             .await
             .expect("a count");
     assert_eq!(tables, 0);
-    let topics = Kafka::new().topics(&place.services().prefix);
+    let topics = Kafka::new().topics(&location.services().prefix);
     assert_eq!(topics, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn services_that_are_not_there_are_named() {
-    let place = Place::kafka_and_postgres().await;
-    let missing = format!("{}_missing", place.services().postgres);
+    let location = Location::kafka_and_postgres().await;
+    let missing = format!("{}_missing", location.services().postgres);
     let report = doctor(
-        &place,
+        &location,
         &[("--log", "kafka://127.0.0.1:1"), ("--store", &missing)],
     )
     .await;
@@ -151,13 +157,13 @@ async fn services_that_are_not_there_are_named() {
 
 #[tokio::test]
 async fn a_store_of_another_log_is_named_with_both() {
-    let place = Place::kafka_and_postgres().await;
-    drop(Process::serve_at(&place, "the-node").await);
-    let prefix = &place.services().prefix;
-    let config = place.path().join("other.toml");
+    let location = Location::kafka_and_postgres().await;
+    drop(Process::serve_at(&location, "the-node").await);
+    let prefix = &location.services().prefix;
+    let config = location.path().join("other.toml");
     fs::write(&config, format!("[kafka]\nprefix = '{prefix}-other'\n")).expect("a file");
     let config = config.to_string_lossy();
-    let report = doctor(&place, &[("--config", &config)]).await;
+    let report = doctor(&location, &[("--config", &config)]).await;
     assert!(!report.is_well, "{}", report.text);
     let (found, expected) = (format!(":{prefix},"), format!(":{prefix}-other:"));
     report.has("problem", &["it belongs to the log", &found, &expected]);
@@ -165,10 +171,10 @@ async fn a_store_of_another_log_is_named_with_both() {
 
 #[tokio::test]
 async fn topics_that_only_one_side_knows_are_named() {
-    let place = Place::kafka_and_postgres().await;
-    let prefix = &place.services().prefix;
+    let location = Location::kafka_and_postgres().await;
+    let prefix = &location.services().prefix;
     let kafka = Kafka::new();
-    let server = Process::serve_at(&place, "the-node").await;
+    let server = Process::serve_at(&location, "the-node").await;
     let client = server.client().await;
     client.topic("kept").await;
     client.topic("lost").await;
@@ -176,7 +182,7 @@ async fn topics_that_only_one_side_knows_are_named() {
     kafka.delete(&lost).await;
     let orphan = format!("{prefix}.tests.orphan.77");
     kafka.create(&orphan, 1, &[]).await;
-    let report = doctor(&place, &[]).await;
+    let report = doctor(&location, &[]).await;
     assert!(!report.is_well, "{}", report.text);
     report.has(
         "problem",
@@ -196,13 +202,13 @@ async fn topics_that_only_one_side_knows_are_named() {
 
 #[tokio::test]
 async fn a_data_directory_in_use_is_left_alone() {
-    let place = Place::embedded();
-    let report = doctor(&place, &[]).await;
+    let location = Location::embedded();
+    let report = doctor(&location, &[]).await;
     assert!(report.is_well, "{}", report.text);
     report.has("ok", &["is new"]);
-    assert!(!place.path().join("data").exists());
-    let server = Process::serve_at(&place, "only").await;
-    let report = doctor(&place, &[]).await;
+    assert!(!location.path().join("data").exists());
+    let server = Process::serve_at(&location, "only").await;
+    let report = doctor(&location, &[]).await;
     assert!(report.is_well, "{}", report.text);
     let address = server.addresses[0].to_string();
     report.has("ok", &["in use by", &address]);

@@ -4,15 +4,15 @@ use std::{fs, path::Path, time::Duration};
 
 use packetboat::{
     proto::google::iam::v1::{GetIamPolicyRequest, iam_policy_client::IamPolicyClient},
-    storage::{Durable, PostgresPlace, Storage},
+    storage::{Durable, PostgresLocation, Storage},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tonic::Code;
 
 use crate::support::{
-    Client, Pubsub, START_MILLIS, ok,
-    place::Place,
-    refused,
+    Client, Pubsub, START_MILLIS,
+    location::Location,
+    ok, refused,
     values::{ack_ids, texts},
 };
 
@@ -104,25 +104,25 @@ async fn was_changed(client: &Client) {
 
 #[tokio::test]
 async fn a_data_directory_of_each_format_is_opened() {
-    let place = Place::embedded();
-    copy("1/embedded", place.path());
-    let pubsub = Pubsub::in_directory(place.path(), AFTER).await;
+    let location = Location::embedded();
+    copy("1/embedded", location.path());
+    let pubsub = Pubsub::in_directory(location.path(), AFTER).await;
     is_whole(&pubsub).await;
     pubsub.stop().await;
-    let pubsub = Pubsub::in_directory(place.path(), AFTER).await;
+    let pubsub = Pubsub::in_directory(location.path(), AFTER).await;
     was_changed(&pubsub.client()).await;
 }
 
 #[tokio::test]
 async fn a_database_of_each_format_is_opened() {
-    let place = Place::kafka_and_postgres().await;
-    let directory = place.path().join("data");
+    let location = Location::kafka_and_postgres().await;
+    let directory = location.path().join("data");
     fs::create_dir(&directory).expect("a folder");
     copy("1/postgres", &directory);
     let dump = directory.join("state.sql");
     let statements = fs::read_to_string(&dump).expect("the dump");
     fs::remove_file(dump).expect("removed");
-    let url = &place.services().postgres;
+    let url = &location.services().postgres;
     let mut connection = PgConnection::connect(url).await.expect("Postgres");
     let loaded = connection.execute(AssertSqlSafe(statements)).await;
     loaded.expect("the dump is loaded");
@@ -130,7 +130,7 @@ async fn a_database_of_each_format_is_opened() {
     let storage = Storage::Durable(Box::new(Durable {
         directory,
         kafka: None,
-        postgres: Some(PostgresPlace {
+        postgres: Some(PostgresLocation {
             url: url.clone(),
             password_file: None,
             node_name: Some("formats".to_owned()),

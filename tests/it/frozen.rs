@@ -204,7 +204,7 @@ async fn state_of(watcher: &mut PgConnection, session: i32) -> Option<String> {
 #[tokio::test]
 async fn a_server_frozen_between_its_row_locks_and_its_commit_holds_nobody_up() {
     let (nodes, topic, subscription) = Nodes::with_subscription().await;
-    let url = &nodes.place.services().postgres;
+    let url = &nodes.location.services().postgres;
     let mut watcher = PgConnection::connect(url).await.expect("Postgres");
     let mut locker = PgConnection::connect(url).await.expect("Postgres");
 

@@ -10,7 +10,7 @@ use crate::support::{
     admin::topic_name,
     eventually,
     kafka::{Kafka, Record},
-    place::Place,
+    location::Location,
     process::{Process, refusal, run},
     refused,
     values::{Received, attributes, map, message, publish_request},
@@ -18,7 +18,7 @@ use crate::support::{
 
 /// A server on Kafka and Postgres.
 struct Server {
-    place: Place,
+    location: Location,
     process: Process,
     client: Client,
     kafka: Kafka,
@@ -26,19 +26,19 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let place = Place::kafka_and_postgres().await;
-        let process = Process::serve_at(&place, "only").await;
+        let location = Location::kafka_and_postgres().await;
+        let process = Process::serve_at(&location, "only").await;
         Self {
             client: process.client().await,
             process,
-            place,
+            location,
             kafka: Kafka::new(),
         }
     }
 
     /// The Kafka topic that was made for a topic.
     fn topic_of(&self, id: &str) -> String {
-        let prefix = &self.place.services().prefix;
+        let prefix = &self.location.services().prefix;
         self.kafka
             .topics(&format!("{prefix}.tests.{id}."))
             .remove(0)
@@ -46,7 +46,7 @@ impl Server {
 
     /// Makes a Kafka topic as somebody else would, and returns its name.
     async fn foreign_topic(&self, partitions: i32, settings: &[(&str, &str)]) -> String {
-        let name = format!("{}-theirs", self.place.services().prefix);
+        let name = format!("{}-theirs", self.location.services().prefix);
         self.kafka.create(&name, partitions, settings).await;
         name
     }
@@ -81,7 +81,7 @@ impl Server {
 
     /// Waits until everything is done that follows the deletion of a topic.
     async fn has_forgotten_what_was_deleted(&self) {
-        let url = &self.place.services().postgres;
+        let url = &self.location.services().postgres;
         let database = PgPool::connect(url).await.expect("Postgres");
         eventually("no topic is half deleted", || async {
             let left = sqlx::query_scalar("SELECT count(*) FROM topics WHERE phase = 2");

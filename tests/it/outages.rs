@@ -27,8 +27,8 @@ use tonic::{Code, Status};
 use crate::support::{
     Client, PATIENCE, eventually, few_or_many, http,
     known::Known,
+    location::Location,
     nodes::{Nodes, assert_owned_by},
-    place::Place,
     process::Process,
     services::Service,
     stream::{PullStream, opening},
@@ -330,20 +330,20 @@ async fn make_bare_topic(kafka: &str) {
 }
 
 /// A Kafka and a Postgres of the test's own.
-async fn own_services() -> (Service, Service, Place) {
+async fn own_services() -> (Service, Service, Location) {
     let (kafka, postgres) = tokio::join!(Service::kafka(&[]), Service::postgres());
     let brokers = kafka.export("PACKETBOAT_TEST_KAFKA").to_owned();
     let server = postgres.export("PACKETBOAT_TEST_POSTGRES");
-    let place = Place::on(brokers, server, "").await;
-    (kafka, postgres, place)
+    let location = Location::on(brokers, server, "").await;
+    (kafka, postgres, location)
 }
 
 #[tokio::test]
 async fn after_the_broker_was_killed_nothing_is_lost_and_all_goes_on_by_itself() {
-    let (kafka, _postgres, place) = own_services().await;
-    let brokers = &place.services().kafka;
+    let (kafka, _postgres, location) = own_services().await;
+    let brokers = &location.services().kafka;
     make_bare_topic(brokers).await;
-    let server = Process::serve_at(&place, "only").await;
+    let server = Process::serve_at(&location, "only").await;
     let client = server.client().await;
     let load = Load::start(&client).await;
     for _ in 0..few_or_many(1, 5) {
@@ -389,9 +389,9 @@ async fn assert_unhealthy(
 
 #[tokio::test]
 async fn after_the_database_was_killed_nothing_is_undone_and_all_goes_on_by_itself() {
-    let (_kafka, postgres, place) = own_services().await;
-    let database = place.services().postgres.clone();
-    let nodes = Nodes::at(place).await;
+    let (_kafka, postgres, location) = own_services().await;
+    let database = location.services().postgres.clone();
+    let nodes = Nodes::at(location).await;
     let load = Load::start(&nodes.on_a).await;
     for round in 0..few_or_many(2, 6) {
         // Every other time it is back before any lease has run out.

@@ -5,8 +5,8 @@ use std::{collections::HashSet, path::Path, time::Duration};
 use crate::support::{
     Client, Pubsub, eventually, few_or_many,
     known::Known,
+    location::Location,
     ok,
-    place::Place,
     process::Process,
     values::{ack_ids, numbered, texts},
     within,
@@ -138,19 +138,19 @@ async fn use_until_killed(client: &Client, topic: &str, subscription: &str, know
 
 #[tokio::test]
 async fn case_24_sigkill_loses_no_answered_publish_and_undoes_no_answered_ack() {
-    kill_under_load(&Place::embedded()).await;
+    kill_under_load(&Location::embedded()).await;
 }
 
 #[tokio::test]
 async fn case_24_on_kafka_and_postgres() {
-    kill_under_load(&Place::kafka_and_postgres().await).await;
+    kill_under_load(&Location::kafka_and_postgres().await).await;
 }
 
-async fn kill_under_load(place: &Place) {
+async fn kill_under_load(location: &Location) {
     let known = Known::default();
     let (mut topic, mut subscription) = (String::new(), String::new());
     for kill in 0..few_or_many(3, 20) {
-        let server = Process::serve_at(place, "only").await;
+        let server = Process::serve_at(location, "only").await;
         let client = server.client().await;
         if kill == 0 {
             topic = client.topic("orders").await;
@@ -172,7 +172,7 @@ async fn kill_under_load(place: &Place) {
         server.ended().await;
     }
 
-    let server = Process::serve_at(place, "only").await;
+    let server = Process::serve_at(location, "only").await;
     let client = server.client().await;
     known.receive_the_rest(&client, &subscription).await;
 }

@@ -1,7 +1,7 @@
 //! Starting on Kafka and Postgres with any pairing, and what a start that cannot succeed says.
 
 use crate::support::{
-    place::{Place, service},
+    location::{Location, service},
     process::{Process, refusal_with},
     starts::{File, SECRET, assert_says, outlives_restarts, refusal, text},
 };
@@ -17,7 +17,7 @@ async fn an_address_where_nobody_answers_is_one_clear_line() {
     let store = format!("postgres://me@{NOBODY}/packetboat");
     let line = refusal(&["--store", &store], &[("PGPASSWORD", SECRET)]).await;
     assert_says(&line, &[NOBODY, "Postgres"]);
-    // Both protocols are asked in the wrong place.
+    // Both protocols are named at the wrong address.
     let kafka = service("PACKETBOAT_TEST_KAFKA");
     let store = format!("postgres://me@{kafka}/packetboat");
     let line = refusal(&["--store", &store], &[]).await;
@@ -50,12 +50,12 @@ async fn flags_that_cannot_be_meant_are_refused_without_repeating_a_secret() {
     let with_password = format!("kafka://me:{SECRET}@kafka-1:9092");
     let line = refusal(&["--log", &with_password], &[]).await;
     assert_says(&line, &["password", "PACKETBOAT_KAFKA_PASSWORD"]);
-    for place in [
+    for location in [
         ["--log", "kafka://127.0.0.1:9092"],
         ["--store", "postgres://db/p"],
     ] {
-        let line = refusal(&[&["--ephemeral"], &place[..]].concat(), &[]).await;
-        assert_says(&line, &["--ephemeral", place[0]]);
+        let line = refusal(&[&["--ephemeral"], &location[..]].concat(), &[]).await;
+        assert_says(&line, &["--ephemeral", location[0]]);
     }
     for wrong in ["kafka-1:9092", "http://kafka-1", "kafka://kafka-1:port"] {
         let line = refusal(&["--log", wrong], &[]).await;
@@ -111,11 +111,11 @@ async fn a_file_that_cannot_be_meant_is_refused_with_its_line_and_no_secret() {
 
 #[tokio::test]
 async fn a_store_that_belongs_to_another_log_is_refused() {
-    let place = Place::kafka_and_postgres().await;
-    let server = Process::serve_at(&place, "only").await;
+    let location = Location::kafka_and_postgres().await;
+    let server = Process::serve_at(&location, "only").await;
     server.signal("TERM").await;
     server.ended().await;
-    let services = place.services();
+    let services = location.services();
     let other = File::new("[kafka]\nprefix = 'it_another'\n");
     let log = format!("kafka://{}", services.kafka);
     let arguments = [
@@ -132,8 +132,8 @@ async fn a_store_that_belongs_to_another_log_is_refused() {
     assert_says(&line, &["belongs to", &services.prefix]);
 
     // The same of a data directory that was used with Kafka before.
-    let data = text(&place.path().join("data")).to_owned();
-    let file = text(&place.path().join("packetboat.toml")).to_owned();
+    let data = text(&location.path().join("data")).to_owned();
+    let file = text(&location.path().join("packetboat.toml")).to_owned();
     let listen = [
         "--listen",
         "127.0.0.1:0",
@@ -152,10 +152,10 @@ async fn a_store_that_belongs_to_another_log_is_refused() {
 
 #[tokio::test]
 async fn messages_in_kafka_and_the_rest_in_a_directory() {
-    let place = Place::kafka_and_postgres().await;
-    let log = format!("kafka://{}", place.services().kafka);
-    let file = place.path().join("packetboat.toml");
-    let data = place.path().join("data");
+    let location = Location::kafka_and_postgres().await;
+    let log = format!("kafka://{}", location.services().kafka);
+    let file = location.path().join("packetboat.toml");
+    let data = location.path().join("data");
     let arguments = ["--log", &log, "--config", text(&file)];
     outlives_restarts(
         &[&arguments[..], &["--data-dir", text(&data)]].concat(),
@@ -166,9 +166,9 @@ async fn messages_in_kafka_and_the_rest_in_a_directory() {
 
 #[tokio::test]
 async fn messages_in_a_directory_and_the_rest_in_postgres() {
-    let place = Place::kafka_and_postgres().await;
-    let data = place.path().join("data");
-    let store = &place.services().postgres;
+    let location = Location::kafka_and_postgres().await;
+    let data = location.path().join("data");
+    let store = &location.services().postgres;
     let arguments = ["--store", store, "--node-name", "only"];
     outlives_restarts(
         &[&arguments[..], &["--data-dir", text(&data)]].concat(),

@@ -30,7 +30,7 @@ async fn case_35_a_stream_opens_only_for_a_subscription_that_can_be_pulled() {
     }
     for (first, code) in cases {
         let what = format!("{first:?}");
-        // The refusal may come in place of the response headers or behind them.
+        // The refusal may come instead of the response headers or after them.
         let status = match client.open(first).await {
             Ok(mut stream) => stream.end().await,
             Err(status) => status,
@@ -265,6 +265,6 @@ async fn streams_on_missing_subscriptions_say_which_one() {
     refused(
         client.get_subscription("worker").await,
         Code::InvalidArgument,
-        "an id in place of a name",
+        "an id instead of a name",
     );
 }

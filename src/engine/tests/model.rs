@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Partition and offset.
-pub(super) type Place = (u32, u64);
+pub(super) type Position = (u32, u64);
 
 /// A published message.
 #[derive(Debug)]
@@ -35,21 +35,21 @@ pub(super) struct Held {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Model {
-    pub(super) messages: BTreeMap<Place, Message>,
-    pub(super) held: BTreeMap<Place, Held>,
+    pub(super) messages: BTreeMap<Position, Message>,
+    pub(super) held: BTreeMap<Position, Held>,
     pub(super) consumers: BTreeMap<ConsumerId, Demand>,
     /// Whose acks were confirmed: for ever.
-    pub(super) confirmed: BTreeSet<Place>,
+    pub(super) confirmed: BTreeSet<Position>,
     /// Acknowledged in this life of the engine; a crash may forget those that are not confirmed.
-    pub(super) acked: BTreeSet<Place>,
+    pub(super) acked: BTreeSet<Position>,
     /// May come again, or not: acknowledged before a crash and not confirmed, or too old for a while.
-    pub(super) perhaps: BTreeSet<Place>,
+    pub(super) perhaps: BTreeSet<Position>,
     /// Every delivery, for later acks.
     pub(super) issued: Vec<LeaseId>,
     /// The last number of each message in this life of the engine.
-    numbers: BTreeMap<Place, u32>,
+    numbers: BTreeMap<Position, u32>,
     /// Failed deliveries of each message at its last one.
-    attempts: BTreeMap<Place, u32>,
+    attempts: BTreeMap<Position, u32>,
 }
 
 /// Deadlines are kept in ticks of 10 ms, rounded up.
@@ -78,16 +78,16 @@ impl Model {
         lease: LeaseId,
         found: Verdict,
     ) -> Verdict {
-        let place = (lease.partition, lease.offset);
-        let held = self.held.get(&place);
+        let position = (lease.partition, lease.offset);
+        let held = self.held.get(&position);
         if held.is_some_and(|held| held.number == lease.number) {
             return Verdict::Applied;
         }
-        if self.acked.contains(&place) {
+        if self.acked.contains(&position) {
             return Verdict::Done;
         }
-        let message = self.messages.get(&place);
-        let may_be_done = self.perhaps.contains(&place)
+        let message = self.messages.get(&position);
+        let may_be_done = self.perhaps.contains(&position)
             || message.is_none_or(|message| {
                 message.removed || message.publish_time.plus_millis(config.retention_millis) <= now
             });
@@ -97,21 +97,21 @@ impl Model {
         Verdict::Ended
     }
 
-    pub(super) fn ack(&mut self, place: Place) {
-        self.held.remove(&place);
-        self.acked.insert(place);
+    pub(super) fn ack(&mut self, position: Position) {
+        self.held.remove(&position);
+        self.acked.insert(position);
     }
 
     /// Ends or moves the lease, if the id is that of the newest delivery.
     pub(super) fn change(&mut self, lease: LeaseId, deadline: Option<Timestamp>) {
-        let place = (lease.partition, lease.offset);
-        let Some(held) = self.held.get_mut(&place) else {
+        let position = (lease.partition, lease.offset);
+        let Some(held) = self.held.get_mut(&position) else {
             return;
         };
         if held.number == lease.number {
             match deadline {
                 Some(deadline) => held.deadline = deadline,
-                None => drop(self.held.remove(&place)),
+                None => drop(self.held.remove(&position)),
             }
         }
     }
@@ -121,12 +121,12 @@ impl Model {
         let too_old =
             |message: &Message| message.publish_time.plus_millis(old.retention_millis) <= now;
         let dropped = self.messages.iter().filter(|(_, message)| too_old(message));
-        self.perhaps.extend(dropped.map(|(place, _)| *place));
+        self.perhaps.extend(dropped.map(|(position, _)| *position));
     }
 
     /// A new engine: consumers are gone, and what `stored` says about leases holds. Only leases that were durable
     /// before their messages left are remembered.
-    pub(super) fn restarted(&mut self, stored: BTreeMap<Place, Held>, durable_leases: bool) {
+    pub(super) fn restarted(&mut self, stored: BTreeMap<Position, Held>, durable_leases: bool) {
         self.consumers.clear();
         self.held = stored;
         let acked = std::mem::replace(&mut self.acked, self.confirmed.clone());
@@ -138,29 +138,29 @@ impl Model {
     }
 
     pub(super) fn lose(&mut self, partition: u32, end: u64) {
-        let lost = |place: &Place| place.0 == partition && place.1 >= end;
-        self.messages.retain(|place, _| !lost(place));
-        self.held.retain(|place, _| !lost(place));
-        self.confirmed.retain(|place| !lost(place));
-        self.acked.retain(|place| !lost(place));
-        self.perhaps.retain(|place| !lost(place));
-        self.numbers.retain(|place, _| !lost(place));
-        self.attempts.retain(|place, _| !lost(place));
+        let lost = |position: &Position| position.0 == partition && position.1 >= end;
+        self.messages.retain(|position, _| !lost(position));
+        self.held.retain(|position, _| !lost(position));
+        self.confirmed.retain(|position| !lost(position));
+        self.acked.retain(|position| !lost(position));
+        self.perhaps.retain(|position| !lost(position));
+        self.numbers.retain(|position, _| !lost(position));
+        self.attempts.retain(|position, _| !lost(position));
         // The store may not have known these yet, and then cannot void their ids.
         self.issued
             .retain(|lease| !lost(&(lease.partition, lease.offset)));
     }
 
     /// What somebody must get, sooner or later.
-    pub(super) fn missing(&self, now: Timestamp, config: Config) -> Vec<Place> {
-        let wanted = |(place, message): &(&Place, &Message)| {
+    pub(super) fn missing(&self, now: Timestamp, config: Config) -> Vec<Position> {
+        let wanted = |(position, message): &(&Position, &Message)| {
             !message.removed
-                && !self.acked.contains(place)
-                && !self.perhaps.contains(place)
+                && !self.acked.contains(position)
+                && !self.perhaps.contains(position)
                 && message.publish_time.plus_millis(config.retention_millis) > now
         };
         let missing = self.messages.iter().filter(wanted);
-        missing.map(|(place, _)| *place).collect()
+        missing.map(|(position, _)| *position).collect()
     }
 
     /// Checks and takes in what the engine did; `leased` says what it now knows of a lease.
@@ -212,7 +212,9 @@ impl Model {
         let mine = |held: &&Held| held.consumer == Some(consumer);
         let outstanding = self.held.values().filter(mine).count() as u64;
         let of_mine = self.held.iter().filter(|(_, held)| mine(held));
-        let mut outstanding_bytes: u64 = of_mine.map(|(place, _)| self.messages[place].bytes).sum();
+        let mut outstanding_bytes: u64 = of_mine
+            .map(|(position, _)| self.messages[position].bytes)
+            .sum();
         for (outstanding, delivery) in (outstanding..).zip(deliveries) {
             if let Demand::Stream {
                 messages_max,
@@ -258,23 +260,32 @@ impl Model {
         attempts: u32,
     ) {
         let lease = delivery.lease;
-        let place = (lease.partition, lease.offset);
-        let message = self.messages.get(&place).expect("it was published");
+        let position = (lease.partition, lease.offset);
+        let message = self.messages.get(&position).expect("it was published");
         assert_eq!(message.publish_time, delivery.publish_time);
         assert_eq!(message.bytes, delivery.body.len() as u64);
         assert!(
             message.publish_time.plus_millis(config.retention_millis) > now,
-            "{place:?} is too old"
+            "{position:?} is too old"
         );
-        assert!(!self.confirmed.contains(&place), "{place:?} was confirmed");
-        assert!(!self.acked.contains(&place), "{place:?} was acknowledged");
-        assert!(!self.held.contains_key(&place), "{place:?} is leased");
-        let last = self.numbers.insert(place, lease.number).unwrap_or(0);
-        assert!(lease.number > last, "{place:?} has number {last} already");
-        let before = self.attempts.insert(place, attempts).unwrap_or(0);
+        assert!(
+            !self.confirmed.contains(&position),
+            "{position:?} was confirmed"
+        );
+        assert!(
+            !self.acked.contains(&position),
+            "{position:?} was acknowledged"
+        );
+        assert!(!self.held.contains_key(&position), "{position:?} is leased");
+        let last = self.numbers.insert(position, lease.number).unwrap_or(0);
+        assert!(
+            lease.number > last,
+            "{position:?} has number {last} already"
+        );
+        let before = self.attempts.insert(position, attempts).unwrap_or(0);
         assert!(
             attempts >= before,
-            "{place:?} had {before} attempts already"
+            "{position:?} had {before} attempts already"
         );
         self.issued.push(lease);
     }

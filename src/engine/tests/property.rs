@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{
     host::Host,
-    model::{Held, Message, Model, Place, rounded},
+    model::{Held, Message, Model, Position, rounded},
     operations::{Operation, operations},
     stored::Stored,
 };
@@ -56,9 +56,9 @@ struct Run {
     model: Model,
     consumers: u64,
     /// Acknowledged since the last flush started.
-    waiting: Vec<Place>,
+    waiting: Vec<Position>,
     /// Confirmed by the flush that is on its way.
-    flushing: Vec<Place>,
+    flushing: Vec<Position>,
     /// How many frames went to others, per partition, since it has had messages for somebody.
     passed_over: BTreeMap<u32, usize>,
 }
@@ -196,8 +196,9 @@ impl Run {
                 self.flush_all();
                 let before = self.model.held.clone();
                 self.restart();
-                let kept =
-                    |(place, held): (&Place, &Held)| (*place, held.number, rounded(held.deadline));
+                let kept = |(position, held): (&Position, &Held)| {
+                    (*position, held.number, rounded(held.deadline))
+                };
                 let after: Vec<_> = self.model.held.iter().map(kept).collect();
                 assert_eq!(before.iter().map(kept).collect::<Vec<_>>(), after);
             }
@@ -206,17 +207,17 @@ impl Run {
                 messages,
             } => self.lose_end(partition, messages.into()),
             Operation::Damage { pick, run } => {
-                for (partition, offset) in self.places(pick, run.into()) {
+                for (partition, offset) in self.positions(pick, run.into()) {
                     self.host.log.damage(partition, offset);
                 }
             }
             Operation::Repair => self.host.log.repair(),
             Operation::Remove { pick, run } => {
-                for place in self.places(pick, run) {
-                    self.host.log.remove(place.0, place.1);
+                for position in self.positions(pick, run) {
+                    self.host.log.remove(position.0, position.1);
                     self.model
                         .messages
-                        .get_mut(&place)
+                        .get_mut(&position)
                         .expect("a message")
                         .removed = true;
                 }
@@ -492,10 +493,10 @@ impl Run {
         issued[from..issued.len().min(from + usize::from(run))].to_vec()
     }
 
-    fn places(&self, pick: u16, run: u16) -> Vec<Place> {
-        let places = self.model.messages.keys();
-        let from = usize::from(pick) % places.len().max(1);
-        places.skip(from).take(run.into()).copied().collect()
+    fn positions(&self, pick: u16, run: u16) -> Vec<Position> {
+        let positions = self.model.messages.keys();
+        let from = usize::from(pick) % positions.len().max(1);
+        positions.skip(from).take(run.into()).copied().collect()
     }
 
     fn consumer(&mut self, pick: u16) -> Option<(ConsumerId, &mut Demand)> {
@@ -586,12 +587,12 @@ impl Run {
             self.flush_all();
             let mine = |held: &Held| held.consumer == Some(ConsumerId(self.consumers));
             let mut to_ack = Vec::new();
-            for (place, held) in &self.model.held {
+            for (position, held) in &self.model.held {
                 if mine(held) {
                     to_ack.push(LeaseId {
-                        generation: self.generation(place.0),
-                        partition: place.0,
-                        offset: place.1,
+                        generation: self.generation(position.0),
+                        partition: position.0,
+                        offset: position.1,
                         number: held.number,
                     });
                 }

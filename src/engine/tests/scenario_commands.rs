@@ -140,13 +140,13 @@ impl Scenario {
             ["reads", "fail"] => self.reads_fail = true,
             ["reads", "work"] => self.reads_fail = false,
             ["damage", ref names @ ..] => {
-                for (partition, offset) in self.places(names) {
+                for (partition, offset) in self.positions(names) {
                     self.host.log.damage(partition, offset);
                 }
             }
             ["repair"] => self.host.log.repair(),
             ["remove", ref names @ ..] => {
-                for (partition, offset) in self.places(names) {
+                for (partition, offset) in self.positions(names) {
                     self.host.log.remove(partition, offset);
                 }
             }
@@ -419,7 +419,7 @@ impl Scenario {
         });
     }
 
-    fn places(&self, names: &[&str]) -> Vec<(u32, u64)> {
+    fn positions(&self, names: &[&str]) -> Vec<(u32, u64)> {
         expand(names)
             .iter()
             .map(|name| self.offsets[name])

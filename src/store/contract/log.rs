@@ -13,7 +13,7 @@ use crate::{
     resource::{id::TopicIncarnation, name::TopicName},
     store::{
         MessageLog, StoreError,
-        log::{AppendedRun, LogPlace, Offset, ReadBatch, TopicLog},
+        log::{AppendedRun, LogLocation, Offset, ReadBatch, TopicLog},
     },
 };
 
@@ -23,10 +23,10 @@ const OTHER: TopicIncarnation = TopicIncarnation(8);
 /// Makes the log of a topic.
 pub(in crate::store) async fn created(log: &dyn MessageLog, topic: TopicIncarnation) -> TopicLog {
     let name = TopicName::parse("name", &format!("projects/p/topics/topic-{}", topic.0));
-    let place = log.create(topic, &name.expect("valid name")).await;
+    let location = log.create(topic, &name.expect("valid name")).await;
     TopicLog {
         incarnation: topic,
-        place: Arc::new(place.expect("create")),
+        location: Arc::new(location.expect("create")),
     }
 }
 
@@ -34,9 +34,9 @@ pub(in crate::store) async fn created(log: &dyn MessageLog, topic: TopicIncarnat
 fn not_created(topic: TopicIncarnation) -> TopicLog {
     TopicLog {
         incarnation: topic,
-        place: Arc::new(LogPlace {
+        location: Arc::new(LogLocation {
             name: format!("never-made-{}", topic.0),
-            ..LogPlace::embedded()
+            ..LogLocation::embedded()
         }),
     }
 }

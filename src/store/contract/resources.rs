@@ -12,7 +12,7 @@ use crate::{
         topic::Topic,
     },
     store::{
-        log::{LogPlace, TopicLog},
+        log::{LogLocation, TopicLog},
         resources::{
             CreateError, LogReader, SubscriptionRecord, TopicPhase, TopicRecord, TopicRow,
             UpdateError,
@@ -64,8 +64,8 @@ pub(in crate::store) async fn live_topic(state: &dyn State, name: &str) -> Topic
 }
 
 /// Where the log of a topic would lie.
-fn place(topic: TopicIncarnation) -> LogPlace {
-    LogPlace {
+fn location(topic: TopicIncarnation) -> LogLocation {
+    LogLocation {
         name: format!("log-{}", topic.0),
         key_partitions: 3,
         attached: false,
@@ -73,7 +73,9 @@ fn place(topic: TopicIncarnation) -> LogPlace {
 }
 
 async fn published(state: &dyn State, incarnation: TopicIncarnation, topic: &Topic) -> TopicRecord {
-    let published = state.publish_topic(incarnation, &place(incarnation)).await;
+    let published = state
+        .publish_topic(incarnation, &location(incarnation))
+        .await;
     published.expect("publish topic");
     let found = state.topic(&topic.name).await.expect("get topic");
     found.expect("is live")
@@ -103,7 +105,7 @@ async fn a_topic_is_seen_once_it_is_published(state: &dyn State, _: &ManualClock
         let record = published(state, made, &topic).await;
         assert_eq!((&record.topic, record.version), (&topic, 1));
         assert_eq!(record.log.incarnation, made);
-        assert_eq!(*record.log.place, place(made));
+        assert_eq!(*record.log.location, location(made));
     }
 }
 
@@ -208,7 +210,7 @@ async fn every_log_is_listed_with_who_needs_it(state: &dyn State, _: &ManualCloc
     let made = state
         .create_topic(
             &topic_named("projects/p/topics/made"),
-            Some(&place(TopicIncarnation(9))),
+            Some(&location(TopicIncarnation(9))),
         )
         .await;
     let made = made.expect("create");
@@ -224,21 +226,21 @@ async fn every_log_is_listed_with_who_needs_it(state: &dyn State, _: &ManualCloc
     let deleted = state.delete_topic(&gone).await;
     deleted.expect("delete");
     let logs = state.logs().await.expect("logs");
-    let row = |incarnation, place, name: &str, phase| TopicRow {
+    let row = |incarnation, location, name: &str, phase| TopicRow {
         incarnation,
         name: topic_named(&format!("projects/p/topics/{name}")).name,
         phase,
-        place: Some(place),
+        location: Some(location),
     };
     let (live, gone) = (live.log.incarnation, gone.log.incarnation);
     assert_eq!(
         logs,
         [
-            row(live, place(live), "live", TopicPhase::Live),
-            row(gone, place(gone), "gone", TopicPhase::Deleted),
+            row(live, location(live), "live", TopicPhase::Live),
+            row(gone, location(gone), "gone", TopicPhase::Deleted),
             row(
                 made,
-                place(TopicIncarnation(9)),
+                location(TopicIncarnation(9)),
                 "made",
                 TopicPhase::Creating
             ),
@@ -277,7 +279,7 @@ async fn a_subscription_needs_a_live_topic_and_a_free_name(state: &dyn State, _:
     let wanted = subscription_named("projects/p/subscriptions/sub", &topic);
     let absent = TopicLog {
         incarnation: TopicIncarnation(99),
-        place: Arc::new(place(TopicIncarnation(99))),
+        location: Arc::new(location(TopicIncarnation(99))),
     };
     let none = state.create_subscription(&absent, &wanted, &[]);
     assert!(matches!(none.await, Err(CreateError::TopicGone)));

@@ -35,8 +35,8 @@ impl KnownTopic {
     fn new(topic: &TopicLog) -> Self {
         Self {
             incarnation: topic.incarnation,
-            name: topic.place.name.clone(),
-            key_partitions: topic.place.key_partitions,
+            name: topic.location.name.clone(),
+            key_partitions: topic.location.key_partitions,
             partitions: AtomicU32::new(0),
             meeting: AtomicBool::new(false),
             turn: AtomicU32::new(0),

@@ -29,7 +29,8 @@ use crate::{
     store::{
         MessageLog, StoreError,
         log::{
-            AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch, TopicLog,
+            AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch,
+            TopicLog,
         },
         tail::{Tail, TailRead},
     },
@@ -68,7 +69,7 @@ impl KafkaLog {
         if let Some(known) = self.known.get(topic) {
             return Ok(known);
         }
-        self.cluster.partitions(&topic.place.name).await?;
+        self.cluster.partitions(&topic.location.name).await?;
         Ok(self.known.learn(topic))
     }
 
@@ -120,7 +121,7 @@ impl MessageLog for KafkaLog {
         &self,
         topic: TopicIncarnation,
         name: &TopicName,
-    ) -> Result<LogPlace, StoreError> {
+    ) -> Result<LogLocation, StoreError> {
         self.open_still()?;
         let shape = self.options.shape(name);
         let copies = shape.replication_factor.or(self.default_copies);
@@ -131,23 +132,23 @@ impl MessageLog for KafkaLog {
             min_insync_replicas: copies.map(|copies| copies.saturating_sub(1).max(1)),
         };
         let partitions = self.topics.create(log).await?;
-        let place = LogPlace {
+        let location = LogLocation {
             name: kafka_topic,
             key_partitions: partitions,
             attached: false,
         };
         let log = TopicLog {
             incarnation: topic,
-            place: Arc::new(place.clone()),
+            location: Arc::new(location.clone()),
         };
         self.known.learn(&log);
-        Ok(place)
+        Ok(location)
     }
 
-    async fn attach(&self, name: &str) -> Result<Option<LogPlace>, StoreError> {
+    async fn attach(&self, name: &str) -> Result<Option<LogLocation>, StoreError> {
         self.open_still()?;
         match self.cluster.partitions(name).await {
-            Ok(key_partitions) => Ok(Some(LogPlace {
+            Ok(key_partitions) => Ok(Some(LogLocation {
                 name: name.to_owned(),
                 key_partitions,
                 attached: true,
@@ -159,24 +160,24 @@ impl MessageLog for KafkaLog {
 
     async fn keep(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError> {
         self.open_still()?;
-        if topic.place.attached {
+        if topic.location.attached {
             return Ok(());
         }
-        self.topics.keep(&topic.place.name, at_least).await
+        self.topics.keep(&topic.location.name, at_least).await
     }
 
     async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError> {
         self.open_still()?;
-        if !topic.place.attached {
-            self.topics.delete(&topic.place.name).await?;
+        if !topic.location.attached {
+            self.topics.delete(&topic.location.name).await?;
         }
         self.known.forget(topic.incarnation);
         let forget = Command::Forget(topic.incarnation);
         self.follower.send(forget).await.ok();
-        if topic.place.attached {
+        if topic.location.attached {
             return Ok(());
         }
-        self.cluster.wait_until_gone(&topic.place.name).await
+        self.cluster.wait_until_gone(&topic.location.name).await
     }
 
     async fn append(
@@ -194,7 +195,7 @@ impl MessageLog for KafkaLog {
             // Brokers may disagree for a moment about a topic that is new.
             Err(StoreError::NoSuchLog) => {
                 self.known.forget(topic.incarnation);
-                self.cluster.partitions(&topic.place.name).await?;
+                self.cluster.partitions(&topic.location.name).await?;
                 Err(StoreError::Uncertain(
                     "Kafka's brokers do not all know the topic".to_owned(),
                 ))
@@ -218,7 +219,10 @@ impl MessageLog for KafkaLog {
             TailRead::Answer(batch) => return Ok(batch),
             TailRead::Older { end } => end,
             TailRead::Unknown => {
-                let bounds = self.cluster.bounds_of(&topic.place.name, partition).await?;
+                let bounds = self
+                    .cluster
+                    .bounds_of(&topic.location.name, partition)
+                    .await?;
                 bounds.end
             }
         };
@@ -230,7 +234,7 @@ impl MessageLog for KafkaLog {
         }
         self.readers
             .read(Wanted {
-                topic: topic.place.name.clone(),
+                topic: topic.location.name.clone(),
                 partition,
                 range,
                 bytes_max,
@@ -241,7 +245,7 @@ impl MessageLog for KafkaLog {
 
     async fn bounds(&self, topic: &TopicLog) -> Result<Vec<PartitionBounds>, StoreError> {
         self.open_still()?;
-        let bounds = self.cluster.bounds(&topic.place.name).await?;
+        let bounds = self.cluster.bounds(&topic.location.name).await?;
         self.has_partitions(topic, bounds.len() as u32).await;
         Ok(bounds)
     }
@@ -250,7 +254,7 @@ impl MessageLog for KafkaLog {
         let known = self.known(topic).await?;
         // Fresh ones, even if the topic is watched already: whoever watches may have been told of an end that what
         // is followed has not come to, and must never see it end before.
-        let bounds = self.cluster.bounds(&topic.place.name).await?;
+        let bounds = self.cluster.bounds(&topic.location.name).await?;
         let fresh: Vec<_> = bounds.iter().map(|bounds| bounds.end).collect();
         producer::meet_partitions(&self.producer, &known, fresh.len() as u32).await;
         let mut ends = self.tail.watch_or_learn(topic.incarnation, &fresh);
@@ -280,7 +284,7 @@ impl MessageLog for KafkaLog {
     ) -> Result<Offset, StoreError> {
         self.open_still()?;
         self.cluster
-            .offset_at(&topic.place.name, partition, time)
+            .offset_at(&topic.location.name, partition, time)
             .await
     }
 
@@ -291,15 +295,19 @@ impl MessageLog for KafkaLog {
         done: &[Range<Offset>],
     ) -> Result<bool, StoreError> {
         self.open_still()?;
-        let (true, false, Some(first)) = (self.trims(), topic.place.attached, done.first()) else {
+        let (true, false, Some(first)) = (self.trims(), topic.location.attached, done.first())
+        else {
             return Ok(false);
         };
         // Kafka deletes from the log's start only.
-        let bounds = self.cluster.bounds_of(&topic.place.name, partition).await?;
+        let bounds = self
+            .cluster
+            .bounds_of(&topic.location.name, partition)
+            .await?;
         let until = first.end.min(bounds.end);
         if first.start <= bounds.start && bounds.start < until {
             self.topics
-                .delete_records(&topic.place.name, partition, until)
+                .delete_records(&topic.location.name, partition, until)
                 .await?;
         }
         Ok(false)
@@ -312,7 +320,10 @@ impl MessageLog for KafkaLog {
         from: Offset,
     ) -> Result<Offset, StoreError> {
         self.open_still()?;
-        let bounds = self.cluster.bounds_of(&topic.place.name, partition).await?;
+        let bounds = self
+            .cluster
+            .bounds_of(&topic.location.name, partition)
+            .await?;
         if from >= bounds.end {
             return Ok(from);
         }
@@ -321,7 +332,7 @@ impl MessageLog for KafkaLog {
         }
         self.readers
             .skip_damage(Wanted {
-                topic: topic.place.name.clone(),
+                topic: topic.location.name.clone(),
                 partition,
                 range: from..bounds.end,
                 bytes_max: 0,

@@ -18,7 +18,7 @@ use crate::{
     store::{
         MessageLog, StoreError,
         log::{
-            AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch,
+            AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch,
             TopicLog, only_own_logs,
         },
         reading::Reading,
@@ -132,7 +132,7 @@ impl MessageLog for MemoryLog {
         true
     }
 
-    async fn attach(&self, _: &str) -> Result<Option<LogPlace>, StoreError> {
+    async fn attach(&self, _: &str) -> Result<Option<LogLocation>, StoreError> {
         Err(only_own_logs())
     }
 
@@ -140,13 +140,17 @@ impl MessageLog for MemoryLog {
         Ok(())
     }
 
-    async fn create(&self, topic: TopicIncarnation, _: &TopicName) -> Result<LogPlace, StoreError> {
+    async fn create(
+        &self,
+        topic: TopicIncarnation,
+        _: &TopicName,
+    ) -> Result<LogLocation, StoreError> {
         let mut logs = self.logs.lock();
         logs.topics.entry(topic).or_insert_with(|| Messages {
             ends: watch::Sender::new(vec![0]),
             ..Messages::default()
         });
-        logs.topic(topic).map(|_| LogPlace::embedded())
+        logs.topic(topic).map(|_| LogLocation::embedded())
     }
 
     async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError> {

@@ -16,7 +16,7 @@ use crate::{
     },
     store::{
         Membership, Positions, Resources, StateBackend, StoreError,
-        log::{LogPlace, Offset, Partition, TopicLog},
+        log::{LogLocation, Offset, Partition, TopicLog},
         positions::{Acquire, Acquired, Flush, FlushOutcome},
         records::{Record, RecordKey},
         resources::{
@@ -54,7 +54,7 @@ struct StoredTopic {
     topic: Topic,
     version: u64,
     phase: TopicPhase,
-    place: Option<LogPlace>,
+    location: Option<LogLocation>,
 }
 
 impl StoredTopic {
@@ -63,7 +63,7 @@ impl StoredTopic {
             incarnation,
             name: self.topic.name.clone(),
             phase: self.phase,
-            place: self.place.clone(),
+            location: self.location.clone(),
         }
     }
 
@@ -197,7 +197,7 @@ impl Resources for MemoryState {
     async fn create_topic(
         &self,
         topic: &Topic,
-        attached: Option<&LogPlace>,
+        attached: Option<&LogLocation>,
     ) -> Result<TopicIncarnation, CreateError> {
         self.with(|tables| {
             if tables.topic_names.contains_key(&topic.name) {
@@ -210,7 +210,7 @@ impl Resources for MemoryState {
                 topic: topic.clone(),
                 version: 1,
                 phase: TopicPhase::Creating,
-                place: attached.cloned(),
+                location: attached.cloned(),
             };
             tables.topics.insert(incarnation, stored);
             Ok(incarnation)
@@ -220,14 +220,14 @@ impl Resources for MemoryState {
     async fn publish_topic(
         &self,
         topic: TopicIncarnation,
-        place: &LogPlace,
+        location: &LogLocation,
     ) -> Result<(), StoreError> {
         self.with(|tables| {
             if let Some(stored) = tables.topics.get_mut(&topic)
                 && stored.phase == TopicPhase::Creating
             {
                 stored.phase = TopicPhase::Live;
-                stored.place = Some(place.clone());
+                stored.location = Some(location.clone());
             }
             Ok(())
         })

@@ -1,4 +1,4 @@
-//! Looks a database over before or while nodes use it. Only reads, and takes no node's place.
+//! Examines a database before or while nodes use it. Only reads, and registers as no node.
 //!
 //! - `facts`: what the server and the database say.
 //! - `judgement`: what that means.

@@ -114,7 +114,7 @@ impl Member {
         self.lease.clone()
     }
 
-    /// Writes this node's row, in place of an older process of the same name, and holds the lease.
+    /// Writes this node's row, which replaces that of an older process of the same name, and holds the lease.
     pub(super) async fn join(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let sent = self.clock.now();
         let last_change = self.enter(connection).await?;

@@ -92,7 +92,7 @@ impl Options {
     /// PGPASSFILE, PGSSLMODE, PGSSLROOTCERT and so on).
     ///
     /// `node` names this process among those that share the database: a process that starts under the name of another
-    /// one takes its place. `address` is where the others reach it.
+    /// one replaces it. `address` is where the others reach it.
     pub fn new(url: &str, node: String, address: String) -> Result<Self, OptionsError> {
         check_url(url)?;
         if let Ok(mode) = std::env::var("PGSSLMODE")
@@ -117,14 +117,14 @@ impl Options {
             .application_name(&format!("packetboat {node}"))
             .options(session_settings())
             .disable_statement_logging();
-        let place = match connect.get_socket() {
+        let location = match connect.get_socket() {
             Some(socket) => socket.display().to_string(),
             None => format!("{}:{}", connect.get_host(), connect.get_port()),
         };
         let user = connect.get_username();
         let database = connect.get_database().unwrap_or(user);
         Ok(Self {
-            shown: format!("postgres {database} at {place} as {user}"),
+            shown: format!("postgres {database} at {location} as {user}"),
             connect,
             node,
             address,

@@ -37,7 +37,7 @@ use crate::{
     },
     store::{
         Lease, Membership, Positions, Resources, StateBackend, StoreError,
-        log::{LogPlace, Offset, Partition, TopicLog},
+        log::{LogLocation, Offset, Partition, TopicLog},
         membership::Changes,
         positions::{Acquire, Flush, FlushOutcome, Owner},
         resources::{
@@ -48,7 +48,7 @@ use crate::{
     },
 };
 
-/// Resources, positions and owners in a database, and this node's place among those that share it.
+/// Resources, positions and owners in a database, and this node's membership among those that share it.
 ///
 /// Dropped without being closed, it leaves what a process that crashes would leave.
 pub struct PostgresState {
@@ -76,7 +76,7 @@ impl fmt::Debug for PostgresState {
 }
 
 impl PostgresState {
-    /// Connects, brings the tables up to date, and takes this node's place. `log` is the identity of the log that
+    /// Connects, brings the tables up to date, and registers this node. `log` is the identity of the log that
     /// the offsets in this store are of.
     pub async fn open(options: Options, log: &str, clock: Clock) -> Result<Self, OpenError> {
         let database = options.shown.clone();
@@ -158,7 +158,7 @@ impl Resources for PostgresState {
     async fn create_topic(
         &self,
         topic: &Topic,
-        attached: Option<&LogPlace>,
+        attached: Option<&LogLocation>,
     ) -> Result<TopicIncarnation, CreateError> {
         topics::create(&self.database, topic, attached).await
     }
@@ -166,9 +166,9 @@ impl Resources for PostgresState {
     async fn publish_topic(
         &self,
         topic: TopicIncarnation,
-        place: &LogPlace,
+        location: &LogLocation,
     ) -> Result<(), StoreError> {
-        topics::publish(&self.database, topic, place).await
+        topics::publish(&self.database, topic, location).await
     }
 
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {

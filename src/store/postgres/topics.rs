@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         StoreError,
-        log::{LogPlace, TopicLog},
+        log::{LogLocation, TopicLog},
         membership::Change,
         resources::{
             CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow, UpdateError,
@@ -42,10 +42,10 @@ const fn phase_of(stored: i16) -> TopicPhase {
 pub(super) async fn create(
     database: &Database,
     topic: &Topic,
-    attached: Option<&LogPlace>,
+    attached: Option<&LogLocation>,
 ) -> Result<TopicIncarnation, CreateError> {
-    let place = attached.map(to_json).transpose();
-    let place = place.map_err(|error| database.failed(&error))?;
+    let location = attached.map(to_json).transpose();
+    let location = location.map_err(|error| database.failed(&error))?;
     let config = to_json(topic).map_err(|error| database.failed(&error))?;
     let mut connection = database.connection().await?;
     let incarnation = bounded(
@@ -55,7 +55,7 @@ pub(super) async fn create(
         )
         .bind(topic.name.as_str())
         .bind(config)
-        .bind(place)
+        .bind(location)
         .bind(i64::from(topic.requirement().version))
         .fetch_one(&mut *connection),
     )
@@ -72,13 +72,13 @@ pub(super) async fn create(
 pub(super) async fn publish(
     database: &Database,
     topic: TopicIncarnation,
-    place: &LogPlace,
+    location: &LogLocation,
 ) -> Result<(), StoreError> {
-    let place = to_json(place).map_err(|error| database.failed(&error))?;
+    let location = to_json(location).map_err(|error| database.failed(&error))?;
     let mut connection = database.connection().await?;
     bounded(
         sqlx::query("UPDATE topics SET phase = 1, place = $1 WHERE incarnation = $2 AND phase = 0")
-            .bind(place)
+            .bind(location)
             .bind(to_sql(topic.0))
             .execute(&mut *connection),
     )
@@ -116,25 +116,25 @@ fn record(row: &PgRow) -> Result<TopicRecord, sqlx::Error> {
     })
 }
 
-/// A log whose incarnation and place are two columns that begin at `column`.
+/// A log whose incarnation and location are two columns that begin at `column`.
 pub(super) fn log(row: &PgRow, column: usize) -> Result<TopicLog, sqlx::Error> {
     Ok(TopicLog {
         incarnation: TopicIncarnation(from_sql(row.try_get(column)?)),
-        place: place(row, column + 1)?
-            .unwrap_or_else(LogPlace::embedded)
+        location: location(row, column + 1)?
+            .unwrap_or_else(LogLocation::embedded)
             .into(),
     })
 }
 
-fn place(row: &PgRow, column: usize) -> Result<Option<LogPlace>, sqlx::Error> {
-    let place = row.try_get::<Option<&str>, _>(column)?;
-    place.map(from_json).transpose()
+fn location(row: &PgRow, column: usize) -> Result<Option<LogLocation>, sqlx::Error> {
+    let location = row.try_get::<Option<&str>, _>(column)?;
+    location.map(from_json).transpose()
 }
 
 fn topic_row(row: &PgRow) -> Result<TopicRow, sqlx::Error> {
     Ok(TopicRow {
         incarnation: TopicIncarnation(from_sql(row.try_get(0)?)),
-        place: place(row, 1)?,
+        location: location(row, 1)?,
         phase: phase_of(row.try_get(2)?),
         name: TopicName::parse("name", row.try_get(3)?).map_err(invalid)?,
     })

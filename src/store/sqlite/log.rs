@@ -21,7 +21,7 @@ use crate::{
     store::{
         MessageLog, StoreError,
         log::{
-            AppendedRun, LogEnds, LogPlace, Offset, Partition, PartitionBounds, ReadBatch,
+            AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch,
             TopicLog, only_own_logs,
         },
         tail::{Tail, TailRead},
@@ -165,7 +165,7 @@ impl MessageLog for SqliteLog {
         true
     }
 
-    async fn attach(&self, _: &str) -> Result<Option<LogPlace>, StoreError> {
+    async fn attach(&self, _: &str) -> Result<Option<LogLocation>, StoreError> {
         Err(only_own_logs())
     }
 
@@ -173,9 +173,13 @@ impl MessageLog for SqliteLog {
         Ok(())
     }
 
-    async fn create(&self, topic: TopicIncarnation, _: &TopicName) -> Result<LogPlace, StoreError> {
+    async fn create(
+        &self,
+        topic: TopicIncarnation,
+        _: &TopicName,
+    ) -> Result<LogLocation, StoreError> {
         self.ask(|reply| Command::Create(topic, reply)).await?;
-        Ok(LogPlace::embedded())
+        Ok(LogLocation::embedded())
     }
 
     async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError> {

@@ -204,7 +204,7 @@ impl LogWriter {
             match self.head(topic).await {
                 Ok(head) => {
                     topics += 1;
-                    place(topic, head, self.clock.now(), appends, &mut rows);
+                    assign_offsets(topic, head, self.clock.now(), appends, &mut rows);
                 }
                 Err(error) => {
                     for append in appends {
@@ -417,7 +417,7 @@ fn by_topic(appends: Vec<Append>) -> Vec<(TopicIncarnation, Vec<Append>)> {
 }
 
 /// Gives the requests of one topic their offsets; neighbours share a row while it is not too large.
-fn place(
+fn assign_offsets(
     topic: TopicIncarnation,
     head: Head,
     now: Timestamp,

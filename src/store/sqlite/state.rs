@@ -20,7 +20,7 @@ use crate::{
     },
     store::{
         Membership, Positions, Resources, StateBackend, StoreError,
-        log::{LogPlace, Offset, Partition, TopicLog},
+        log::{LogLocation, Offset, Partition, TopicLog},
         positions::{Acquire, Flush, FlushOutcome},
         resources::{
             CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow,
@@ -89,7 +89,7 @@ impl Resources for SqliteState {
     async fn create_topic(
         &self,
         topic: &Topic,
-        attached: Option<&LogPlace>,
+        attached: Option<&LogLocation>,
     ) -> Result<TopicIncarnation, CreateError> {
         topics::create(&self.database, topic, attached).await
     }
@@ -97,9 +97,9 @@ impl Resources for SqliteState {
     async fn publish_topic(
         &self,
         topic: TopicIncarnation,
-        place: &LogPlace,
+        location: &LogLocation,
     ) -> Result<(), StoreError> {
-        topics::publish(&self.database, topic, place).await
+        topics::publish(&self.database, topic, location).await
     }
 
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {

@@ -16,7 +16,7 @@ use crate::{
     },
     store::{
         StoreError,
-        log::{LogPlace, TopicLog},
+        log::{LogLocation, TopicLog},
         resources::{
             CreateError, LogNeeds, LogReader, TopicPhase, TopicRecord, TopicRow, UpdateError,
         },
@@ -39,10 +39,10 @@ const fn phase_of(stored: i64) -> TopicPhase {
 pub(super) async fn create(
     database: &Database,
     topic: &Topic,
-    attached: Option<&LogPlace>,
+    attached: Option<&LogLocation>,
 ) -> Result<TopicIncarnation, CreateError> {
-    let place = attached.map(to_json).transpose();
-    let place = place.map_err(|error| database.failed(&error))?;
+    let location = attached.map(to_json).transpose();
+    let location = location.map_err(|error| database.failed(&error))?;
     let config = to_json(topic).map_err(|error| database.failed(&error))?;
     let mut connection = database.writer().await?;
     let incarnation = returned(
@@ -53,7 +53,7 @@ pub(super) async fn create(
         )
         .bind(topic.name.as_str())
         .bind(config)
-        .bind(place)
+        .bind(location)
         .bind(topic.requirement().version),
     )
     .await
@@ -70,12 +70,12 @@ pub(super) async fn create(
 pub(super) async fn publish(
     database: &Database,
     topic: TopicIncarnation,
-    place: &LogPlace,
+    location: &LogLocation,
 ) -> Result<(), StoreError> {
-    let place = to_json(place).map_err(|error| database.failed(&error))?;
+    let location = to_json(location).map_err(|error| database.failed(&error))?;
     let mut connection = database.writer().await?;
     sqlx::query("UPDATE topics SET phase = 1, place = ? WHERE incarnation = ? AND phase = 0")
-        .bind(place)
+        .bind(location)
         .bind(to_sql(topic.0))
         .execute(&mut *connection)
         .await
@@ -109,23 +109,23 @@ fn record(row: &SqliteRow) -> Result<TopicRecord, sqlx::Error> {
     })
 }
 
-/// A log whose incarnation and place are two columns that begin at `column`.
+/// A log whose incarnation and location are two columns that begin at `column`.
 pub(super) fn log(row: &SqliteRow, column: usize) -> Result<TopicLog, sqlx::Error> {
     Ok(TopicLog {
         incarnation: TopicIncarnation(from_sql(row.try_get(column)?)),
-        place: Arc::new(place(row, column + 1)?.unwrap_or_else(LogPlace::embedded)),
+        location: Arc::new(location(row, column + 1)?.unwrap_or_else(LogLocation::embedded)),
     })
 }
 
-fn place(row: &SqliteRow, column: usize) -> Result<Option<LogPlace>, sqlx::Error> {
-    let place = row.try_get::<Option<&str>, _>(column)?;
-    place.map(from_json).transpose()
+fn location(row: &SqliteRow, column: usize) -> Result<Option<LogLocation>, sqlx::Error> {
+    let location = row.try_get::<Option<&str>, _>(column)?;
+    location.map(from_json).transpose()
 }
 
 fn topic_row(row: &SqliteRow) -> Result<TopicRow, sqlx::Error> {
     Ok(TopicRow {
         incarnation: TopicIncarnation(from_sql(row.try_get(0)?)),
-        place: place(row, 1)?,
+        location: location(row, 1)?,
         phase: phase_of(row.try_get(2)?),
         name: TopicName::parse("name", row.try_get(3)?).map_err(invalid)?,
     })
@@ -315,9 +315,9 @@ mod tests {
             let name = TopicName::parse("name", &format!("projects/p/topics/{id}"));
             Topic::new(name.expect("valid"))
         };
-        let place = LogPlace::embedded();
+        let location = LogLocation::embedded();
         let made = create(&database, &topic("kept"), None).await;
-        let published = publish(&database, made.expect("created"), &place).await;
+        let published = publish(&database, made.expect("created"), &location).await;
         published.expect("published");
         let kept = get(&database, &topic("kept").name).await;
         let kept = kept.expect("get").expect("is there");

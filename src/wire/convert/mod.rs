@@ -1,4 +1,4 @@
-//! Proto ↔ resource, the only place for it.
+//! Proto ↔ resource, and only here.
 //!
 //! Settings that change what is delivered and do not work yet are refused here by name, so that none is ever stored
 //! and ignored. Tags are dropped: they are input only.

@@ -1,4 +1,4 @@
-//! Domain error → gRPC status, the only place for it. Texts are those of docs/behaviour.md, section 1.4.
+//! Domain error → gRPC status, and only here. Texts are those of docs/behaviour.md, section 1.4.
 
 use tonic::{Code, Status};
 

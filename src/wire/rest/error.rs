@@ -1,4 +1,4 @@
-//! gRPC status → the body and the code of a REST error, the only place for it (docs/behaviour.md, section 20.4).
+//! gRPC status → the body and the code of a REST error, and only here (docs/behaviour.md, section 20.4).
 
 use std::fmt::Display;
 

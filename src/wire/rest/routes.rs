@@ -13,7 +13,7 @@ use super::template::{BadTemplate, NotText, Path, Template};
 use crate::rpc::{RPCS, Rpc};
 
 /// The service of access policies. Its annotations are not those that Pub/Sub has in production: Google's service
-/// configuration puts others in their place (docs/behaviour.md, section 20.1).
+/// configuration replaces them (docs/behaviour.md, section 20.1).
 const POLICIES: &str = "google.iam.v1.IAMPolicy";
 /// What has a policy.
 const WITH_POLICY: [&str; 4] = ["topics", "subscriptions", "snapshots", "schemas"];

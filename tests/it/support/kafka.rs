@@ -18,7 +18,7 @@ use rdkafka::{
 };
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
-use super::place::service;
+use super::location::service;
 
 /// Longer than a tool takes to start on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);

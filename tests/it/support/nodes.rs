@@ -2,11 +2,11 @@
 
 use tonic::{Code, Status};
 
-use super::{Client, place::Place, process::Process};
+use super::{Client, location::Location, process::Process};
 
 /// The servers `node-a` and `node-b`, each with a client that is connected to it alone.
 pub(crate) struct Nodes {
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     pub(crate) a: Process,
     pub(crate) b: Process,
     pub(crate) on_a: Client,
@@ -15,19 +15,19 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     pub(crate) async fn start() -> Self {
-        Self::at(Place::kafka_and_postgres().await).await
+        Self::at(Location::kafka_and_postgres().await).await
     }
 
-    /// On the services of `place`.
-    pub(crate) async fn at(place: Place) -> Self {
+    /// On the services of `location`.
+    pub(crate) async fn at(location: Location) -> Self {
         let (a, b) = tokio::join!(
-            Process::serve_at(&place, "node-a"),
-            Process::serve_at(&place, "node-b")
+            Process::serve_at(&location, "node-a"),
+            Process::serve_at(&location, "node-b")
         );
         Self {
             on_a: a.client().await,
             on_b: b.client().await,
-            place,
+            location,
             a,
             b,
         }

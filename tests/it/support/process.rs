@@ -15,7 +15,7 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Client, eventually, place::Place};
+use super::{Client, eventually, location::Location};
 
 /// Longer than anything here takes on a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,9 +93,9 @@ impl Process {
         Self::ready(command).await
     }
 
-    /// Runs `packetboat serve` on a place's data, as a node of this name.
-    pub(crate) async fn serve_at(place: &Place, node: &str) -> Self {
-        let arguments = place.arguments_of(node);
+    /// Runs `packetboat serve` on a location's data, as a node of this name.
+    pub(crate) async fn serve_at(location: &Location, node: &str) -> Self {
+        let arguments = location.arguments_of(node);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Self::serve(&arguments).await
     }

@@ -126,7 +126,7 @@ mod tests {
         resource::id::TopicIncarnation,
         store::{
             kafka::{append::job::Lane, known::KnownTopics},
-            log::{LogPlace, TopicLog},
+            log::{LogLocation, TopicLog},
         },
     };
 
@@ -134,7 +134,7 @@ mod tests {
     fn request(gate: &Arc<Gate>, count: usize, bytes: usize) -> Arc<Job> {
         let log = TopicLog {
             incarnation: TopicIncarnation(1),
-            place: Arc::new(LogPlace::embedded()),
+            location: Arc::new(LogLocation::embedded()),
         };
         let lane = Lane {
             partition: 0,

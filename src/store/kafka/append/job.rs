@@ -259,7 +259,7 @@ mod tests {
         resource::id::TopicIncarnation,
         store::{
             kafka::known::KnownTopics,
-            log::{LogPlace, TopicLog},
+            log::{LogLocation, TopicLog},
         },
     };
 
@@ -268,7 +268,7 @@ mod tests {
     fn job(lanes: &[(Partition, usize)]) -> (Arc<Job>, oneshot::Receiver<Answer>) {
         let log = TopicLog {
             incarnation: TopicIncarnation(1),
-            place: Arc::new(LogPlace::embedded()),
+            location: Arc::new(LogLocation::embedded()),
         };
         let lanes = lanes.iter().map(|&(partition, count)| Lane {
             partition,

@@ -222,7 +222,7 @@ impl Producer {
         current().map_err(closed)
     }
 
-    /// Puts a new client into the place of a broken one, unless somebody else has done so.
+    /// Replaces a broken client with a new one, unless another task has done so.
     fn replace(&self) -> Result<(), StoreError> {
         let mut slot = self.current.write();
         let is_broken = |client: &mut Arc<Client>| client.context().broken.load(Ordering::Relaxed);

@@ -90,14 +90,16 @@ pub(super) fn compare(
 
 /// What the row's topic is called in Kafka, also when its log is still being made.
 fn kafka_name(prefix: &str, row: &TopicRow) -> String {
-    match &row.place {
-        Some(place) => place.name.clone(),
+    match &row.location {
+        Some(location) => location.name.clone(),
         None => names::kafka_topic(prefix, &row.name, row.incarnation),
     }
 }
 
 fn is_attached(row: &TopicRow) -> bool {
-    row.place.as_ref().is_some_and(|place| place.attached)
+    row.location
+        .as_ref()
+        .is_some_and(|location| location.attached)
 }
 
 fn missing_own(names: &[String]) -> Option<Finding> {
@@ -158,7 +160,7 @@ mod tests {
     use super::*;
     use crate::{
         resource::name::TopicName,
-        store::{finding::Level, log::LogPlace},
+        store::{finding::Level, log::LogLocation},
     };
 
     fn in_kafka(names: &[&str]) -> Vec<TopicState> {
@@ -169,16 +171,16 @@ mod tests {
         names.iter().map(state).collect()
     }
 
-    fn row(incarnation: u64, place: Option<(&str, bool)>) -> TopicRow {
+    fn row(incarnation: u64, location: Option<(&str, bool)>) -> TopicRow {
         TopicRow {
             incarnation: TopicIncarnation(incarnation),
             name: TopicName::parse("name", "projects/shop/topics/orders").expect("a name"),
-            phase: if place.is_some() {
+            phase: if location.is_some() {
                 TopicPhase::Live
             } else {
                 TopicPhase::Creating
             },
-            place: place.map(|(name, attached)| LogPlace {
+            location: location.map(|(name, attached)| LogLocation {
                 name: name.to_owned(),
                 key_partitions: 1,
                 attached,

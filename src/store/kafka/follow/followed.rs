@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::store::{
         kafka::known::KnownTopics,
-        log::{LogPlace, TopicLog},
+        log::{LogLocation, TopicLog},
     };
 
     const ONE: TopicIncarnation = TopicIncarnation(1);
@@ -143,13 +143,13 @@ mod tests {
     fn following(topics: &[(TopicIncarnation, &str, &[Offset])]) -> (FollowedTopics, Tail) {
         let (mut followed, tail) = (FollowedTopics::default(), Tail::new(1_000));
         for (incarnation, name, ends) in topics {
-            let place = LogPlace {
+            let location = LogLocation {
                 name: (*name).to_owned(),
-                ..LogPlace::embedded()
+                ..LogLocation::embedded()
             };
             let known = KnownTopics::default().learn(&TopicLog {
                 incarnation: *incarnation,
-                place: Arc::new(place),
+                location: Arc::new(location),
             });
             tail.learn(*incarnation, ends);
             followed.insert(&known, ends.len());

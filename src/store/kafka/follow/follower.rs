@@ -21,7 +21,7 @@ use super::{
     followed::{Followed, FollowedTopics},
     gathering::{Gathered, Gathering},
     growth,
-    head::{Head, Place},
+    head::{Head, TopicPartition},
     head_consumer::{HeadConsumer, Start},
     resting::Resting,
 };
@@ -389,7 +389,7 @@ impl Follower {
     async fn look(&mut self) {
         let own = self.head.take_own();
         let topics = &self.topics;
-        let may_rest = |(topic, partition): Place| {
+        let may_rest = |(topic, partition): TopicPartition| {
             topics.get(topic).is_some_and(|one| {
                 // Whoever else stands for the same Kafka topic gets all of it by reading.
                 topics.named(&one.topic.name).len() == 1
@@ -407,17 +407,17 @@ impl Follower {
 
     /// Reads partitions that rest and to which somebody else has appended.
     async fn fill_gaps(&mut self) {
-        let gaps = self.head.gaps(self.resting.places());
+        let gaps = self.head.gaps(self.resting.partitions());
         let now = Instant::now();
-        for place in &gaps {
-            self.resting.wake(*place, now);
+        for partition in &gaps {
+            self.resting.wake(*partition, now);
         }
         self.read_again(gaps).await;
     }
 
-    async fn read_again(&mut self, places: Vec<Place>) {
+    async fn read_again(&mut self, partitions: Vec<TopicPartition>) {
         let mut begin = Vec::new();
-        for (topic, partition) in places {
+        for (topic, partition) in partitions {
             if let Some(followed) = self.topics.get(topic) {
                 let partition = partition as usize;
                 begin.extend(self.starts(&followed.topic.name, partition..partition + 1));

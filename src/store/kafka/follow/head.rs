@@ -18,13 +18,13 @@ use crate::{
 };
 
 /// A partition of a topic.
-pub(in crate::store::kafka) type Place = (TopicIncarnation, Partition);
+pub(in crate::store::kafka) type TopicPartition = (TopicIncarnation, Partition);
 
 /// See the module.
 #[derive(Debug)]
 pub(in crate::store::kafka) struct Head {
     pub(in crate::store::kafka) tail: Arc<Tail>,
-    own: Mutex<HashMap<Place, Own>>,
+    own: Mutex<HashMap<TopicPartition, Own>>,
     /// Wakes the follower.
     pub(in crate::store::kafka) news: Arc<Notify>,
 }
@@ -63,18 +63,21 @@ impl Head {
         }
     }
 
-    /// Those of `places` in which something that somebody else appended is not known yet.
-    pub(in crate::store::kafka) fn gaps(&self, places: &HashSet<Place>) -> Vec<Place> {
-        if places.is_empty() {
+    /// Those of `partitions` in which something that somebody else appended is not known yet.
+    pub(in crate::store::kafka) fn gaps(
+        &self,
+        partitions: &HashSet<TopicPartition>,
+    ) -> Vec<TopicPartition> {
+        if partitions.is_empty() {
             return Vec::new();
         }
         let own = self.own.lock();
-        let gap = |place: &&Place| own.get(place).is_some_and(|own| own.gap);
-        places.iter().filter(gap).copied().collect()
+        let gap = |partition: &&TopicPartition| own.get(partition).is_some_and(|own| own.gap);
+        partitions.iter().filter(gap).copied().collect()
     }
 
     /// What was appended since this was last called.
-    pub(in crate::store::kafka) fn take_own(&self) -> HashMap<Place, Own> {
+    pub(in crate::store::kafka) fn take_own(&self) -> HashMap<TopicPartition, Own> {
         mem::take(&mut *self.own.lock())
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::head::{Own, Place};
+use super::head::{Own, TopicPartition};
 use crate::resource::id::TopicIncarnation;
 
 /// Bytes that this node appends to a partition from one look to the next when that is much.
@@ -25,11 +25,11 @@ const SHARED_MAX: Duration = Duration::from_mins(1);
 /// See the module.
 #[derive(Debug, Default)]
 pub(in crate::store::kafka) struct Resting {
-    places: HashSet<Place>,
+    partitions: HashSet<TopicPartition>,
     /// Busy looks in a row.
-    busy: HashMap<Place, u32>,
+    busy: HashMap<TopicPartition, u32>,
     /// Where others append too.
-    shared: HashMap<Place, Shared>,
+    shared: HashMap<TopicPartition, Shared>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,12 +39,12 @@ struct Shared {
 }
 
 impl Resting {
-    pub(in crate::store::kafka) fn contains(&self, place: Place) -> bool {
-        self.places.contains(&place)
+    pub(in crate::store::kafka) fn contains(&self, partition: TopicPartition) -> bool {
+        self.partitions.contains(&partition)
     }
 
-    pub(in crate::store::kafka) fn places(&self) -> &HashSet<Place> {
-        &self.places
+    pub(in crate::store::kafka) fn partitions(&self) -> &HashSet<TopicPartition> {
+        &self.partitions
     }
 
     /// Takes in what this node appended since the last look. Returns what need not be read from now on, of what may
@@ -52,34 +52,38 @@ impl Resting {
     pub(in crate::store::kafka) fn look(
         &mut self,
         now: Instant,
-        own: &HashMap<Place, Own>,
-        may_rest: impl Fn(Place) -> bool,
-    ) -> (Vec<Place>, Vec<Place>) {
+        own: &HashMap<TopicPartition, Own>,
+        may_rest: impl Fn(TopicPartition) -> bool,
+    ) -> (Vec<TopicPartition>, Vec<TopicPartition>) {
         self.shared
             .retain(|_, shared| shared.until + SHARED_MAX > now);
-        let quiet = |place: &Place| own.get(place).is_none_or(|own| own.bytes == 0 || own.gap);
-        let again: Vec<_> = self.places.extract_if(quiet).collect();
-        for place in &again {
-            if own.get(place).is_some_and(|own| own.gap) {
-                self.share(*place, now);
+        let quiet = |partition: &TopicPartition| {
+            own.get(partition)
+                .is_none_or(|own| own.bytes == 0 || own.gap)
+        };
+        let again: Vec<_> = self.partitions.extract_if(quiet).collect();
+        for partition in &again {
+            if own.get(partition).is_some_and(|own| own.gap) {
+                self.share(*partition, now);
             }
         }
         let mut rest = Vec::new();
         let mut busy = HashMap::new();
-        for (&place, own) in own {
+        for (&partition, own) in own {
             let shared = self
                 .shared
-                .get(&place)
+                .get(&partition)
                 .is_some_and(|shared| shared.until > now);
-            if own.bytes < BUSY_BYTES || shared || self.contains(place) || !may_rest(place) {
+            if own.bytes < BUSY_BYTES || shared || self.contains(partition) || !may_rest(partition)
+            {
                 continue;
             }
-            let looks = self.busy.get(&place).copied().unwrap_or(0) + 1;
+            let looks = self.busy.get(&partition).copied().unwrap_or(0) + 1;
             if looks < BUSY_LOOKS {
-                busy.insert(place, looks);
+                busy.insert(partition, looks);
             } else {
-                self.places.insert(place);
-                rest.push(place);
+                self.partitions.insert(partition);
+                rest.push(partition);
             }
         }
         self.busy = busy;
@@ -87,24 +91,24 @@ impl Resting {
     }
 
     /// Has a partition read again to which somebody else has appended.
-    pub(in crate::store::kafka) fn wake(&mut self, place: Place, now: Instant) {
-        self.places.remove(&place);
-        self.share(place, now);
+    pub(in crate::store::kafka) fn wake(&mut self, partition: TopicPartition, now: Instant) {
+        self.partitions.remove(&partition);
+        self.share(partition, now);
     }
 
-    fn share(&mut self, place: Place, now: Instant) {
+    fn share(&mut self, partition: TopicPartition, now: Instant) {
         let before = self
             .shared
-            .get(&place)
+            .get(&partition)
             .map_or(Duration::ZERO, |shared| shared.how_long);
         let how_long = (before * 2).clamp(SHARED_MIN, SHARED_MAX);
         let until = now + how_long;
-        self.shared.insert(place, Shared { until, how_long });
+        self.shared.insert(partition, Shared { until, how_long });
     }
 
     /// Forgets a topic, all of whose partitions are read or none.
     pub(in crate::store::kafka) fn forget(&mut self, topic: TopicIncarnation) {
-        self.places.retain(|(of, _)| *of != topic);
+        self.partitions.retain(|(of, _)| *of != topic);
         self.busy.retain(|(of, _), _| *of != topic);
         self.shared.retain(|(of, _), _| *of != topic);
     }
@@ -114,7 +118,7 @@ impl Resting {
 mod tests {
     use super::*;
 
-    const PLACE: Place = (TopicIncarnation(1), 0);
+    const PARTITION: TopicPartition = (TopicIncarnation(1), 0);
     const LOOK: Duration = Duration::from_millis(25);
 
     struct Looks(Resting, Instant);
@@ -122,7 +126,7 @@ mod tests {
     impl Looks {
         fn look(&mut self, bytes: usize, gap: bool) -> (usize, usize) {
             self.1 += LOOK;
-            let own = HashMap::from([(PLACE, Own { bytes, gap })]);
+            let own = HashMap::from([(PARTITION, Own { bytes, gap })]);
             let (rest, again) = self.0.look(self.1, &own, |_| true);
             (rest.len(), again.len())
         }
@@ -140,7 +144,7 @@ mod tests {
         assert_eq!(looks.look(BUSY_BYTES - 1, false), (0, 0));
         assert_eq!(looks.until_it_rests(), BUSY_LOOKS);
         assert_eq!(looks.look(1, false), (0, 0));
-        assert!(looks.0.contains(PLACE));
+        assert!(looks.0.contains(PARTITION));
         assert_eq!(looks.look(0, false), (0, 1));
         assert_eq!(looks.until_it_rests(), BUSY_LOOKS);
     }
@@ -156,7 +160,7 @@ mod tests {
             assert!(pause > last + BUSY_LOOKS, "{pause} looks after {last}");
             last = pause;
             let now = looks.1;
-            looks.0.wake(PLACE, now);
+            looks.0.wake(PARTITION, now);
         }
     }
 }

@@ -47,7 +47,7 @@ pub(in crate::store::kafka) enum Found {
 /// A consumer and where it stands.
 pub(in crate::store::kafka) struct Reader {
     client: BaseConsumer<Listener>,
-    at: Option<Place>,
+    at: Option<ReadPosition>,
     /// It has returned a record of another partition, or may say of the next one what it has to say of this one. It
     /// must not be used again.
     is_broken: bool,
@@ -56,7 +56,7 @@ pub(in crate::store::kafka) struct Reader {
 
 /// Topic, partition and offset together: partitions of all topics have the same offsets.
 #[derive(Debug)]
-struct Place {
+struct ReadPosition {
     topic: String,
     partition: Partition,
     /// The next read goes on here without asking the broker to begin anew.
@@ -82,8 +82,8 @@ impl Reader {
 
     /// Whether it stands where the read begins.
     pub(in crate::store::kafka) fn stands_at(&self, wanted: &Wanted) -> bool {
-        self.at.as_ref().is_some_and(|place| {
-            (place.topic.as_str(), place.partition, place.next)
+        self.at.as_ref().is_some_and(|position| {
+            (position.topic.as_str(), position.partition, position.next)
                 == (wanted.topic.as_str(), wanted.partition, wanted.range.start)
         })
     }
@@ -101,12 +101,12 @@ impl Reader {
     /// Has it take the partition that it reads for this one, if it reads any.
     #[cfg(test)]
     pub(in crate::store::kafka) fn mislead(&mut self, to: &Wanted) -> bool {
-        let Some(place) = &mut self.at else {
+        let Some(position) = &mut self.at else {
             return false;
         };
-        to.topic.clone_into(&mut place.topic);
-        place.partition = to.partition;
-        place.held = None;
+        to.topic.clone_into(&mut position.topic);
+        position.partition = to.partition;
+        position.held = None;
         true
     }
 
@@ -130,7 +130,7 @@ impl Reader {
         self.used_at = Instant::now();
         let goes_on = !fresh && self.stands_at(wanted);
         let held = match self.at.take() {
-            Some(place) if goes_on => place.held,
+            Some(position) if goes_on => position.held,
             _ => {
                 self.begin(wanted, wanted.range.start)
                     .map_err(|error| errors::of_question(&error))?;
@@ -171,7 +171,7 @@ impl Reader {
             // The head of the log is read by somebody else; waiting there costs the broker a request after the other.
             self.stop();
         } else {
-            self.at = Some(Place {
+            self.at = Some(ReadPosition {
                 topic: wanted.topic.clone(),
                 partition: wanted.partition,
                 next: batch.next,

@@ -45,7 +45,7 @@ async fn attached(
     made.expect("answered").remove(0).expect("made");
     TopicLog {
         incarnation: TopicIncarnation(3),
-        place: Arc::new(log.attach(&name).await.expect("asked").expect("there")),
+        location: Arc::new(log.attach(&name).await.expect("asked").expect("there")),
     }
 }
 
@@ -68,7 +68,7 @@ fn send(producer: &BaseProducer, record: Record<'_>) {
 }
 
 fn to<'a>(topic: &'a TopicLog, value: &'a [u8]) -> Record<'a> {
-    BaseRecord::to(&topic.place.name)
+    BaseRecord::to(&topic.location.name)
         .partition(0)
         .payload(value)
 }
@@ -122,7 +122,9 @@ async fn what_others_write_is_delivered_as_well_as_can_be_said() {
         to(&topic, b"binary").key(&[0xff, 0]).timestamp(1_234_567),
     );
     send(&theirs, to(&topic, b"").key(b""));
-    let tombstone: Record<'_> = BaseRecord::to(&topic.place.name).partition(0).key(b"gone");
+    let tombstone: Record<'_> = BaseRecord::to(&topic.location.name)
+        .partition(0)
+        .key(b"gone");
     send(&theirs, tombstone);
     theirs.flush(PATIENCE).expect("flushed");
     let batch = read(&log, &topic, 0..9).await;
@@ -203,7 +205,7 @@ async fn what_was_deleted_below_the_start_is_passed() {
         .expect("append");
     let ends = log.watch(&topic).await.expect("watch");
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&topic.place.name, 0, Position::Offset(2))
+    list.add_partition_offset(&topic.location.name, 0, Position::Offset(2))
         .expect("added");
     let deleted = administrator()
         .delete_records(&list, &AdminOptions::new())
@@ -225,7 +227,7 @@ async fn an_attached_topic_is_never_changed_or_deleted() {
     let missing = log.attach(&topics.name("missing")).await;
     assert_eq!(missing.expect("asked"), None);
     let topic = attached(&topics, &log, 3, &[]).await;
-    assert_eq!(topic.place.key_partitions, 3);
+    assert_eq!(topic.location.key_partitions, 3);
     log.keep(&topic, Duration::from_secs(99))
         .await
         .expect("nothing to do");
@@ -274,7 +276,7 @@ async fn keys_go_where_other_producers_put_them() {
         .map(|at| "k".repeat(at % 13 + 1) + &at.to_string())
         .collect();
     for key in &keys {
-        let record: Record<'_> = BaseRecord::to(&topic.place.name).key(key.as_bytes());
+        let record: Record<'_> = BaseRecord::to(&topic.location.name).key(key.as_bytes());
         send(&theirs, record.payload(key.as_bytes()));
     }
     theirs.flush(PATIENCE).expect("flushed");
@@ -315,7 +317,7 @@ async fn an_end_below_what_was_seen_is_shown_to_watchers_and_readers() {
     assert_eq!(*ends.borrow_and_update(), [5]);
     // As if a broker had lost everything.
     let admin = administrator();
-    let name = topic.place.name.as_str();
+    let name = topic.location.name.as_str();
     admin
         .delete_topics(&[name], &AdminOptions::new())
         .await

@@ -98,7 +98,7 @@ async fn partitions_that_are_added_are_seen_by_watchers_and_used() {
     let (one, other) = (topics.open().await, topics.open().await);
     let topic = created(&one, TOPIC).await;
     let mut ends = other.watch(&topic).await.expect("watch");
-    let more = NewPartitions::new(&topic.place.name, 3);
+    let more = NewPartitions::new(&topic.location.name, 3);
     let grown = administrator()
         .create_partitions([&more], &AdminOptions::new())
         .await;
@@ -189,7 +189,7 @@ async fn a_message_goes_where_its_key_says_and_runs_come_in_request_order() {
     });
     let log = log.await.expect("open");
     let topic = created(&log, TOPIC).await;
-    assert_eq!(topic.place.key_partitions, 4);
+    assert_eq!(topic.location.key_partitions, 4);
     let keyed = |at: u32| -> Bytes {
         let message = PubsubMessage {
             data: at.to_string().into_bytes().into(),
@@ -200,12 +200,12 @@ async fn a_message_goes_where_its_key_says_and_runs_come_in_request_order() {
     };
     let sent: Vec<_> = (0..50).map(keyed).collect();
     let runs = log.append(&topic, sent.clone()).await.expect("append");
-    let places = runs.iter().flat_map(|run| {
+    let positions = runs.iter().flat_map(|run| {
         let offsets = run.first..run.first + u64::from(run.count);
         offsets.map(|offset| (run.partition, offset))
     });
     let mut read = Vec::new();
-    for (partition, offset) in places {
+    for (partition, offset) in positions {
         let batch = log
             .read(&topic, partition, offset..offset + 1, 1)
             .await
@@ -221,7 +221,7 @@ async fn how_long_a_topic_keeps_messages_changes_and_nothing_else() {
     let log = topics.open().await;
     let topic = created(&log, TOPIC).await;
     let settings = async || {
-        let topic = ResourceSpecifier::Topic(&topic.place.name);
+        let topic = ResourceSpecifier::Topic(&topic.location.name);
         let options = AdminOptions::new();
         let described = administrator().describe_configs([&topic], &options).await;
         let described = described.expect("answered").remove(0).expect("described");

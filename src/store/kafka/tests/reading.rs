@@ -19,7 +19,7 @@ use crate::{
     store::{
         MessageLog as _,
         contract::log::{created, message},
-        log::{LogEnds, LogPlace, Offset, Partition, TopicLog},
+        log::{LogEnds, LogLocation, Offset, Partition, TopicLog},
     },
 };
 
@@ -48,17 +48,17 @@ impl SameShape {
                 let texts = (0..COUNT).map(|at| format!("{number} {request} {at:03}"));
                 let messages: Vec<_> = texts.map(|text| message(text.as_bytes())).collect();
                 let runs = log.append(&topic, messages.clone()).await.expect("append");
-                let places = runs.iter().flat_map(|run| {
+                let positions = runs.iter().flat_map(|run| {
                     let offsets = run.first..run.first + u64::from(run.count);
                     offsets.map(|offset| (topic.incarnation, run.partition, offset))
                 });
-                all.published.extend(places.zip(messages));
+                all.published.extend(positions.zip(messages));
             }
             all.topics.push(topic);
         }
         let of_each = |partition| {
-            let places = all.published.keys();
-            places.filter(|place| place.1 == partition).count() as u64
+            let positions = all.published.keys();
+            positions.filter(|position| position.1 == partition).count() as u64
         };
         assert!((0..PARTITIONS).all(|partition| of_each(partition) == topics * COUNT));
         all
@@ -79,8 +79,8 @@ impl SameShape {
         let offsets = batch.records.iter().map(|record| record.offset);
         assert!(offsets.eq(next..batch.next) && next < batch.next);
         for record in &batch.records {
-            let place = (topic.incarnation, partition, record.offset);
-            assert_eq!(record.message, self.published[&place], "at {place:?}");
+            let position = (topic.incarnation, partition, record.offset);
+            assert_eq!(record.message, self.published[&position], "at {position:?}");
         }
         batch.next
     }
@@ -125,7 +125,7 @@ async fn records_of_another_partition_are_never_returned_but_read_again() {
         let log = open(&topics).await;
         let next = all.read(&log, one, 0, 0).await;
         let misled = log.readers.mislead(&Wanted {
-            topic: wrong.place.name.clone(),
+            topic: wrong.location.name.clone(),
             partition,
             range: next..COUNT,
             bytes_max: 0,
@@ -133,7 +133,7 @@ async fn records_of_another_partition_are_never_returned_but_read_again() {
         });
         assert_eq!((misled, log.readers.idle()), (1, 1));
         all.read(&log, wrong, partition, next).await;
-        assert_eq!(log.readers.idle(), 1, "another reader in its place");
+        assert_eq!(log.readers.idle(), 1, "another reader replaces it");
         all.read(&log, one, 0, next).await;
     }
 }
@@ -175,7 +175,7 @@ async fn the_head_is_read_anew_from_where_it_is_asked_for_again() {
     let topics = TestTopics::new();
     let log = open(&topics).await;
     let all = SameShape::publish(&log, 1).await;
-    let name = &all.topics[0].place.name;
+    let name = &all.topics[0].location.name;
     let start = |partition, offset| (name.clone(), partition, offset);
     let news = Arc::<Notify>::default();
     let mut consumer = HeadConsumer::new(topics.options().follower(), Arc::clone(&news));
@@ -203,9 +203,9 @@ async fn all_names_of_a_kafka_topic_get_what_is_appended_to_it() {
     let own = created(&log, TopicIncarnation(1)).await;
     let [first, second] = [2, 3].map(|number| TopicLog {
         incarnation: TopicIncarnation(number),
-        place: Arc::new(LogPlace {
+        location: Arc::new(LogLocation {
             attached: true,
-            ..(*own.place).clone()
+            ..(*own.location).clone()
         }),
     });
     let other = created(&log, TopicIncarnation(4)).await;

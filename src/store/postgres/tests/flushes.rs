@@ -108,7 +108,7 @@ async fn a_process_frozen_between_its_locks_and_its_commit_holds_nobody_up_for_l
         id.0
     );
     run(&mut transaction, &write).await;
-    // Its place is another process's, which therefore need not wait for its lease.
+    // Its row is another process's, which therefore need not wait for its lease.
     let other = database.open("frozen").await;
     let (newer, took) = take_over(&other, id).await;
     assert!(newer > epoch);

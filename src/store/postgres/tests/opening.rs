@@ -105,11 +105,11 @@ async fn a_user_that_is_not_let_in_is_named() {
     let database = TestDatabase::new().await;
     let user = format!("{}_user", database.name);
     let url = database.url();
-    let (_, place) = url.split_once('@').expect("a user");
+    let (_, server) = url.split_once('@').expect("a user");
     // Trusted, it still does not exist.
     let text = refusal(
         database
-            .try_open(options(&format!("postgres://{user}@{place}"), "node"))
+            .try_open(options(&format!("postgres://{user}@{server}"), "node"))
             .await,
     );
     assert!(text.contains("refused the login"), "{text}");
@@ -125,8 +125,8 @@ async fn a_permission_that_is_missing_is_named() {
     let mut password = tempfile::NamedTempFile::new().expect("a file");
     password.write_all(b"theirs\n").expect("written");
     let url = database.url();
-    let (_, place) = url.split_once('@').expect("a user");
-    let url = format!("postgres://{user}@{place}");
+    let (_, server) = url.split_once('@').expect("a user");
+    let url = format!("postgres://{user}@{server}");
     let theirs = || options(&url, "node").password_file(password.path());
     let text = refusal(database.try_open(theirs().expect("options")).await);
     assert!(

@@ -175,7 +175,7 @@ async fn a_restarted_node_takes_its_own_back_at_once_and_ends_the_older_process(
     assert!(!old.lease().holds() && new.lease().holds());
     let refused = old.acquire(id).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))));
-    // The older one, stopped now, does not take the newer one's place away.
+    // The older one, stopped now, does not remove the newer one's row.
     old.close().await;
     let third = database.open("third").await;
     owner(third.acquire(id).await.expect("acquire"));

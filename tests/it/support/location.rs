@@ -1,4 +1,4 @@
-//! Places for a server's data: a directory, or a database and a prefix of topics on the services that tests/services
+//! Locations for a server's data: a directory, or a database and a prefix of topics on the services that tests/services
 //! has started.
 
 use std::{fs, path::Path};
@@ -7,12 +7,12 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 
 /// Somewhere that nobody else uses. It goes away when this is dropped, but for what is on the throw-away services.
-pub(crate) struct Place {
+pub(crate) struct Location {
     directory: TempDir,
     services: Option<Services>,
 }
 
-/// What the place has on the services.
+/// What the location has on the services.
 #[derive(Clone, Debug)]
 pub(crate) struct Services {
     /// `HOST:PORT` of Kafka.
@@ -30,7 +30,7 @@ pub(crate) fn service(variable: &str) -> String {
     })
 }
 
-impl Place {
+impl Location {
     /// A directory.
     pub(crate) fn embedded() -> Self {
         Self {
@@ -55,22 +55,26 @@ impl Place {
 
     /// On this Kafka, and in a new database of this Postgres, whose URL names another database of it.
     pub(crate) async fn on(brokers: String, server: &str, kafka: &str) -> Self {
-        let place = Self::embedded();
-        let name = place.path().file_name().expect("a name").to_string_lossy();
+        let location = Self::embedded();
+        let name = location
+            .path()
+            .file_name()
+            .expect("a name")
+            .to_string_lossy();
         let name = format!("it_{}", name.trim_start_matches('.').to_lowercase());
         let mut connection = PgConnection::connect(server).await.expect("Postgres");
         let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
         connection.execute(create).await.expect("a database");
         let (base, _) = server.rsplit_once('/').expect("a database in the URL");
         let text = format!("[kafka]\nprefix = \"{name}\"\n{kafka}\n");
-        fs::write(place.path().join("packetboat.toml"), text).expect("a file");
+        fs::write(location.path().join("packetboat.toml"), text).expect("a file");
         Self {
             services: Some(Services {
                 kafka: brokers,
                 postgres: format!("{base}/{name}"),
                 prefix: name,
             }),
-            ..place
+            ..location
         }
     }
 
@@ -81,7 +85,7 @@ impl Place {
 
     /// What is on the services.
     pub(crate) fn services(&self) -> &Services {
-        self.services.as_ref().expect("a place on services")
+        self.services.as_ref().expect("a location on services")
     }
 
     /// The flags that name it, and a free port.
