@@ -74,13 +74,13 @@ pub const PULL_WAIT_MILLIS_MAX: u64 = 20_000;
 /// hardly longer.
 pub const PULL_DEADLINE_MARGIN_MILLIS: u64 = 500;
 
-/// Longest wait for a backend's sign of life when somebody asks for the server's health, milliseconds: less than the
+/// Longest wait for a backend's sign of life when a client asks for the server's health, milliseconds: less than the
 /// second that Kubernetes gives a probe.
 pub const HEALTH_WAIT_MILLIS_MAX: u64 = 900;
 /// How much of that the backend has, so that it can still say what is wrong, milliseconds.
 pub const HEALTH_CHECK_MILLIS: u64 = 800;
 /// How long what was found then is told to those who ask next, milliseconds.
-pub const HEALTH_KEPT_MILLIS: u64 = 1_000;
+pub const HEALTH_VALID_MILLIS: u64 = 1_000;
 
 /// Offsets in one stored chunk of a subscription's state.
 pub const CHUNK_OFFSETS: u64 = 256;
@@ -111,7 +111,7 @@ pub const FLUSH_INTERVAL_MILLIS: u64 = 5;
 /// Milliseconds after which a driver that nobody uses gives its subscription up.
 pub const DRIVER_IDLE_MILLIS: u64 = 10_000;
 
-/// Topics, and subscriptions, that are kept in memory by name.
+/// Topics, and subscriptions, that are cached in memory by name.
 pub const CACHED_RESOURCES_MAX: usize = 50_000;
 /// Requests that one subscription's driver takes in before it acts on them.
 pub const COMMANDS_PER_TURN_MAX: usize = 256;
@@ -122,13 +122,13 @@ pub const BUSY_RETRY_MILLIS: u64 = 20;
 /// Milliseconds before a failed flush is tried again.
 pub const STORE_RETRY_MILLIS: u64 = 1000;
 
-/// Milliseconds from one look of retention at what happened to the next.
+/// Milliseconds between two checks by retention of the topics to which something happened.
 pub const RETENTION_SWEEP_MILLIS: u64 = 250;
-/// Milliseconds between two looks of retention at every topic.
+/// Milliseconds between two checks by retention of every topic.
 pub const RETENTION_SWEEP_ALL_MILLIS: u64 = 10 * 60 * 1000;
-/// Bytes appended to a topic, or acknowledged of it, after which retention looks at it at once.
+/// Bytes appended to a topic, or acknowledged of it, after which retention checks it at once.
 pub const RETENTION_BYTES: u64 = 16 * 1024 * 1024;
-/// Milliseconds after which retention looks at a topic to which anything happened.
+/// Milliseconds after which retention checks a topic to which anything happened.
 pub const RETENTION_MILLIS_MAX: u64 = 30_000;
 
 /// Publish requests that wait for the log's writer.
@@ -137,7 +137,7 @@ pub const APPEND_QUEUE_MAX: usize = 4096;
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of appended requests that one commit takes.
 pub const COMMIT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Bytes of recently appended batches kept in memory for readers at the head of their topics, all topics together.
+/// Bytes of recently appended batches cached in memory for readers at the head of their topics, all topics together.
 pub const TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of messages that the memory backend holds; past it Publish answers RESOURCE_EXHAUSTED.
 pub const MEMORY_LOG_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
@@ -162,7 +162,7 @@ pub const POSTGRES_VERSION_MIN: i32 = 15;
 pub const OPEN_MILLIS_MAX: u64 = 8_000;
 /// Seconds that a start waits for tables that another process brings up to date.
 pub const MIGRATION_WAIT_SECONDS_MAX: u64 = 15 * 60;
-/// Milliseconds before such a start looks again.
+/// Milliseconds before such a start checks again.
 pub const MIGRATION_POLL_MILLIS: u64 = 100;
 /// Milliseconds after which it says that it still waits.
 pub const MIGRATION_TELL_MILLIS: u64 = 3_000;
@@ -192,19 +192,19 @@ pub const POSTGRES_TRANSACTION_IDLE_MILLIS: u64 = 2_000;
 pub const OWNER_LOCK_ATTEMPTS_MAX: usize = 4;
 /// Milliseconds for which a topic's row may be locked, while its log is configured, and for which others wait for it.
 pub const TOPIC_LOCK_MILLIS_MAX: u64 = 15_000;
-/// Milliseconds after its last heartbeat for which a node keeps what it owns.
+/// Milliseconds after its last heartbeat for which a node still owns its subscriptions.
 pub const NODE_LEASE_MILLIS: u64 = 5_000;
 /// Heartbeats that a node sends within one lease.
 pub const HEARTBEATS_PER_LEASE: u32 = 5;
 /// Changes by other nodes that one read takes.
 pub const CHANGES_PER_READ_MAX: usize = 1_000;
-/// Milliseconds between two looks at who has applied a change.
+/// Milliseconds between two checks of which nodes have applied a change.
 pub const CHANGE_POLL_MILLIS: u64 = 30;
 /// Milliseconds that a change waits for living nodes to apply it. One that does not live counts no more after its lease.
 pub const CHANGE_CONFIRM_MILLIS_MAX: u64 = 15_000;
 /// Milliseconds of silence after which the connection that listens is tried.
 pub const LISTENER_CHECK_MILLIS: u64 = 15_000;
-/// Milliseconds between two looks at what is not needed any more in Postgres.
+/// Milliseconds between two sweeps of what is not needed any more in Postgres.
 pub const SWEEP_MILLIS: u64 = 30_000;
 /// Chunks that one transaction of a sweep removes.
 pub const SWEEP_CHUNKS_MAX: u64 = 1_024;
@@ -214,10 +214,10 @@ pub const VACUUM_CHUNKS_MIN: u64 = 10_000;
 pub const VACUUM_SHARE: u64 = 10;
 /// Milliseconds that such a vacuum may take.
 pub const VACUUM_MILLIS_MAX: u64 = 5 * 60 * 1000;
-/// Seconds for which a change is kept at least.
-pub const CHANGES_KEPT_SECONDS: u64 = 60 * 60;
-/// Seconds for which the row of a node is kept after its lease has run out.
-pub const NODES_KEPT_SECONDS: u64 = 60 * 60;
+/// Seconds for which a change is retained at least.
+pub const CHANGES_RETENTION_SECONDS: u64 = 60 * 60;
+/// Seconds for which the row of a node is retained after its lease has run out.
+pub const NODES_RETENTION_SECONDS: u64 = 60 * 60;
 /// Milliseconds that closing the connections to Postgres may take.
 pub const CLOSE_WAIT_MILLIS_MAX: u64 = 1_200;
 
@@ -234,7 +234,7 @@ pub const KAFKA_APPEND_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const KAFKA_APPEND_WAIT_MILLIS: u64 = 900;
 /// Milliseconds for which it waits then for those before it on the way to its partition.
 pub const KAFKA_GATE_WAIT_MILLIS: u64 = 100;
-/// Milliseconds after which a record that no broker has confirmed is given up; Kafka's client looks once a second.
+/// Milliseconds after which a record that no broker has confirmed is given up; Kafka's client checks once a second.
 pub const KAFKA_MESSAGE_TIMEOUT_MILLIS: u64 = 7_500;
 /// The longest such time that may be configured: with the waits before it, a publisher is answered within 10 s.
 pub const KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX: u64 = 8_000;
@@ -272,7 +272,7 @@ pub const KAFKA_FOLLOW_AHEAD_KIB: usize = 16 * 1024;
 pub const KAFKA_FOLLOW_RECORDS_PER_TURN: usize = 256;
 /// Milliseconds for which a new watcher waits until what is read at the head comes to the topic's end.
 pub const KAFKA_FOLLOW_WAIT_MILLIS: u64 = 200;
-/// Milliseconds between two looks at whether watched topics have more partitions or nobody watches them any more.
+/// Milliseconds between two checks whether watched topics have more partitions or nobody watches them any more.
 pub const KAFKA_WATCH_REFRESH_MILLIS: u64 = 3_000;
 
 /// Bytes of large requests that the whole server holds at once; more are UNAVAILABLE.

@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     limits,
     random::Random,
-    service::{Guarded, Lease, Service},
+    service::{Guarded, NodeLease, Service},
     storage::{self, DirectoryLock, OpenError, Opened, Storage},
     store::StoreError,
     wire::{
@@ -23,7 +23,7 @@ use crate::{
 pub struct Options {
     /// Where clients connect; port 0 means a free one.
     pub listen: Vec<SocketAddr>,
-    /// Where data is kept.
+    /// Where data is stored.
     pub storage: Storage,
     /// What time it is.
     pub clock: Clock,
@@ -95,16 +95,16 @@ async fn serve(bound: Bound, service: &Arc<Service>) -> Result<(Health, Listenin
     let (health, health_rpcs) = Health::new().await;
     let guarded = Guarded::open(Arc::clone(service));
     let listening = bound.serve(grpc::routes(&guarded, health_rpcs)?, guarded)?;
-    tokio::spawn(follow_lease(service.lease(), health.clone()));
+    tokio::spawn(follow_node_lease(service.node_lease(), health.clone()));
     Ok((health, listening))
 }
 
 /// Has health checks say whether this node may answer, until it never can again.
-async fn follow_lease(lease: Lease, health: Health) {
+async fn follow_node_lease(node_lease: NodeLease, health: Health) {
     loop {
-        lease.held().await;
+        node_lease.held().await;
         health.serving().await;
-        lease.lost().await;
+        node_lease.lost().await;
         health.not_serving().await;
     }
 }
@@ -117,7 +117,7 @@ impl Server {
 
     /// Returns why this server can never answer again, once that is so. Nothing but stopping is left to do then.
     pub async fn ended(&self) -> String {
-        self.service.lease().ended().await
+        self.service.node_lease().ended().await
     }
 
     /// Stops: no new connections, streams end with UNAVAILABLE, requests are answered, everything that was answered

@@ -22,7 +22,7 @@ use crate::{
 
 pub use examine::examine;
 
-/// Where messages and subscriptions are kept.
+/// Where messages and subscriptions are stored.
 #[derive(Clone, Debug)]
 pub enum Storage {
     /// In memory: gone when the server stops.
@@ -31,10 +31,10 @@ pub enum Storage {
     Durable(Box<Durable>),
 }
 
-/// What is kept where.
+/// Storage that survives a restart.
 #[derive(Clone, Debug)]
 pub struct Durable {
-    /// Has what is kept nowhere else; made if it does not exist, and not used if nothing is in it.
+    /// Data directory for what neither Kafka nor Postgres stores. Made if it does not exist, and unused if both are named.
     pub directory: PathBuf,
     /// Kafka, if it has the messages.
     pub kafka: Option<kafka::Options>,

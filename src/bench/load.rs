@@ -221,17 +221,17 @@ async fn end_paced(
 }
 
 async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
-    let look = || Sample::take(&run.counters, &run.plan);
-    let start = look();
+    let sample = || Sample::take(&run.counters, &run.plan);
+    let start = sample();
     start_publishers(run).finish(&run.counters).await?;
-    let published = look();
+    let published = sample();
     let mut publish = run.report("backlog-publish");
     let measured = start.until(published);
     measured.fill(measured.published, &mut publish);
 
     let mut readers = start_readers(run, Load::Backlog);
     run.arrivals(&mut readers).await?;
-    let measured = published.until(look());
+    let measured = published.until(sample());
     let mut drain = run.report("backlog-drain");
     drain.streams = run.plan.streams * run.readings.len();
     measured.fill(measured.received, &mut drain);

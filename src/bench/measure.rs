@@ -1,4 +1,4 @@
-//! Counters of a running load, and what happened between two looks at them.
+//! Counters of a running load, and what happened between two samples of them.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{Plan, process, report};
 
-/// How often memory is looked at.
+/// How often memory is sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a load has done so far, for a progress line.
@@ -25,12 +25,12 @@ pub struct Progress {
     pub received: u64,
 }
 
-/// Counters that publishers and readers keep.
+/// Counters of publishers and readers.
 #[derive(Debug)]
 pub(super) struct Counters {
     pub(super) published: AtomicU64,
     pub(super) received: AtomicU64,
-    /// Latencies are kept only while this is set.
+    /// Latencies are recorded only while this is set.
     pub(super) measuring: AtomicBool,
     publish_micros: Mutex<Histogram<u64>>,
     receive_micros: Mutex<Histogram<u64>>,
@@ -54,14 +54,14 @@ impl Counters {
         }
     }
 
-    /// Keeps how long a publish took.
+    /// Records how long a publish took.
     pub(super) fn publish_took(&self, micros: u64) {
         if self.measuring.load(Relaxed) {
             self.publish_micros.lock().saturating_record(micros);
         }
     }
 
-    /// Keeps how long messages took to arrive.
+    /// Records how long messages took to arrive.
     pub(super) fn receives_took(&self, micros: &[u64]) {
         if self.measuring.load(Relaxed) {
             let mut histogram = self.receive_micros.lock();
@@ -86,7 +86,7 @@ impl Counters {
     }
 }
 
-/// One look.
+/// One sample.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     at: Instant,
@@ -120,7 +120,7 @@ impl Sample {
     }
 }
 
-/// What happened between two looks.
+/// What happened between two samples.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measured {
     pub(super) seconds: f64,

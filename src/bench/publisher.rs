@@ -46,7 +46,7 @@ pub(super) async fn publish_on(
     Ok(())
 }
 
-/// Publishes one request, and keeps how long it took from when it was due.
+/// Publishes one request, and records how long it took from when it was due.
 pub(super) async fn publish(
     run: &Run,
     connection: &Connection,

@@ -1,4 +1,4 @@
-//! `packetboat doctor`: looks over what a server would use, and prints what it finds.
+//! `packetboat doctor`: examines what a server would use, and prints what it finds.
 
 use std::{fmt::Write as _, path::PathBuf, pin::pin, process::ExitCode};
 
@@ -29,7 +29,7 @@ pub struct Arguments {
     config: Option<PathBuf>,
 }
 
-/// Looks, prints, and fails if there is a problem.
+/// Examines, prints, and fails if there is a problem.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let file = match arguments.config {
         Some(path) => File::read(&path)?,
@@ -44,11 +44,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let clock = Clock::system();
-        let mut looking = pin!(storage::examine(&durable, &clock));
+        let mut examination = pin!(storage::examine(&durable, &clock));
         // A first signal waits until nothing is left behind, which takes seconds; a second one does not.
         for _ in 0..2 {
             tokio::select! {
-                findings = &mut looking => return Ok(findings),
+                findings = &mut examination => return Ok(findings),
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }

@@ -1,4 +1,4 @@
-//! From flags, environment and file to where data is kept.
+//! From flags, environment and file to where data is stored.
 
 use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
@@ -71,7 +71,7 @@ impl StorageArguments {
         Ok(Storage::Durable(Box::new(self.durable(file)?)))
     }
 
-    /// The same, of what is kept on disks.
+    /// The same, of what is stored on disks.
     pub(super) fn durable(self, file: &File) -> anyhow::Result<Durable> {
         let log = location("--log", self.log.as_ref().or(file.log.as_ref()))?;
         let store = location("--store", self.store.as_ref().or(file.store.as_ref()))?;

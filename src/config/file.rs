@@ -42,7 +42,7 @@ pub struct KafkaSettings {
     pub replication_factor: Option<u16>,
     /// How batches are compressed: `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub compression: String,
-    /// For how many days a topic keeps messages at least, whatever its subscriptions want.
+    /// For how many days a topic retains messages at least, whatever its subscriptions want.
     pub retention_days: u32,
     /// Whether what all subscriptions have acknowledged is deleted from Kafka before its time.
     pub delete_acknowledged: bool,

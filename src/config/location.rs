@@ -1,8 +1,8 @@
-//! Where messages and state are kept, as `--log` and `--store` name it.
+//! Where messages and state are stored: the values of `--log` and `--store`.
 
 use std::str::FromStr;
 
-/// Where messages are kept.
+/// Where messages are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogSetting {
     /// In the data directory.
@@ -12,7 +12,7 @@ pub enum LogSetting {
     Kafka(String),
 }
 
-/// Where resources and positions are kept.
+/// Where resources and positions are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StateSetting {
     /// In the data directory.

@@ -1,4 +1,4 @@
-//! Which topics something happened to since retention last looked at them, so that it looks at no others.
+//! Which topics something happened to since retention last checked them, so that it checks no others.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,7 @@ impl Activity {
             .bytes += bytes;
     }
 
-    /// Topics worth looking at, which thereby count as looked at: much was appended or acknowledged, or
+    /// Topics worth checking, which thereby count as checked: much was appended or acknowledged, or
     /// something happened a while ago.
     pub(super) fn take_due(&self, now: Timestamp) -> Vec<TopicIncarnation> {
         let mut topics = self.topics.lock();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn much_is_looked_at_once_and_little_after_a_while() {
+    fn much_is_checked_at_once_and_little_after_a_while() {
         let activity = Activity::default();
         let start = Timestamp::from_millis(1000);
         activity.add(QUIET, 0, start);

@@ -42,7 +42,7 @@ impl Drivers {
         let log = &record.as_ref().ok_or(AppendError::NoTopic)?.log;
         let runs = match node.log.append(log, messages).await {
             Ok(runs) => runs,
-            // Deleted since it was looked up.
+            // Deleted since it was read.
             Err(StoreError::NoSuchLog) => return Err(AppendError::NoTopic),
             Err(error) => return Err(error.into()),
         };

@@ -8,10 +8,10 @@ use tokio::sync::Notify;
 
 use crate::{
     engine::input::{ConsumerId, LeaseId},
-    store::Lease,
+    store::NodeLease,
 };
 
-/// Notices since the driver last looked.
+/// Notices since the driver last took them.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     /// Deliveries that never reached their consumer.
@@ -28,11 +28,11 @@ pub(super) struct Mailbox {
     notices: Mutex<Notices>,
     bell: Notify,
     /// Without it nothing more reaches a consumer: another node may deliver the same by now.
-    pub(super) node_lease: Lease,
+    pub(super) node_lease: NodeLease,
 }
 
 impl Mailbox {
-    pub(super) fn new(node_lease: Lease) -> Self {
+    pub(super) fn new(node_lease: NodeLease) -> Self {
         Self {
             notices: Mutex::default(),
             bell: Notify::new(),

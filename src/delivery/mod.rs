@@ -1,4 +1,4 @@
-//! Drives the engines: one task per subscription in use reads the log, stores what the engine wants kept, and
+//! Drives the engines: one task per subscription in use reads the log, stores what the engine says, and
 //! feeds streams and pulls. Knows nothing of gRPC or HTTP.
 //!
 //! A subscription that nobody uses has no task; [`Drivers`] starts one with the first request.

@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     engine::input::{Config, ConsumerId},
     store::{
-        Lease, MessageLog, StateStore, cached::CachedResources, resources::SubscriptionRecord,
+        MessageLog, NodeLease, StateStore, cached::CachedResources, resources::SubscriptionRecord,
     },
 };
 
@@ -25,7 +25,7 @@ pub(super) struct Node {
     /// The same topics and subscriptions, in memory.
     pub(super) resources: Arc<CachedResources>,
     pub(super) log: Arc<dyn MessageLog>,
-    pub(super) lease: Lease,
+    pub(super) node_lease: NodeLease,
     pub(super) clock: Clock,
     pub(super) flusher: Flusher,
     pub(super) activity: Activity,
@@ -43,7 +43,7 @@ impl Node {
         flusher: Flusher,
     ) -> Self {
         Self {
-            lease: store.membership.lease(),
+            node_lease: store.membership.node_lease(),
             store,
             resources,
             log,
@@ -72,7 +72,7 @@ impl Node {
 pub(super) fn engine_config(record: &SubscriptionRecord) -> Config {
     let subscription = &record.subscription;
     let retention = if record.log.location.attached {
-        // Whoever made the log says how long it keeps a message.
+        // The owner of an attached log decides its retention.
         Duration::MAX
     } else {
         subscription.message_retention

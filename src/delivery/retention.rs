@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Looks at topics after something happened to them, and now and then at all, as messages also expire by age.
+/// Checks topics after something happened to them, and now and then all of them, as messages also expire by age.
 pub(super) async fn run(node: Arc<Node>) {
     let mut all_at = node.clock.now();
     loop {

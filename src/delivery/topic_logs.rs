@@ -50,7 +50,7 @@ pub async fn retain(
         return Ok(());
     };
     let longest = Duration::from_millis(TOPIC_LOCK_MILLIS_MAX);
-    let retained = timeout(longest, log.keep(&topic, locked.needs.retention())).await;
+    let retained = timeout(longest, log.retain(&topic, locked.needs.retention())).await;
     retained.unwrap_or_else(|_| {
         Err(StoreError::Unavailable(format!(
             "the log was not configured within {TOPIC_LOCK_MILLIS_MAX} ms"

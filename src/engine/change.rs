@@ -1,4 +1,4 @@
-//! What the engine asks the store to keep, and gets back after a restart.
+//! Changes that the engine has the store write, and the state that it loads after a restart.
 
 use bytes::Bytes;
 

@@ -1,7 +1,7 @@
 //! A message's encoded bytes. The only file that knows where in them something lies, and what is appended when
 //! they are sent.
 //!
-//! A published message is validated by one scan and kept as it came. When it is delivered, its id and publish
+//! A published message is validated by one scan and stored as it came. When it is delivered, its id and publish
 //! time are appended as further fields, which in protobuf yields one valid message. That is why a publisher's own
 //! values of these fields are cut at the edge: a repeated sub-message would merge with ours.
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Stands for `google.pubsub.v1.ReceivedMessage` in the generated code: the same on the wire, its inner message
-/// kept encoded.
+/// stored encoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedMessage {
     /// Acknowledges this delivery.
@@ -98,10 +98,10 @@ pub fn compact(messages: Vec<Bytes>, request_bytes: usize) -> Vec<Bytes> {
         .collect()
 }
 
-/// One part in so many of a request may be kept for nothing.
+/// One part in so many of a request may be held in memory for nothing.
 const REQUEST_WASTE: usize = 8;
 
-/// What a published message is made of, for a log that keeps messages in a form of its own.
+/// What a published message is made of, for a log that stores messages in a form of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts<'a> {
     /// The payload.

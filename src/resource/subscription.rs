@@ -44,7 +44,7 @@ pub struct Subscription {
     pub topic: Option<TopicName>,
     /// How long a consumer has for its ack, seconds.
     pub ack_deadline_seconds: u32,
-    /// How long a message that nobody acknowledges is kept, from its publish time.
+    /// How long a message that nobody acknowledges is retained, from its publish time.
     pub message_retention: Duration,
     /// When an unused subscription is deleted.
     pub expiration: Expiration,
@@ -54,7 +54,7 @@ pub struct Subscription {
     /// Whether it was cut off from its topic.
     #[serde(default)]
     pub detached: bool,
-    /// Who may do what with it. Shared, as each pull looks at the subscription.
+    /// Who may do what with it. Shared, as each pull reads the subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Arc<Policy>>,
 }

@@ -24,7 +24,7 @@ pub struct Topic {
     /// The key that its messages are encrypted with. Only describes.
     #[serde(default)]
     pub kms_key_name: Option<String>,
-    /// Who may do what with it. Shared, as each publish looks at the topic.
+    /// Who may do what with it. Shared, as each publish reads the topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Arc<Policy>>,
 }

@@ -99,7 +99,7 @@ pub enum Violation {
         /// The largest allowed value.
         max: String,
     },
-    /// A subscription that would be deleted while it still keeps messages.
+    /// A subscription that would be deleted while it still retains messages.
     #[error(
         "The subscription's message retention duration ({retention_seconds} seconds) cannot be greater than the TTL in the subscription's expiration policy ({ttl_seconds} seconds), since the subscription may expire before its messages do."
     )]

@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::{Health, Lease, Service};
+use super::{Health, NodeLease, Service};
 use crate::{
     auth::{caller::Caller, permission::Permission},
     rpc::Needs,
@@ -122,8 +122,8 @@ impl Guarded {
 /// What nobody needs a permission for.
 impl Guarded {
     /// Whether this node may answer for the cluster.
-    pub fn lease(&self) -> Lease {
-        self.service.lease()
+    pub fn node_lease(&self) -> NodeLease {
+        self.service.node_lease()
     }
 
     /// Whether this node and its backends answer.

@@ -1,7 +1,7 @@
 //! Ack ids: opaque to clients, complete in themselves, and of no use unless we made them.
 //!
 //! An id is URL-safe base64 of a version, the varints of subscription and lease, and a MAC over these under a
-//! key that the store keeps, so that ids from before a restart work and a forged one is told from an old one.
+//! key that is in the store, so that ids from before a restart work and a forged one is told from an old one.
 
 use std::hash::Hasher;
 
@@ -27,7 +27,7 @@ pub(super) const ACK_ID_BYTES_MAX: usize = RAW_BYTES_MAX.div_ceil(3) * 4;
 pub(super) struct AckKey([u8; 16]);
 
 impl AckKey {
-    /// From the bytes that the store keeps.
+    /// From the bytes in the store.
     pub(super) const fn new(key: [u8; 16]) -> Self {
         Self(key)
     }

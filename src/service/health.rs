@@ -1,4 +1,4 @@
-//! Whether this node and both of its backends answer, for whoever decides where requests go.
+//! Whether this node and both of its backends answer, for a load balancer that decides where requests go.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{Service, StoreError};
 use crate::{
     clock::Timestamp,
-    limits::{HEALTH_CHECK_MILLIS, HEALTH_KEPT_MILLIS, HEALTH_WAIT_MILLIS_MAX},
+    limits::{HEALTH_CHECK_MILLIS, HEALTH_VALID_MILLIS, HEALTH_WAIT_MILLIS_MAX},
     store::{MessageLog, StateBackend},
 };
 
@@ -24,9 +24,9 @@ pub struct Health {
 /// Both backends.
 #[derive(Debug)]
 pub struct Backends {
-    /// What keeps the messages.
+    /// The log backend, which stores the messages.
     pub log: BackendHealth,
-    /// What keeps everything else.
+    /// The state backend, which stores everything else.
     pub store: BackendHealth,
 }
 
@@ -47,20 +47,20 @@ impl Health {
     }
 }
 
-/// What was found and when; nothing while somebody is looking.
+/// The result of a check and its time; nothing while the check runs.
 type Finding = Option<(Timestamp, Arc<Backends>)>;
 
-/// The last look at the backends. At most one is under way, in a task of its own: who asks meanwhile waits for it, and
-/// who goes away ends nothing.
+/// The last check of the backends. At most one runs, in a task of its own: a request that comes meanwhile waits for it,
+/// and one that goes away does not end it.
 #[derive(Debug, Default)]
-pub(super) struct LastLook(Mutex<Option<watch::Receiver<Finding>>>);
+pub(super) struct LastCheck(Mutex<Option<watch::Receiver<Finding>>>);
 
 impl Service {
-    /// Asks both backends, unless somebody did a moment ago.
+    /// Asks both backends, unless they were asked a moment ago.
     pub async fn health(&self) -> Health {
         let backends = loop {
             // It ends without a finding only if its task does not run to its end; then there is a new one.
-            if let Ok(found) = self.look().wait_for(Option::is_some).await
+            if let Ok(found) = self.current_check().wait_for(Option::is_some).await
                 && let Some((_, backends)) = &*found
             {
                 break Arc::clone(backends);
@@ -68,7 +68,7 @@ impl Service {
         };
         let node = if self.delivery.is_stopping() {
             Some("the server is stopping")
-        } else if self.lease().holds() {
+        } else if self.node_lease().holds() {
             None
         } else {
             Some("this node has lost its place among those that share its store")
@@ -76,31 +76,31 @@ impl Service {
         Health { node, backends }
     }
 
-    /// The last look, or a new one if that was too long ago.
-    fn look(&self) -> watch::Receiver<Finding> {
-        let mut last = self.last_look.0.lock();
-        if let Some(look) = &*last {
-            let is_new = match &*look.borrow() {
-                Some((at, _)) => self.clock.now() < at.plus_millis(HEALTH_KEPT_MILLIS),
-                None => look.has_changed().is_ok(),
+    /// The last check, or a new one if that was too long ago.
+    fn current_check(&self) -> watch::Receiver<Finding> {
+        let mut last = self.last_check.0.lock();
+        if let Some(check) = &*last {
+            let is_new = match &*check.borrow() {
+                Some((at, _)) => self.clock.now() < at.plus_millis(HEALTH_VALID_MILLIS),
+                None => check.has_changed().is_ok(),
             };
             if is_new {
-                return look.clone();
+                return check.clone();
             }
         }
-        let (found, look) = watch::channel(None);
+        let (found, check) = watch::channel(None);
         let (log, store) = (Arc::clone(&self.log), Arc::clone(&self.store.backend));
         let clock = self.clock.clone();
         tokio::spawn(async move {
-            let backends = look_at(log.as_ref(), store.as_ref()).await;
+            let backends = check_backends(log.as_ref(), store.as_ref()).await;
             found.send_replace(Some((clock.now(), Arc::new(backends))));
         });
-        *last = Some(look.clone());
-        look
+        *last = Some(check.clone());
+        check
     }
 }
 
-async fn look_at(log: &dyn MessageLog, store: &dyn StateBackend) -> Backends {
+async fn check_backends(log: &dyn MessageLog, store: &dyn StateBackend) -> Backends {
     let patience = Duration::from_millis(HEALTH_CHECK_MILLIS);
     let (log_failure, store_failure) =
         tokio::join!(sign(log.check(patience)), sign(store.check(patience)));

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use crate::{
     delivery::{DeliveryError, EndCause, MessageStream},
-    store::{Lease, StoreError},
+    store::{NodeLease, StoreError},
 };
 #[cfg(test)]
 pub(crate) use access::Asked;
@@ -35,7 +35,7 @@ pub use publish::PublishError;
 pub use received::Receipts;
 pub use streaming::{OpenStream, StreamStart};
 
-use self::{ack_id::AckKey, health::LastLook};
+use self::{ack_id::AckKey, health::LastCheck};
 use crate::{
     clock::Clock,
     delivery::{Drivers, topic_logs},
@@ -54,7 +54,7 @@ pub struct Service {
     pub(crate) clock: Clock,
     random: Random,
     ack_key: AckKey,
-    last_look: LastLook,
+    last_check: LastCheck,
 }
 
 impl Service {
@@ -82,13 +82,13 @@ impl Service {
             clock,
             random,
             ack_key,
-            last_look: LastLook::default(),
+            last_check: LastCheck::default(),
         })
     }
 
     /// Whether this node may answer for the cluster.
-    pub fn lease(&self) -> Lease {
-        self.store.membership.lease()
+    pub fn node_lease(&self) -> NodeLease {
+        self.store.membership.node_lease()
     }
 
     /// Fills `bytes` with random ones.

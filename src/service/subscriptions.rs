@@ -169,7 +169,7 @@ impl Service {
 
     /// Before a subscription is answered that wants messages retained for longer than logs retain them anyway.
     async fn retain_log(&self, record: &SubscriptionRecord) -> Result<(), StoreError> {
-        if record.subscription.message_retention <= self.log.keeps() {
+        if record.subscription.message_retention <= self.log.retention_min() {
             return Ok(());
         }
         let (resources, log) = (self.store.resources.as_ref(), self.log.as_ref());

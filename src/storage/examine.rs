@@ -1,4 +1,4 @@
-//! Looks over everything that a server would use, without being one.
+//! Examines everything that a server would use, without being one.
 
 use super::Durable;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     store::{
         finding::Finding,
         kafka, postgres,
-        sqlite::{self, Kept},
+        sqlite::{self, Contents},
     },
 };
 
@@ -16,7 +16,7 @@ enum Topics {
     Directory(sqlite::Topics),
 }
 
-/// Looks at what is kept where, and whether it belongs together. Changes nothing that a server would see.
+/// Examines each store, and whether they belong together. Changes nothing that a server would see.
 pub async fn examine(durable: &Durable, clock: &Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (mut log, mut cluster) = (None, None);
@@ -26,15 +26,15 @@ pub async fn examine(durable: &Durable, clock: &Clock) -> Vec<Finding> {
         log = examined.cluster.as_ref().map(kafka::Reached::identity);
         cluster = examined.cluster;
     }
-    let kept = match (&durable.kafka, &durable.postgres) {
-        (None, None) => Some(Kept::Everything),
-        (None, Some(_)) => Some(Kept::Log),
-        (Some(_), None) => Some(Kept::State(log.as_deref())),
+    let contents = match (&durable.kafka, &durable.postgres) {
+        (None, None) => Some(Contents::Everything),
+        (None, Some(_)) => Some(Contents::Log),
+        (Some(_), None) => Some(Contents::State(log.as_deref())),
         (Some(_), Some(_)) => None,
     };
     let mut topics = None;
-    if let Some(kept) = kept {
-        let examined = sqlite::examine(&durable.directory, kept).await;
+    if let Some(contents) = contents {
+        let examined = sqlite::examine(&durable.directory, contents).await;
         findings.extend(examined.findings);
         topics = examined.topics.map(Topics::Directory);
         if durable.kafka.is_none() {

@@ -1,4 +1,4 @@
-//! Stores for tests, in front of real ones: calls of a chosen name fail, or keep their answers back, when they are
+//! Stores for tests, in front of real ones: calls of a chosen name fail, or hold their answers back, when they are
 //! told to.
 
 use std::{
@@ -64,7 +64,7 @@ impl Random {
     }
 }
 
-/// A call whose answer is kept back.
+/// A call whose answer is held back.
 #[derive(Clone)]
 pub(crate) struct Held {
     done: Arc<Semaphore>,
@@ -91,7 +91,7 @@ impl Faults {
         plan.failures.entry(call).or_default().push_back(error);
     }
 
-    /// The next call is carried out and its answer kept back.
+    /// The next call is carried out and its answer held back.
     pub(crate) fn hold(&self, call: &'static str) -> Held {
         let held = Held {
             done: Arc::new(Semaphore::new(0)),
@@ -223,8 +223,8 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
         self.inner.identity()
     }
 
-    fn keeps(&self) -> Duration {
-        self.inner.keeps()
+    fn retention_min(&self) -> Duration {
+        self.inner.retention_min()
     }
 
     fn trims(&self) -> bool {
@@ -244,9 +244,9 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
         self.faults.run("attach", self.inner.attach(name)).await
     }
 
-    async fn keep(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError> {
-        let keep = self.inner.keep(topic, at_least);
-        self.faults.run("keep", keep).await
+    async fn retain(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError> {
+        let retain = self.inner.retain(topic, at_least);
+        self.faults.run("retain", retain).await
     }
 
     async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError> {

@@ -121,7 +121,7 @@ pub type LogEnds = watch::Receiver<Vec<Offset>>;
 /// Messages of all topics. One contract suite (`store/contract/log.rs`) runs against every implementation.
 #[async_trait]
 pub trait MessageLog: Send + Sync + 'static {
-    /// What keeps the messages, as health checks name it.
+    /// Name of the backend in health checks.
     fn backend(&self) -> &'static str;
 
     /// Asks the backend for a sign of life, which it has to give within `patience`. Else says what is wrong.
@@ -130,9 +130,9 @@ pub trait MessageLog: Send + Sync + 'static {
     /// Names this log for ever. A state store belongs to one log, as its offsets are of that one.
     fn identity(&self) -> String;
 
-    /// How long every log that [`MessageLog::create`] makes keeps a message anyway; `Duration::MAX` where nothing but
+    /// How long every log that [`MessageLog::create`] makes retains a message at least; `Duration::MAX` where nothing but
     /// [`MessageLog::trim`] deletes one.
-    fn keeps(&self) -> Duration;
+    fn retention_min(&self) -> Duration;
 
     /// Whether [`MessageLog::trim`] deletes anything here.
     fn trims(&self) -> bool;
@@ -148,9 +148,9 @@ pub trait MessageLog: Send + Sync + 'static {
     /// when there is none. `Refused` where the backend has none but its own.
     async fn attach(&self, name: &str) -> Result<Option<LogLocation>, StoreError>;
 
-    /// Has the log keep a message for so long, or for [`MessageLog::keeps`] if that is longer. Changes nothing where the
+    /// Has the log retain a message for so long, or for [`MessageLog::retention_min`] if that is longer. Changes nothing where the
     /// log is attached.
-    async fn keep(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError>;
+    async fn retain(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError>;
 
     /// Deletes the log of a topic with everything in it, unless it is attached. Repeating it changes nothing. A crash
     /// leaves either the whole log or a log that the repeated call deletes.

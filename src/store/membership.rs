@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Lease, StoreError, records::RecordKey};
+use super::{NodeLease, StoreError, records::RecordKey};
 use crate::resource::{
     id::SubscriptionId,
     name::{SubscriptionName, TopicName},
@@ -38,8 +38,8 @@ pub struct Changes {
 #[async_trait]
 pub trait Membership: Send + Sync + 'static {
     /// Whether this node may speak for what it owns; always, in a store of one node.
-    fn lease(&self) -> Lease {
-        Lease::always()
+    fn node_lease(&self) -> NodeLease {
+        NodeLease::always()
     }
 
     /// A living node whose data version is less than `version`, for a text; nothing in a store of one node.

@@ -1,5 +1,5 @@
 //! The ports to storage: what the rest of the server may ask of a message log, and of a state store, which has a port
-//! for each kind of what it keeps ([`StateStore`]).
+//! for each kind of state ([`StateStore`]).
 //!
 //! Holds no SQL and no client of a broker; those are in the folder of each backend.
 
@@ -11,10 +11,10 @@ pub mod error;
 pub(crate) mod faulty;
 pub mod finding;
 pub mod kafka;
-pub mod lease;
 pub mod log;
 pub mod membership;
 pub mod memory;
+pub mod node_lease;
 pub mod positions;
 pub mod postgres;
 mod reading;
@@ -26,9 +26,9 @@ pub mod state;
 mod tail;
 
 pub use error::StoreError;
-pub use lease::Lease;
 pub use log::MessageLog;
 pub use membership::Membership;
+pub use node_lease::NodeLease;
 pub use positions::Positions;
 pub use records::Records;
 pub use resources::Resources;

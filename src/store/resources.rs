@@ -107,7 +107,7 @@ pub struct LogNeeds {
 }
 
 impl LogNeeds {
-    /// How long the log has to keep a message.
+    /// How long the log has to retain a message.
     pub fn retention(&self) -> Duration {
         let readers = self.readers.iter();
         readers
@@ -122,7 +122,7 @@ impl LogNeeds {
 pub struct LogReader {
     /// Which one.
     pub subscription: SubscriptionId,
-    /// How long it keeps a message that nobody acknowledges.
+    /// How long it retains a message that nobody acknowledges.
     pub retention: Duration,
 }
 

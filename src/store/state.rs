@@ -9,7 +9,7 @@ use super::{Membership, Positions, Records, Resources, StoreError};
 /// What is of a state store as a whole.
 #[async_trait]
 pub trait StateBackend: Send + Sync + 'static {
-    /// What keeps the state, as health checks name it.
+    /// Name of the backend in health checks.
     fn backend(&self) -> &'static str;
 
     /// Asks the backend for a sign of life, which it has to give within `patience`. Else says what is wrong.

@@ -337,7 +337,7 @@ impl Inner {
         }
     }
 
-    /// Rare enough to look at every entry. Left there, they would evict batches that come next.
+    /// Rare enough to check every entry. Left there, they would evict batches that come next.
     fn forget_entries(&mut self, of: impl Fn((TopicIncarnation, Partition)) -> bool) {
         let before = self.oldest.len();
         self.oldest.retain(|entry| !of(*entry));

@@ -10,28 +10,28 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
-use super::layers::{budget::Budget, closing, frames, lease, unserved};
+use super::layers::{budget::Budget, closing, frames, node_lease, unserved};
 use crate::{
     limits::REQUEST_BYTES_HELD_MAX,
     rpc::{OnClosing, Rpc},
-    service::Lease,
+    service::NodeLease,
 };
 
 /// Everything that is served over gRPC, with what happens around it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Calls {
     grpc: Router,
-    lease: Lease,
+    node_lease: NodeLease,
     closing: CancellationToken,
     budget: Budget,
 }
 
 impl Calls {
-    /// Answers with `routes` while `lease` holds; `closing` ends what would otherwise never end.
-    pub fn new(routes: Routes, lease: Lease, closing: CancellationToken) -> Self {
+    /// Answers with `routes` while `node_lease` holds; `closing` ends what would otherwise never end.
+    pub fn new(routes: Routes, node_lease: NodeLease, closing: CancellationToken) -> Self {
         Self {
             grpc: routes.prepare().into_axum_router(),
-            lease,
+            node_lease,
             closing,
             budget: Budget::new(REQUEST_BYTES_HELD_MAX),
         }
@@ -49,8 +49,8 @@ impl Calls {
     {
         let uri = request.uri().clone();
         let rpc = Rpc::at(uri.path());
-        if let Some(refused) = lease::refuse(&self.lease, rpc) {
-            lease::let_arrive(request.into_body()).await;
+        if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {
+            node_lease::let_arrive(request.into_body()).await;
             return refused;
         }
         // A published message is a slice of its request, which is held until the answer.
@@ -59,7 +59,7 @@ impl Calls {
         let Ok(mut response) = self.grpc.oneshot(request).await;
         drop(held);
         // What was done meanwhile may be undone elsewhere: the client has to ask again.
-        if let Some(refused) = lease::refuse(&self.lease, rpc) {
+        if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {
             return refused;
         }
         unserved::name_method(&mut response, uri.path());

@@ -102,7 +102,7 @@ impl Bound {
             abort: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        let calls = Calls::new(routes, service.lease(), listening.closing.clone());
+        let calls = Calls::new(routes, service.node_lease(), listening.closing.clone());
         let rest = rest::service(calls.clone(), service)?;
         let shared = Arc::new(Shared {
             http: http(listening.tasks.clone()),

@@ -204,7 +204,7 @@ impl Closed {
         let (_health, rpcs) = Health::new().await;
         let guarded = Guarded::closed(Arc::new(service));
         let routes = grpc::routes(&guarded, rpcs).expect("descriptors");
-        let calls = Calls::new(routes, guarded.lease(), CancellationToken::new());
+        let calls = Calls::new(routes, guarded.node_lease(), CancellationToken::new());
         let rest = rest::service(calls.clone(), guarded.clone()).expect("routes");
         Self {
             guarded,

@@ -14,7 +14,7 @@ use crate::support::{
     stream::opening,
 };
 
-/// Numbers that look random and are the same in every run.
+/// Pseudorandom numbers, the same in every run.
 fn random(seed: &mut u64) -> u64 {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;

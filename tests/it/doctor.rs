@@ -197,7 +197,7 @@ async fn topics_that_only_one_side_knows_are_named() {
         "{}",
         report.text
     );
-    assert!(kafka.topics(prefix).contains(&orphan), "it only looks");
+    assert!(kafka.topics(prefix).contains(&orphan), "it only reads");
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ impl Calls {
 
     /// Waits for the first call after `since` that fits, and says how long after that it ended.
     async fn first(&self, what: What, since: Instant, fits: impl Fn(&Call) -> bool) -> Duration {
-        let looking = async {
+        let search = async {
             loop {
                 let found = self.0.lock().calls.iter().find_map(|call| {
                     let later = call.ended > since && call.what == what && fits(call);
@@ -130,7 +130,7 @@ impl Calls {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        let found = tokio::time::timeout(PATIENCE, looking).await;
+        let found = tokio::time::timeout(PATIENCE, search).await;
         found.unwrap_or_else(|_| panic!("{what:?} came to nothing:\n{}", self.told(what, since)))
     }
 }

@@ -148,7 +148,7 @@ async fn case_60_an_old_etag_is_aborted_and_none_overwrites() {
     policies
         .set(&topic, with(&old), &["bindings"])
         .await
-        .expect("the etag is not looked at");
+        .expect("the etag is not checked");
     policies
         .set(&topic, Policy::default(), &[])
         .await

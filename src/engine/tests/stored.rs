@@ -1,4 +1,4 @@
-//! The store's part: keeps exactly what `engine::change` says that it keeps.
+//! The store's part: stores exactly what `engine::change` describes.
 
 use std::collections::BTreeMap;
 

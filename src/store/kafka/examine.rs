@@ -1,4 +1,4 @@
-//! Looks a cluster over before or while nodes use it. Leaves nothing behind.
+//! Examines a cluster before or while nodes use it. Leaves nothing behind.
 //!
 //! - `reach`: whether all brokers can be connected to.
 //! - `listing`: what brokers and topics there are, and how the partitions are.
@@ -53,7 +53,7 @@ pub struct Reached {
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(KAFKA_ANSWER_MILLIS);
 
-/// Looks at the cluster. Makes one topic, writes to it, and deletes it again.
+/// Examines the cluster. Makes one topic, writes to it, and deletes it again.
 pub async fn examine(options: &Options, clock: &Clock) -> Examined {
     match reach(options).await {
         Err(error) => Examined {
@@ -61,7 +61,7 @@ pub async fn examine(options: &Options, clock: &Clock) -> Examined {
             cluster: None,
         },
         Ok((cluster, admin)) => Examined {
-            findings: look_at(options, &cluster, &admin, clock).await,
+            findings: examine_all(options, &cluster, &admin, clock).await,
             cluster: Some(cluster),
         },
     }
@@ -87,7 +87,7 @@ async fn reach(options: &Options) -> Result<(Reached, AdminClient<Listener>), Op
     Ok((cluster, admin))
 }
 
-async fn look_at(
+async fn examine_all(
     options: &Options,
     cluster: &Reached,
     admin: &AdminClient<Listener>,

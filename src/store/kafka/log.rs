@@ -109,7 +109,7 @@ impl MessageLog for KafkaLog {
         self.identity.clone()
     }
 
-    fn keeps(&self) -> Duration {
+    fn retention_min(&self) -> Duration {
         self.options.retention
     }
 
@@ -158,12 +158,12 @@ impl MessageLog for KafkaLog {
         }
     }
 
-    async fn keep(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError> {
+    async fn retain(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError> {
         self.open_still()?;
         if topic.location.attached {
             return Ok(());
         }
-        self.topics.keep(&topic.location.name, at_least).await
+        self.topics.retain(&topic.location.name, at_least).await
     }
 
     async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError> {

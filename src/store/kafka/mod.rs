@@ -1,12 +1,12 @@
 //! Messages in Kafka: natural records that every Kafka tool reads, one Kafka topic per topic.
 //!
-//! - `names`, `record`: how a topic and a message look in Kafka; no client in them.
+//! - `names`, `record`: the form of a topic and a message in Kafka; no client in them.
 //! - `append`: appends, through one client.
 //! - `follow`: reads at the head of watched topics, through one client, into the tail that all readers share. What this
 //!   node appends itself gets there first (`head`) and need not be read again (`resting`).
 //! - `read`: reads what is no longer in the tail, through a few clients.
 //! - `admin`: asks about topics, and changes them, many in one call (`calls`).
-//! - `examine`: looks a cluster over for an operator.
+//! - `examine`: examines a cluster for an operator.
 //!
 //! Calls of the clients that block never run on the runtime's own threads.
 

@@ -51,7 +51,7 @@ pub enum OpenError {
         "no Kafka broker answers at {brokers}: {why}; is the address right, and is Kafka running?"
     )]
     Unreachable {
-        /// Where they were looked for.
+        /// Brokers that were asked for them.
         brokers: String,
         /// What the last attempt came to.
         why: String,
@@ -59,7 +59,7 @@ pub enum OpenError {
     /// The brokers do not take the login or the certificate.
     #[error("Kafka at {brokers} refuses the login: {why}; check the security and SASL properties")]
     Login {
-        /// Where they were looked for.
+        /// Brokers that were asked for them.
         brokers: String,
         /// What they say.
         why: String,
@@ -95,7 +95,7 @@ pub enum OpenError {
 
 /// The oldest version that we are tested with.
 pub(super) const VERSION_MIN: (u32, u32) = (3, 9);
-/// How long one attempt lasts; then what the client complained about is looked at.
+/// How long one attempt lasts; then what the client complained about is examined.
 const ATTEMPT: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(KAFKA_OPEN_MILLIS);
 

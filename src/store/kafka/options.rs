@@ -28,7 +28,7 @@ pub struct Options {
     pub replication_factor: Option<u16>,
     /// How batches are compressed on their way: `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub compression: String,
-    /// Every log that we make keeps messages for so long at least, whatever subscriptions need.
+    /// Every log that we make retains messages for so long at least, whatever subscriptions need.
     pub retention: Duration,
     /// Whether records that every subscription has done with are deleted early, although other readers of Kafka may
     /// want them.

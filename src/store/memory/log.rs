@@ -124,7 +124,7 @@ impl MessageLog for MemoryLog {
         "memory".to_owned()
     }
 
-    fn keeps(&self) -> Duration {
+    fn retention_min(&self) -> Duration {
         Duration::MAX
     }
 
@@ -136,7 +136,7 @@ impl MessageLog for MemoryLog {
         Err(only_own_logs())
     }
 
-    async fn keep(&self, _: &TopicLog, _: Duration) -> Result<(), StoreError> {
+    async fn retain(&self, _: &TopicLog, _: Duration) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -188,7 +188,7 @@ pub(super) async fn confirmed(
                     sleep(poll).await;
                 }
             }
-            // Without the hint it takes one look longer.
+            // Without the hint it takes until the next check.
             let _ = timeout(poll, hinted).await;
         }
     })

@@ -39,11 +39,11 @@ pub struct Topics {
     database: Option<Database>,
 }
 
-/// Looks at the database. `log` is the identity of the log that messages are kept in, if that is known.
+/// Examines the database. `log` is the identity of the log that messages are stored in, if that is known.
 pub async fn examine(options: &Options, log: Option<&str>, clock: &Clock) -> Examined {
     let mut findings = Vec::new();
-    let looked = look_at(options, log, clock, &mut findings).await;
-    let topics = looked.unwrap_or_else(|cause| {
+    let examined = examine_all(options, log, clock, &mut findings).await;
+    let topics = examined.unwrap_or_else(|cause| {
         let database = options.shown.clone();
         findings.push(Finding::failure(&OpenError { database, cause }));
         None
@@ -51,7 +51,7 @@ pub async fn examine(options: &Options, log: Option<&str>, clock: &Clock) -> Exa
     Examined { findings, topics }
 }
 
-async fn look_at(
+async fn examine_all(
     options: &Options,
     log: Option<&str>,
     clock: &Clock,

@@ -80,7 +80,7 @@ pub(super) async fn flush(
     .await;
     match done {
         Ok(done) => {
-            link.keep();
+            link.reuse();
             Ok(done)
         }
         // The connection is given up, and what was open on it is rolled back.

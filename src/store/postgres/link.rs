@@ -95,7 +95,7 @@ impl Link {
     }
 }
 
-/// The connection while it is used. Unless its user keeps it in the end, it is closed: nobody knows its state, and the
+/// The connection while it is used. Unless its user calls `reuse` in the end, it is closed: nobody knows its state, and the
 /// server rolls back what was open.
 #[derive(Debug)]
 pub(super) struct LinkGuard<'a> {
@@ -105,7 +105,7 @@ pub(super) struct LinkGuard<'a> {
 
 impl LinkGuard<'_> {
     /// The next user gets this connection, which has nothing open.
-    pub(super) fn keep(mut self) {
+    pub(super) fn reuse(mut self) {
         if let Some(connection) = self.connection.take() {
             *self.slot = Slot::Open(connection);
         }
@@ -118,7 +118,7 @@ impl Deref for LinkGuard<'_> {
     fn deref(&self) -> &PgConnection {
         match &self.connection {
             Some(connection) => connection,
-            None => unreachable!("only `keep` takes it, which ends the guard"),
+            None => unreachable!("only `reuse` takes it, which ends the guard"),
         }
     }
 }
@@ -127,7 +127,7 @@ impl DerefMut for LinkGuard<'_> {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match &mut self.connection {
             Some(connection) => connection,
-            None => unreachable!("only `keep` takes it, which ends the guard"),
+            None => unreachable!("only `reuse` takes it, which ends the guard"),
         }
     }
 }

@@ -50,7 +50,7 @@ async fn listen(
         listener.listen_all(["packetboat_changes", "packetboat_applied"]),
     )
     .await?;
-    // What was said before is found by looking.
+    // What was notified before is found by reading.
     membership.news.notify_one();
     loop {
         let check = Duration::from_millis(LISTENER_CHECK_MILLIS);

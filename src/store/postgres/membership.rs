@@ -19,7 +19,7 @@ use crate::{
     clock::{Clock, Timestamp},
     limits::{HEARTBEATS_PER_LEASE, POSTGRES_RETRY_MILLIS},
     resource::requirement::DATA_VERSION,
-    store::{Lease, StoreError, lease::LeaseKeeper},
+    store::{NodeLease, StoreError, node_lease::NodeLeaseRenewer},
 };
 
 /// See the module.
@@ -28,10 +28,10 @@ pub(super) struct Member {
     pub(super) name: String,
     pub(super) session: i64,
     address: String,
-    lease_length: Duration,
+    node_lease_length: Duration,
     clock: Clock,
-    lease: Lease,
-    keeper: LeaseKeeper,
+    node_lease: NodeLease,
+    renewer: NodeLeaseRenewer,
     standing: Mutex<Standing>,
     database: Database,
     link: Link,
@@ -80,22 +80,22 @@ impl Member {
     pub(super) fn new(
         name: String,
         address: String,
-        lease_length: Duration,
+        node_lease_length: Duration,
         clock: Clock,
         database: Database,
         link: Link,
     ) -> Result<Self, getrandom::Error> {
         let mut session = [0; 8];
         getrandom::fill(&mut session)?;
-        let (lease, keeper) = Lease::kept(clock.clone());
+        let (node_lease, renewer) = NodeLease::renewable(clock.clone());
         Ok(Self {
             name,
             session: i64::from_le_bytes(session),
             address,
-            lease_length,
+            node_lease_length,
             clock,
-            lease,
-            keeper,
+            node_lease,
+            renewer,
             standing: Mutex::new(Standing {
                 row_until: Timestamp::ZERO,
                 answering: None,
@@ -110,8 +110,8 @@ impl Member {
     }
 
     /// Whether this node may speak.
-    pub(super) fn lease(&self) -> Lease {
-        self.lease.clone()
+    pub(super) fn node_lease(&self) -> NodeLease {
+        self.node_lease.clone()
     }
 
     /// Writes this node's row, which replaces that of an older process of the same name, and holds the lease.
@@ -123,13 +123,13 @@ impl Member {
         standing.row_until = self.good_until(sent);
         standing.answering = Some((now, now));
         standing.applied = last_change;
-        self.keeper.renew(standing.row_until);
+        self.renewer.renew(standing.row_until);
         Ok(())
     }
 
     fn good_until(&self, sent: Timestamp) -> Timestamp {
         // Clocks need not run equally fast.
-        sent + self.lease_length * 9 / 10
+        sent + self.node_lease_length * 9 / 10
     }
 
     async fn enter(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
@@ -150,12 +150,12 @@ impl Member {
     }
 
     fn lease_millis(&self) -> i64 {
-        i64::try_from(self.lease_length.as_millis()).unwrap_or(i64::MAX)
+        i64::try_from(self.node_lease_length.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Renews the lease until it is told to stop, or another process has taken this node's name.
     pub(super) async fn beat(&self, stopping: CancellationToken) {
-        let interval = self.lease_length / HEARTBEATS_PER_LEASE;
+        let interval = self.node_lease_length / HEARTBEATS_PER_LEASE;
         let retry = Duration::from_millis(POSTGRES_RETRY_MILLIS).min(interval);
         let mut pause = interval;
         let mut failing = false;
@@ -166,7 +166,7 @@ impl Member {
             }
             let sent = self.clock.now();
             // So that there is time for another try within the lease.
-            match within(self.lease_length * 3 / 10, self.renew()).await {
+            match within(self.node_lease_length * 3 / 10, self.renew()).await {
                 Ok(Some(last_change)) => {
                     if failing {
                         tracing::info!(
@@ -179,7 +179,7 @@ impl Member {
                     self.answered(sent);
                     self.tell_news(last_change);
                 }
-                Ok(None) => match within(self.lease_length, self.missing()).await {
+                Ok(None) => match within(self.node_lease_length, self.missing()).await {
                     Ok(None) => {
                         tracing::warn!(
                             node = self.name,
@@ -188,7 +188,7 @@ impl Member {
                         pause = Duration::ZERO;
                     }
                     Ok(Some(other)) => {
-                        self.keeper.end(format!(
+                        self.renewer.end(format!(
                             "another process was started as node {other}, and this one was replaced by it: give each \
                              process a node name of its own"
                         ));
@@ -219,7 +219,7 @@ impl Member {
         .bind(self.lease_millis())
         .fetch_optional(&mut *link)
         .await?;
-        link.keep();
+        link.reuse();
         Ok(renewed)
     }
 
@@ -236,11 +236,11 @@ impl Member {
         } else {
             // Whatever was before, it is over: the next heartbeat finds a lapse.
             self.standing.lock().row_until = Timestamp::ZERO;
-            self.keeper.lapse();
+            self.renewer.lapse();
             self.enter(&mut link).await?;
             None
         };
-        link.keep();
+        link.reuse();
         Ok(other)
     }
 
@@ -249,7 +249,7 @@ impl Member {
         let mut standing = self.standing.lock();
         standing.answering = match standing.answering {
             // A gap is as bad as a failure: who knows what the database did meanwhile.
-            Some((since, last)) if now < last + self.lease_length / 2 => Some((since, now)),
+            Some((since, last)) if now < last + self.node_lease_length / 2 => Some((since, now)),
             _ => Some((now, now)),
         };
         if now >= standing.row_until {
@@ -259,7 +259,7 @@ impl Member {
         }
         standing.row_until = self.good_until(sent);
         if standing.unapplied == Unapplied::Nothing {
-            self.keeper.renew(standing.row_until);
+            self.renewer.renew(standing.row_until);
         }
     }
 
@@ -283,7 +283,7 @@ impl Member {
     pub(super) fn sees_who_lives(&self) -> bool {
         let now = self.clock.now();
         self.standing.lock().answering.is_some_and(|(since, last)| {
-            since + self.lease_length <= now && now < last + self.lease_length / 2
+            since + self.node_lease_length <= now && now < last + self.node_lease_length / 2
         })
     }
 
@@ -316,13 +316,13 @@ impl Member {
             && told <= through
         {
             standing.unapplied = Unapplied::Nothing;
-            self.keeper.renew(standing.row_until);
+            self.renewer.renew(standing.row_until);
         }
     }
 
     /// Removes this node's row, so that the others may take over at once what it owned.
     pub(super) async fn leave(&self) {
-        self.keeper.lapse();
+        self.renewer.lapse();
         let left = async {
             let mut link = self.link.lock().await?;
             sqlx::query("DELETE FROM nodes WHERE name = $1 AND session = $2")
@@ -330,10 +330,10 @@ impl Member {
                 .bind(self.session)
                 .execute(&mut *link)
                 .await?;
-            link.keep();
+            link.reuse();
             Ok(())
         };
-        if let Err(error) = within(self.lease_length, left).await {
+        if let Err(error) = within(self.node_lease_length, left).await {
             tracing::warn!(%error, "the others take over only when this node's lease has run out");
         }
         self.link.close().await;

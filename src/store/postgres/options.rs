@@ -73,7 +73,7 @@ pub struct Options {
     pub(super) shown: String,
     pub(super) node: String,
     pub(super) address: String,
-    pub(super) lease: Duration,
+    pub(super) node_lease: Duration,
 }
 
 impl fmt::Debug for Options {
@@ -82,7 +82,7 @@ impl fmt::Debug for Options {
             .field("database", &self.shown)
             .field("node", &self.node)
             .field("address", &self.address)
-            .field("lease", &self.lease)
+            .field("lease", &self.node_lease)
             .finish_non_exhaustive()
     }
 }
@@ -128,7 +128,7 @@ impl Options {
             connect,
             node,
             address,
-            lease: Duration::from_millis(NODE_LEASE_MILLIS),
+            node_lease: Duration::from_millis(NODE_LEASE_MILLIS),
         })
     }
 
@@ -145,8 +145,8 @@ impl Options {
 
     /// How long what this node owns stays its own after its last heartbeat. The heartbeats follow from it.
     #[must_use]
-    pub const fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
+    pub const fn node_lease(mut self, node_lease: Duration) -> Self {
+        self.node_lease = node_lease;
         self
     }
 

@@ -36,7 +36,7 @@ use crate::{
         topic::Topic,
     },
     store::{
-        Lease, Membership, Positions, Resources, StateBackend, StoreError,
+        Membership, NodeLease, Positions, Resources, StateBackend, StoreError,
         log::{LogLocation, Offset, Partition, TopicLog},
         membership::Changes,
         positions::{Acquire, Flush, FlushOutcome, Owner},
@@ -92,7 +92,7 @@ impl PostgresState {
             shown,
             node,
             address,
-            lease,
+            node_lease,
         } = options;
         let connect = open::durable(&mut connection, connect).await?;
         let store = schema::prepare(&mut connection, log).await?;
@@ -102,7 +102,7 @@ impl PostgresState {
         let database = Database::new(connect.clone(), &shown);
         let flushes = Link::new(connect.clone().options(flush::SESSION_SETTINGS));
         let beats = Link::new(connect.clone());
-        let membership = Member::new(node, address, lease, clock, database.clone(), beats)?;
+        let membership = Member::new(node, address, node_lease, clock, database.clone(), beats)?;
         membership.join(&mut connection).await?;
         if let Err(error) = connection.close().await {
             tracing::debug!(%error, "the first connection did not close in order");
@@ -291,7 +291,7 @@ impl Positions for PostgresState {
     }
 
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
-        if !self.membership.lease().holds() {
+        if !self.membership.node_lease().holds() {
             return Err(StoreError::Unavailable(
                 "the lease of this node has run out".to_owned(),
             ));
@@ -326,8 +326,8 @@ impl Positions for PostgresState {
 
 #[async_trait]
 impl Membership for PostgresState {
-    fn lease(&self) -> Lease {
-        self.membership.lease()
+    fn node_lease(&self) -> NodeLease {
+        self.membership.node_lease()
     }
 
     async fn behind(&self, version: u32) -> Result<Option<String>, StoreError> {

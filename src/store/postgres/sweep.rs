@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::database::{Database, bounded, within};
 use crate::{
     limits::{
-        CHANGES_KEPT_SECONDS, NODES_KEPT_SECONDS, SWEEP_CHUNKS_MAX, SWEEP_MILLIS,
+        CHANGES_RETENTION_SECONDS, NODES_RETENTION_SECONDS, SWEEP_CHUNKS_MAX, SWEEP_MILLIS,
         VACUUM_CHUNKS_MIN, VACUUM_MILLIS_MAX, VACUUM_SHARE,
     },
     store::{
@@ -27,7 +27,7 @@ use crate::{
 const SWEEP_LOCK: i32 = 0x5042_5357;
 
 /// When to sweep. What this node removes of the chunks is vacuumed by itself: what a busy node removes within a minute,
-/// which is how often the server looks at its tables by default, is many times what is there.
+/// which is how often the server checks its tables by default, is many times what is there.
 #[derive(Debug)]
 pub(super) struct Sweep {
     wanted: Notify,
@@ -229,7 +229,7 @@ async fn remove_changes(connection: &mut PgConnection) -> Result<(), sqlx::Error
             SELECT coalesce(min(seen), 0) FROM nodes WHERE expires > clock_timestamp()
         )",
     )
-    .bind(to_sql(CHANGES_KEPT_SECONDS))
+    .bind(to_sql(CHANGES_RETENTION_SECONDS))
     .execute(connection)
     .await
     .map(|_| ())
@@ -237,7 +237,7 @@ async fn remove_changes(connection: &mut PgConnection) -> Result<(), sqlx::Error
 
 async fn remove_nodes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM nodes WHERE expires < clock_timestamp() - $1 * interval '1 second'")
-        .bind(to_sql(NODES_KEPT_SECONDS))
+        .bind(to_sql(NODES_RETENTION_SECONDS))
         .execute(connection)
         .await
         .map(|_| ())

@@ -241,7 +241,7 @@ impl Directory {
     }
 }
 
-/// Looks at a file's header before SQLite does, which would take an empty file for a new one. Returns the version of its
+/// Checks a file's header before SQLite does, which would take an empty file for a new one. Returns the version of its
 /// tables.
 pub(super) fn check_file(directory: &Path, kind: &Kind) -> Result<u32, OpenError> {
     let path = directory.join(kind.file);
@@ -362,7 +362,7 @@ fn holder(lock: &Path) -> String {
     }
 }
 
-/// Who uses a directory just now, if anybody does. Nobody is kept from using it for longer than this looks.
+/// Who uses a directory just now, if anybody does. It is locked for no longer than this check takes.
 pub(super) fn user(directory: &Path) -> Result<Option<String>, OpenError> {
     let path = directory.join(LOCK);
     let file = match File::open(&path) {

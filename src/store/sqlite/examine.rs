@@ -1,4 +1,4 @@
-//! Looks a data directory over. Changes nothing in it, and leaves one alone that a server uses.
+//! Examines a data directory. Changes nothing in it, and leaves one alone that a server uses.
 
 use std::{
     fs::OpenOptions,
@@ -15,9 +15,9 @@ use super::{
 };
 use crate::store::{finding::Finding, resources::TopicRow};
 
-/// What is kept in a directory.
+/// Contents of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept<'a> {
+pub enum Contents<'a> {
     /// Messages and everything else.
     Everything,
     /// Messages only.
@@ -44,20 +44,24 @@ pub struct Topics {
     file: Option<PathBuf>,
 }
 
-/// Looks at what is kept in a directory.
-pub async fn examine(path: &Path, kept: Kept<'_>) -> Examined {
+/// Examines the contents of a directory.
+pub async fn examine(path: &Path, contents: Contents<'_>) -> Examined {
     let mut examined = Examined {
         findings: Vec::new(),
         log: None,
         topics: None,
     };
-    if let Err(error) = look_at(path, kept, &mut examined).await {
+    if let Err(error) = examine_files(path, contents, &mut examined).await {
         examined.findings.push(Finding::failure(&error));
     }
     examined
 }
 
-async fn look_at(path: &Path, kept: Kept<'_>, examined: &mut Examined) -> Result<(), OpenError> {
+async fn examine_files(
+    path: &Path,
+    contents: Contents<'_>,
+    examined: &mut Examined,
+) -> Result<(), OpenError> {
     let shown = path.display();
     let Some((id, true)) = found(path)? else {
         examined.findings.push(Finding::ok(format!(
@@ -74,10 +78,10 @@ async fn look_at(path: &Path, kept: Kept<'_>, examined: &mut Examined) -> Result
         )));
         return Ok(());
     }
-    let kinds: &[&Kind] = match kept {
-        Kept::Everything => &[&LOG, &STATE],
-        Kept::Log => &[&LOG],
-        Kept::State(_) => &[&STATE],
+    let kinds: &[&Kind] = match contents {
+        Contents::Everything => &[&LOG, &STATE],
+        Contents::Log => &[&LOG],
+        Contents::State(_) => &[&STATE],
     };
     let mut is_current = true;
     for kind in kinds {
@@ -95,7 +99,7 @@ async fn look_at(path: &Path, kept: Kept<'_>, examined: &mut Examined) -> Result
         ));
         return Ok(());
     }
-    if let Kept::State(expected) = kept {
+    if let Contents::State(expected) = contents {
         let file = path.join(STATE.file);
         let found = log_of(&file).await;
         let found = found.map_err(|source| open_error(&file, source))?;
@@ -197,7 +201,7 @@ mod tests {
     async fn a_directory_that_does_not_exist_is_not_made() {
         let parent = tempfile::tempdir().expect("a directory");
         let path = parent.path().join("data");
-        let examined = examine(&path, Kept::Everything).await;
+        let examined = examine(&path, Contents::Everything).await;
         assert_eq!(levels(&examined), [Level::Ok]);
         assert!(!path.exists());
     }
@@ -211,7 +215,7 @@ mod tests {
             .expect("open");
         lock.set_address("127.0.0.1:1").expect("written");
         let before = files(path);
-        let examined = examine(path, Kept::State(Some("kafka:a:b"))).await;
+        let examined = examine(path, Contents::State(Some("kafka:a:b"))).await;
         let text = &examined.findings[0].text;
         assert!(text.contains("127.0.0.1:1"), "{text}");
         assert_eq!((levels(&examined), files(path)), (vec![Level::Ok], before));
@@ -219,11 +223,11 @@ mod tests {
         crate::store::StateBackend::close(&state).await;
         drop((state, lock));
         let before = files(path);
-        let examined = examine(path, Kept::State(Some("kafka:a:b"))).await;
+        let examined = examine(path, Contents::State(Some("kafka:a:b"))).await;
         assert_eq!(levels(&examined), [Level::Ok]);
         let rows = examined.topics.expect("topics").rows().await;
         assert_eq!(rows.expect("rows"), []);
-        let examined = examine(path, Kept::State(Some("kafka:a:c"))).await;
+        let examined = examine(path, Contents::State(Some("kafka:a:c"))).await;
         let problem = examined.findings.last().expect("a finding");
         assert_eq!(problem.level, Level::Problem);
         assert!(problem.text.contains("kafka:a:b"), "{problem}");
@@ -235,7 +239,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         fs::write(path.join("letter"), "dear").expect("written");
-        let examined = examine(path, Kept::Everything).await;
+        let examined = examine(path, Contents::Everything).await;
         assert_eq!(levels(&examined), [Level::Problem]);
 
         let directory = tempfile::tempdir().expect("a directory");
@@ -246,9 +250,12 @@ mod tests {
         crate::store::StateBackend::close(&state).await;
         crate::store::MessageLog::close(&log).await;
         drop((log, state, lock));
-        assert_eq!(levels(&examine(path, Kept::Everything).await), [Level::Ok]);
+        assert_eq!(
+            levels(&examine(path, Contents::Everything).await),
+            [Level::Ok]
+        );
         fs::remove_file(path.join("log.db")).expect("removed");
-        let examined = examine(path, Kept::Everything).await;
+        let examined = examine(path, Contents::Everything).await;
         assert_eq!(levels(&examined), [Level::Problem]);
         let text = &examined.findings[0].text;
         assert!(text.contains("log.db"), "{text}");

@@ -157,7 +157,7 @@ impl MessageLog for SqliteLog {
         self.identity.clone()
     }
 
-    fn keeps(&self) -> Duration {
+    fn retention_min(&self) -> Duration {
         Duration::MAX
     }
 
@@ -169,7 +169,7 @@ impl MessageLog for SqliteLog {
         Err(only_own_logs())
     }
 
-    async fn keep(&self, _: &TopicLog, _: Duration) -> Result<(), StoreError> {
+    async fn retain(&self, _: &TopicLog, _: Duration) -> Result<(), StoreError> {
         Ok(())
     }
 

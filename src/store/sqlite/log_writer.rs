@@ -62,11 +62,11 @@ pub(super) struct Append {
 
 /// Deletions that wait for their turn; while there are as many, nothing more is accepted.
 const DELETIONS_WAITING_MAX: usize = 64;
-/// Free pages up to this many (32 MB) are kept for what is appended next.
-const FREE_PAGES_KEPT: i64 = 2048;
+/// Free pages up to this many (32 MB) are reserved for what is appended next.
+const FREE_PAGES_RESERVED: i64 = 2048;
 /// Turns after which free pages are given back even though requests wait.
 const TURNS_PER_VACUUM: u32 = 64;
-/// Bytes of appended messages after which the size of the write-ahead log is looked at.
+/// Bytes of appended messages after which the size of the write-ahead log is checked.
 const WAL_CHECK_BYTES: usize = 64 * 1024 * 1024;
 /// Size of the write-ahead log from which on the writer waits for readers so that it can start it anew.
 const WAL_BYTES_MAX: u64 = 192 * 1024 * 1024;
@@ -359,7 +359,7 @@ impl LogWriter {
             .await
             .map_err(failed)?;
         // A file that is mostly in use would be rearranged for ever while messages come and go.
-        if free <= FREE_PAGES_KEPT || free < pages / 4 {
+        if free <= FREE_PAGES_RESERVED || free < pages / 4 {
             return Ok(false);
         }
         sqlx::query("PRAGMA incremental_vacuum(128)")

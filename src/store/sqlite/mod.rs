@@ -28,7 +28,7 @@ use writer::WriterGuard;
 pub use self::{
     database::WriterSettings,
     directory::{DirectoryLock, OpenError},
-    examine::{Examined, Kept, Topics, examine},
+    examine::{Contents, Examined, Topics, examine},
     log::SqliteLog,
     state::SqliteState,
 };
@@ -75,7 +75,7 @@ pub async fn open(
     Ok((log, state, directory.lock))
 }
 
-/// Opens only a log, for a state that is kept elsewhere.
+/// Opens only a log, for a state that is stored elsewhere.
 pub async fn open_log(path: &Path, clock: Clock) -> Result<(SqliteLog, DirectoryLock), OpenError> {
     let mut directory = Directory::open(path)?;
     let id = directory.log_id;
@@ -127,7 +127,7 @@ async fn open_parts<const N: usize>(
         if is_new {
             directory.remove_unfinished(part.kind)?;
         } else {
-            // All files are looked at before SQLite touches one.
+            // All files are checked before SQLite opens one.
             directory::check_file(&directory.path, part.kind)?;
         }
     }
@@ -141,7 +141,7 @@ async fn open_parts<const N: usize>(
     }
     if is_new {
         for database in &opened {
-            // The headers that the next start looks at must be in the files themselves.
+            // The headers that the next start checks must be in the files themselves.
             database
                 .checkpoint()
                 .await

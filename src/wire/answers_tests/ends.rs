@@ -109,7 +109,7 @@ async fn happen(world: &World, event: Event) -> String {
             answer.expect_ok(rpc);
         }
         Event::Stop => world.stop().await,
-        Event::LoseLease => world.lose_lease(),
+        Event::LoseLease => world.lose_node_lease(),
         Event::TakeOver => {
             let rpc = "Subscriber/Pull";
             let pull = json!({"subscription": SUB, "maxMessages": 1, "returnImmediately": true});

@@ -14,7 +14,7 @@ use super::call;
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
     random::Random,
-    service::{Guarded, Lease, Service, StoreError},
+    service::{Guarded, NodeLease, Service, StoreError},
     store::{
         Membership, StateStore,
         faulty::{Faults, Faulty, faulty_state},
@@ -53,24 +53,24 @@ pub(super) enum Situation {
 
 impl Situation {
     /// The lease of the node.
-    fn lease(&self, clock: &Clock) -> Lease {
-        let (lease, keeper) = Lease::kept(clock.clone());
+    fn node_lease(&self, clock: &Clock) -> NodeLease {
+        let (node_lease, renewer) = NodeLease::renewable(clock.clone());
         match self {
-            Self::WithoutLease => lease,
+            Self::WithoutLease => node_lease,
             Self::WithLease => {
-                keeper.renew(clock.now() + LEASE);
-                lease
+                renewer.renew(clock.now() + LEASE);
+                node_lease
             }
-            _ => Lease::always(),
+            _ => NodeLease::always(),
         }
     }
 }
 
 /// A node of which nothing but its lease matters.
-struct Node(Lease);
+struct Node(NodeLease);
 
 impl Membership for Node {
-    fn lease(&self) -> Lease {
+    fn node_lease(&self) -> NodeLease {
         self.0.clone()
     }
 }
@@ -157,7 +157,7 @@ struct Server {
 impl Stores {
     async fn serve(&self, situation: &Situation, faults: (&Faults, &Faults)) -> Server {
         let state = StateStore {
-            membership: Arc::new(Node(situation.lease(&self.clock))),
+            membership: Arc::new(Node(situation.node_lease(&self.clock))),
             ..faulty_state(&self.state, faults.0)
         };
         let log = Faulty::new(&self.log, faults.1);
@@ -169,7 +169,7 @@ impl Stores {
         };
         let (_health, health_rpcs) = Health::new().await;
         let routes = grpc::routes(&guarded, health_rpcs).expect("descriptors");
-        let calls = Calls::new(routes, guarded.lease(), CancellationToken::new());
+        let calls = Calls::new(routes, guarded.node_lease(), CancellationToken::new());
         let rest = rest::service(calls.clone(), guarded).expect("routes");
         Server {
             dispatch: Dispatch::new(calls, rest),
@@ -266,7 +266,7 @@ impl World {
     }
 
     /// Lets the node's lease run out.
-    pub(super) fn lose_lease(&self) {
+    pub(super) fn lose_node_lease(&self) {
         self.advance(LEASE);
     }
 }

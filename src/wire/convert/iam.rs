@@ -83,7 +83,7 @@ pub fn to_test(
     Ok((of, known))
 }
 
-/// The policy that a SetIamPolicy asks for. Fields outside the mask are not looked at; without a mask, bindings and
+/// The policy that a SetIamPolicy asks for. Fields outside the mask are ignored; without a mask, bindings and
 /// etag count.
 pub fn to_set(request: proto::SetIamPolicyRequest) -> Result<(WithPolicy, NewPolicy), Refused> {
     let of = resource(&request.resource)?;

@@ -73,7 +73,7 @@ pub fn to_create(given: &proto::Subscription) -> Result<NewSubscription, Refused
     })
 }
 
-/// The name and the changes that an UpdateSubscription asks for. Fields outside the mask are not looked at.
+/// The name and the changes that an UpdateSubscription asks for. Fields outside the mask are ignored.
 pub fn to_update(
     request: &proto::UpdateSubscriptionRequest,
 ) -> Result<(SubscriptionName, Vec<SubscriptionChange>), Refused> {
@@ -411,7 +411,7 @@ mod tests {
             assert_eq!(update(given.clone(), &[field]), unsupported(field));
             assert!(
                 update(given, &["labels"]).is_ok(),
-                "{field} outside the mask is not looked at"
+                "{field} outside the mask is ignored"
             );
             assert_eq!(
                 update(named(), &[field]),

@@ -29,7 +29,7 @@ pub fn to_create(mut given: proto::Topic) -> Result<Topic, Refused> {
     Ok(Topic::new(name).with(&changes(&FIELDS, &mut given)?))
 }
 
-/// The name and the changes that an UpdateTopic asks for. Fields outside the mask are not looked at.
+/// The name and the changes that an UpdateTopic asks for. Fields outside the mask are ignored.
 pub fn to_update(
     request: proto::UpdateTopicRequest,
 ) -> Result<(TopicName, Vec<TopicChange>), Refused> {
@@ -218,7 +218,7 @@ mod tests {
             assert_eq!(to_create(topic.clone()).map(|_| ()), refused.clone());
             assert_eq!(update(topic.clone(), &[field]).map(|_| ()), refused);
             let (first, second) = (update(topic, &["labels"]), update(named(), &[field]));
-            assert!(first.is_ok(), "{field} outside the mask is not looked at");
+            assert!(first.is_ok(), "{field} outside the mask is ignored");
             assert_eq!(second, Ok(Vec::new()), "clearing {field} changes nothing");
         }
     }

@@ -29,7 +29,7 @@ impl Health {
         self.set(ServingStatus::Serving).await;
     }
 
-    /// The server is about to stop: whoever looks sends requests elsewhere.
+    /// The server is about to stop: a client that checks sends requests elsewhere.
     pub async fn not_serving(&self) {
         self.set(ServingStatus::NotServing).await;
     }

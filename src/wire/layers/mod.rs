@@ -4,6 +4,6 @@ pub mod budget;
 pub mod closing;
 pub mod frames;
 pub mod gzip;
-pub mod lease;
+pub mod node_lease;
 pub mod size;
 pub mod unserved;

@@ -31,7 +31,7 @@ use crate::{
 /// The flag that says whether a message is compressed, and its length.
 const HEADER_BYTES: usize = 5;
 
-/// A request's body, counted as long as it is kept.
+/// A request's body, counted as long as it is in memory.
 pub struct Collected {
     bytes: Bytes,
     _held: Held,

@@ -27,7 +27,7 @@ enum Segment {
     Rest,
 }
 
-/// What a path has to look like, and which parts of it are values.
+/// The form of a path, and which parts of it are values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     segments: Vec<Segment>,

@@ -101,7 +101,7 @@ impl Cluster {
         for names in names.chunks(CALL_TOPICS) {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let deleting = self.admin.delete_topics(&names, &options());
-            // Each one's own result is not looked at: some may never have been made.
+            // Each one's own result is not checked: some may never have been made.
             self.runtime.block_on(deleting)?;
         }
         Ok(())

@@ -34,8 +34,8 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const SLACK: Duration = Duration::from_micros(60);
 /// What is not confirmed, or does not come, in this time never will.
 const ARRIVAL_WAIT: Duration = Duration::from_secs(10);
-/// How often a consumer that gets nothing looks whether it should end.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a consumer that gets nothing checks whether it should end.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Measures the pair alone.
 pub(crate) fn latency(
@@ -122,7 +122,7 @@ impl Pair {
     fn alone(&self, seconds: Duration) -> anyhow::Result<Measured> {
         // Until the first has come, the clients may still be looking for the topic's broker.
         while self.watch.received.load(Relaxed) == 0 && !self.consuming.is_finished() {
-            thread::sleep(LOOK_INTERVAL);
+            thread::sleep(POLL_INTERVAL);
         }
         thread::sleep(WARM_UP);
         self.watch.during(|| {
@@ -188,7 +188,7 @@ fn consume(consumer: &BaseConsumer, watch: &Watch, expected: &AtomicU64) -> anyh
     let mut last = now();
     let mut next = 0;
     while next < expected.load(Relaxed) && last.elapsed() < ARRIVAL_WAIT {
-        let Some(message) = consumer.poll(LOOK_INTERVAL) else {
+        let Some(message) = consumer.poll(POLL_INTERVAL) else {
             continue;
         };
         let mark = Mark::of(message?.payload()).context("a message without a mark came")?;

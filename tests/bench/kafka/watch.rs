@@ -34,7 +34,7 @@ pub(crate) struct Watch {
     receive_micros: Mutex<Histogram<u64>>,
 }
 
-/// One look at a watch.
+/// One sample of a watch.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Instant,
@@ -95,9 +95,9 @@ impl Watch {
         self.publish_micros.lock().reset();
         self.receive_micros.lock().reset();
         self.measuring.store(true, Relaxed);
-        let start = self.look();
+        let start = self.sample();
         work()?;
-        let end = self.look();
+        let end = self.sample();
         self.measuring.store(false, Relaxed);
         let cpu_micros = end.cpu_micros.zip(start.cpu_micros);
         Ok(Measured {
@@ -109,7 +109,7 @@ impl Watch {
         })
     }
 
-    fn look(&self) -> Sample {
+    fn sample(&self) -> Sample {
         Sample {
             at: now(),
             confirmed: self.confirmed.load(Relaxed),

@@ -186,7 +186,7 @@ impl Process {
         self.signal("STOP").await;
         let threads = format!("/proc/{}/task", self.id());
         eventually("all its threads stand still", || async {
-            // A thread that ends while it is looked at cannot be read.
+            // A thread that ends while it is inspected cannot be read.
             stand_still(&threads).unwrap_or(false).then_some(())
         })
         .await;

@@ -64,7 +64,7 @@ impl PullStream {
     /// Sends a later request.
     pub(crate) async fn send(&self, request: StreamingPullRequest) {
         let requests = self.requests.as_ref().expect("the sending half is open");
-        // A stream that the server has ended takes no more; its status is what the test looks at.
+        // A stream that the server has ended takes no more; its status is what the test checks.
         let _ = requests.send(request).await;
     }
 

@@ -85,9 +85,9 @@ impl Topics {
         calls::ask(&self.deletions, name.to_owned()).await
     }
 
-    /// Has a topic keep records for so long at least. The caller sees to it that nobody else changes the topic
+    /// Has a topic retain records for so long at least. The caller sees to it that nobody else changes the topic
     /// meanwhile: there is no way to change one setting without sending all others again.
-    pub(in crate::store::kafka) async fn keep(
+    pub(in crate::store::kafka) async fn retain(
         &self,
         name: &str,
         at_least: Duration,
@@ -322,6 +322,8 @@ async fn led(cluster: &Cluster, mut missing: Vec<String>) -> HashMap<String, u32
 }
 
 /// Kafka's setting for this; without end where it is longer than Kafka can say.
-fn retention_ms(keep: Duration) -> String {
-    i64::try_from(keep.as_millis()).unwrap_or(-1).to_string()
+fn retention_ms(retention: Duration) -> String {
+    i64::try_from(retention.as_millis())
+        .unwrap_or(-1)
+        .to_string()
 }

@@ -1,6 +1,6 @@
 //! What waits on the way to a partition, so that it is handed over in waves of one batch.
 //!
-//! An idempotent client has few requests of a partition on their way. What it was given beside those it looks at over and
+//! An idempotent client has few requests of a partition on their way. What it was given beside those it checks over and
 //! over until they are answered, which costs many small requests a third more CPU. So it is not given that: what arrives
 //! meanwhile waits here and forms the next batch.
 

@@ -82,8 +82,8 @@ const UNKNOWN: Duration = Duration::from_millis(KAFKA_UNKNOWN_MILLIS);
 const RETRY: Duration = Duration::from_millis(20);
 /// A client that was not allowed to write is not replaced sooner, whatever the number of requests.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-/// Between two looks at whether everything was handed over, when closing.
-const CLOSING_LOOK: Duration = Duration::from_millis(1);
+/// Between two checks whether everything was handed over, when closing.
+const CLOSING_CHECK: Duration = Duration::from_millis(1);
 /// Longest time that a client takes to get rid of what it was given.
 const DRAIN: Duration = Duration::from_millis(KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX + 500);
 
@@ -104,7 +104,7 @@ impl Producer {
         Ok(producer)
     }
 
-    /// Lets an append in, which comes before the look at whether the log is closed still.
+    /// Lets an append in, which comes before the check whether the log is closed still.
     pub(in crate::store::kafka) fn enter(&self) -> Entered<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         Entered(&self.waiting)
@@ -196,7 +196,7 @@ impl Producer {
     pub(in crate::store::kafka) fn close(&self) {
         let deadline = Instant::now() + DRAIN;
         while self.waiting.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
-            thread::sleep(CLOSING_LOOK);
+            thread::sleep(CLOSING_CHECK);
         }
         let client = self.current.write().take();
         if let Some(client) = client {

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_partitions_of_attached_topics_are_looked_at_too() {
+    fn the_partitions_of_attached_topics_are_examined_too() {
         let mut kafka = in_kafka(&["theirs"]);
         kafka[0].leaderless = 1;
         let rows = [row(8, Some(("theirs", true)))];

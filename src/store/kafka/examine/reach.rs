@@ -58,7 +58,7 @@ pub(super) async fn addresses(named: &str) -> Vec<Finding> {
         .collect()
 }
 
-/// Another one has answered, otherwise there would be nothing to look at.
+/// Another one has answered, otherwise there would be nothing to examine.
 fn unreached(address: &str, why: &str) -> Finding {
     Finding::warning(
         format!("nobody answers at {address}, which --log names ({why})"),

@@ -32,7 +32,7 @@ impl Checked {
 }
 
 /// Tells the follower what became of each topic.
-pub(in crate::store::kafka) async fn look(
+pub(in crate::store::kafka) async fn topics(
     head: Arc<Head>,
     readers: Arc<Readers>,
     topics: Vec<Arc<KnownTopic>>,

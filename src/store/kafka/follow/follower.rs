@@ -52,8 +52,8 @@ pub(in crate::store::kafka) enum Command {
 /// Commands that wait for the follower.
 const COMMANDS_MAX: usize = 1_024;
 /// How often the consumer is asked although it did not say that it has something, and whether partitions are read
-/// that need not be is looked at.
-const LOOK: Duration = Duration::from_millis(25);
+/// that need not be is checked.
+const CHECK: Duration = Duration::from_millis(25);
 /// The task's state.
 pub(in crate::store::kafka) struct Follower {
     consumer: HeadConsumer,
@@ -113,9 +113,9 @@ impl Follower {
         stopped: CancellationToken,
     ) {
         let mut refresh = interval(Duration::from_millis(KAFKA_WATCH_REFRESH_MILLIS));
-        let mut look = interval(LOOK);
+        let mut check = interval(CHECK);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let news = Arc::clone(&self.head.news);
         loop {
             tokio::select! {
@@ -131,8 +131,8 @@ impl Follower {
                     self.fill_gaps().await;
                     self.take_in(&answers).await;
                 }
-                _ = look.tick(), if !self.topics.is_empty() => {
-                    self.look().await;
+                _ = check.tick(), if !self.topics.is_empty() => {
+                    self.check_busy().await;
                     self.take_in(&answers).await;
                 }
                 _ = refresh.tick(), if !self.topics.is_empty() => self.refresh(&answers).await,
@@ -339,7 +339,7 @@ impl Follower {
             let topics = followed.map(|one| Arc::clone(&one.topic)).collect();
             let readers = Arc::clone(&self.readers);
             let head = Arc::clone(&self.head);
-            tokio::spawn(check::look(head, readers, topics, answers.clone()));
+            tokio::spawn(check::topics(head, readers, topics, answers.clone()));
         }
     }
 
@@ -386,7 +386,7 @@ impl Follower {
     }
 
     /// Stops reading partitions to which this node alone appends much, and reads them again when that ends.
-    async fn look(&mut self) {
+    async fn check_busy(&mut self) {
         let own = self.head.take_own();
         let topics = &self.topics;
         let may_rest = |(topic, partition): TopicPartition| {
@@ -396,7 +396,7 @@ impl Follower {
                     && one.suspects.get(partition as usize) == Some(&false)
             })
         };
-        let (rest, again) = self.resting.look(Instant::now(), &own, may_rest);
+        let (rest, again) = self.resting.check(Instant::now(), &own, may_rest);
         let rest = rest.into_iter().filter_map(|(topic, partition)| {
             let followed = self.topics.get(topic)?;
             Some((followed.topic.name.clone(), partition))
@@ -426,7 +426,7 @@ impl Follower {
         self.consumer.assign(begin).await;
     }
 
-    /// Looks for partitions that were added, and lets go of topics that nobody watches.
+    /// Checks for partitions that were added, and drops topics that nobody watches.
     async fn refresh(&mut self, answers: &mpsc::Sender<Command>) {
         let mut unwatched = Vec::new();
         for followed in self.topics.values() {
@@ -444,7 +444,7 @@ impl Follower {
         if !topics.is_empty() {
             let cluster = self.readers.cluster.clone();
             let producer = Arc::clone(&self.producer);
-            tokio::spawn(growth::look(cluster, producer, topics, answers.clone()));
+            tokio::spawn(growth::check(cluster, producer, topics, answers.clone()));
         }
     }
 

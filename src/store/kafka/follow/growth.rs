@@ -16,7 +16,7 @@ use crate::store::StoreError;
 const ASKED_ALONE_MAX: usize = 16;
 
 /// Tells the follower what there is now of each topic.
-pub(in crate::store::kafka) async fn look(
+pub(in crate::store::kafka) async fn check(
     cluster: Cluster,
     producer: Arc<Producer>,
     topics: Vec<Arc<KnownTopic>>,

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::head::{Own, TopicPartition};
 use crate::resource::id::TopicIncarnation;
 
-/// Bytes that this node appends to a partition from one look to the next when that is much.
+/// Bytes that this node appends to a partition from one check to the next when that is much.
 const BUSY_BYTES: usize = 32 * 1024;
-/// Busy looks in a row after which a partition is no longer read.
-const BUSY_LOOKS: u32 = 8;
+/// Busy checks in a row after which a partition is no longer read.
+const BUSY_CHECKS: u32 = 8;
 /// How long a partition is read at least after somebody else appended to it; twice as long each time.
 const SHARED_MIN: Duration = Duration::from_secs(2);
 /// See [`SHARED_MIN`].
@@ -26,7 +26,7 @@ const SHARED_MAX: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(in crate::store::kafka) struct Resting {
     partitions: HashSet<TopicPartition>,
-    /// Busy looks in a row.
+    /// Busy checks in a row.
     busy: HashMap<TopicPartition, u32>,
     /// Where others append too.
     shared: HashMap<TopicPartition, Shared>,
@@ -47,9 +47,9 @@ impl Resting {
         &self.partitions
     }
 
-    /// Takes in what this node appended since the last look. Returns what need not be read from now on, of what may
+    /// Takes in what this node appended since the last check. Returns what need not be read from now on, of what may
     /// rest, and what is to be read again.
-    pub(in crate::store::kafka) fn look(
+    pub(in crate::store::kafka) fn check(
         &mut self,
         now: Instant,
         own: &HashMap<TopicPartition, Own>,
@@ -78,9 +78,9 @@ impl Resting {
             {
                 continue;
             }
-            let looks = self.busy.get(&partition).copied().unwrap_or(0) + 1;
-            if looks < BUSY_LOOKS {
-                busy.insert(partition, looks);
+            let checks = self.busy.get(&partition).copied().unwrap_or(0) + 1;
+            if checks < BUSY_CHECKS {
+                busy.insert(partition, checks);
             } else {
                 self.partitions.insert(partition);
                 rest.push(partition);
@@ -119,48 +119,48 @@ mod tests {
     use super::*;
 
     const PARTITION: TopicPartition = (TopicIncarnation(1), 0);
-    const LOOK: Duration = Duration::from_millis(25);
+    const CHECK: Duration = Duration::from_millis(25);
 
-    struct Looks(Resting, Instant);
+    struct Checks(Resting, Instant);
 
-    impl Looks {
-        fn look(&mut self, bytes: usize, gap: bool) -> (usize, usize) {
-            self.1 += LOOK;
+    impl Checks {
+        fn check(&mut self, bytes: usize, gap: bool) -> (usize, usize) {
+            self.1 += CHECK;
             let own = HashMap::from([(PARTITION, Own { bytes, gap })]);
-            let (rest, again) = self.0.look(self.1, &own, |_| true);
+            let (rest, again) = self.0.check(self.1, &own, |_| true);
             (rest.len(), again.len())
         }
 
         fn until_it_rests(&mut self) -> u32 {
             (1..10_000)
-                .find(|_| self.look(BUSY_BYTES, false) == (1, 0))
+                .find(|_| self.check(BUSY_BYTES, false) == (1, 0))
                 .expect("rests")
         }
     }
 
     #[test]
     fn a_busy_partition_rests_until_it_is_quiet() {
-        let mut looks = Looks(Resting::default(), Instant::now());
-        assert_eq!(looks.look(BUSY_BYTES - 1, false), (0, 0));
-        assert_eq!(looks.until_it_rests(), BUSY_LOOKS);
-        assert_eq!(looks.look(1, false), (0, 0));
-        assert!(looks.0.contains(PARTITION));
-        assert_eq!(looks.look(0, false), (0, 1));
-        assert_eq!(looks.until_it_rests(), BUSY_LOOKS);
+        let mut checks = Checks(Resting::default(), Instant::now());
+        assert_eq!(checks.check(BUSY_BYTES - 1, false), (0, 0));
+        assert_eq!(checks.until_it_rests(), BUSY_CHECKS);
+        assert_eq!(checks.check(1, false), (0, 0));
+        assert!(checks.0.contains(PARTITION));
+        assert_eq!(checks.check(0, false), (0, 1));
+        assert_eq!(checks.until_it_rests(), BUSY_CHECKS);
     }
 
     #[test]
     fn a_shared_partition_is_read_longer_each_time() {
-        let mut looks = Looks(Resting::default(), Instant::now());
+        let mut checks = Checks(Resting::default(), Instant::now());
         let mut last = 0;
         for _ in 0..3 {
-            looks.until_it_rests();
-            assert_eq!(looks.look(BUSY_BYTES, true), (0, 1));
-            let pause = looks.until_it_rests();
-            assert!(pause > last + BUSY_LOOKS, "{pause} looks after {last}");
+            checks.until_it_rests();
+            assert_eq!(checks.check(BUSY_BYTES, true), (0, 1));
+            let pause = checks.until_it_rests();
+            assert!(pause > last + BUSY_CHECKS, "{pause} checks after {last}");
             last = pause;
-            let now = looks.1;
-            looks.0.wake(PARTITION, now);
+            let now = checks.1;
+            checks.0.wake(PARTITION, now);
         }
     }
 }

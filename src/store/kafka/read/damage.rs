@@ -71,18 +71,18 @@ mod tests {
     }
 
     #[test]
-    fn a_large_batch_takes_few_looks() {
+    fn a_large_batch_takes_few_probes() {
         let (found, probes) = skipped(0, 1_000_000, slice::from_ref(&(0..10_000)));
         assert_eq!(found, 10_000);
-        assert!(probes < 200, "{probes} looks");
+        assert!(probes < 200, "{probes} probes");
     }
 
     #[test]
     fn what_is_certain_is_skipped_when_the_rest_cannot_be_told() {
-        let mut looks = 0;
+        let mut probes = 0;
         let found = first_readable(5, 100, |_| {
-            looks += 1;
-            if looks < 3 { Ok(true) } else { Err(()) }
+            probes += 1;
+            if probes < 3 { Ok(true) } else { Err(()) }
         });
         assert_eq!(found, Ok(7));
         assert_eq!(first_readable(5, 100, |_| Err(())), Err(()));

@@ -65,7 +65,7 @@ struct ReadPosition {
     held: Option<LogRecord>,
 }
 
-/// Longest single wait for a record; then the deadline is looked at.
+/// Longest single wait for a record; then the deadline is checked.
 const POLL: Duration = Duration::from_millis(50);
 /// That an offset is out of range may still be said of what was read before; then something else comes within this.
 const STALE: Duration = Duration::from_millis(200);

@@ -46,7 +46,7 @@ impl Readers {
         wanted: Wanted,
     ) -> Result<ReadBatch, StoreError> {
         let deadline = Instant::now() + PATIENCE;
-        match self.look(wanted.clone(), false, deadline).await {
+        match self.try_read(wanted.clone(), false, deadline).await {
             Ok(Found::Some(batch)) => return Ok(batch),
             Ok(Found::Damage) => return Err(damaged(&wanted)),
             // A client says of nothing which topic it means.
@@ -63,7 +63,7 @@ impl Readers {
         if let Some(batch) = outside(&wanted, bounds) {
             return Ok(batch);
         }
-        match self.look(wanted.clone(), true, deadline).await {
+        match self.try_read(wanted.clone(), true, deadline).await {
             Ok(Found::Some(batch)) => Ok(batch),
             Ok(Found::Damage) => Err(damaged(&wanted)),
             Ok(Found::Stray) => Err(reader::astray(&wanted)),
@@ -140,7 +140,7 @@ impl Readers {
         self.idle.lock().len()
     }
 
-    async fn look(
+    async fn try_read(
         &self,
         wanted: Wanted,
         fresh: bool,

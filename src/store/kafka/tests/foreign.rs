@@ -228,7 +228,7 @@ async fn an_attached_topic_is_never_changed_or_deleted() {
     assert_eq!(missing.expect("asked"), None);
     let topic = attached(&topics, &log, 3, &[]).await;
     assert_eq!(topic.location.key_partitions, 3);
-    log.keep(&topic, Duration::from_secs(99))
+    log.retain(&topic, Duration::from_secs(99))
         .await
         .expect("nothing to do");
     log.delete(&topic).await.expect("nothing to do");

@@ -238,15 +238,15 @@ async fn how_long_a_topic_keeps_messages_changes_and_nothing_else() {
         (others, retention)
     };
     let days = |days: u64| Some((days * 24 * 3_600_000).to_string());
-    let (before, kept) = settings().await;
-    assert_eq!(kept, days(7));
+    let (before, retention) = settings().await;
+    assert_eq!(retention, days(7));
     let set = |name: &str, value: &str| before.contains(&(name.to_owned(), Some(value.to_owned())));
     assert!(set("message.timestamp.type", "LogAppendTime") && set("retention.bytes", "-1"));
-    log.keep(&topic, Duration::from_hours(31 * 24))
+    log.retain(&topic, Duration::from_hours(31 * 24))
         .await
         .expect("kept longer");
     assert_eq!(settings().await, (before.clone(), days(31)));
-    log.keep(&topic, Duration::from_hours(1))
+    log.retain(&topic, Duration::from_hours(1))
         .await
         .expect("kept shorter");
     assert_eq!(settings().await, (before, days(7)));

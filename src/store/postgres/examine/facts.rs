@@ -26,7 +26,7 @@ pub(super) struct Facts {
 /// What the user may do.
 #[derive(Clone, Debug)]
 pub(super) struct Privileges {
-    /// Where tables are made and looked for; none where no schema of the search path exists or may be used.
+    /// Schema in which tables are made and found; none where no schema of the search path exists or may be used.
     pub(super) schema: Option<String>,
     pub(super) may_create: bool,
     /// Those of our tables that are there but may not be read and written.

@@ -112,7 +112,7 @@ pub(super) fn options(url: &str, node: &str) -> Options {
 }
 
 pub(super) fn hasty(options: Options) -> Options {
-    options.lease(HASTY_LEASE)
+    options.node_lease(HASTY_LEASE)
 }
 
 /// Short enough to wait for.

@@ -28,7 +28,7 @@ async fn ten_nodes_start_at_once_on_an_empty_database() {
     let nodes = join_all(names.iter().map(|name| database.open(name))).await;
     let key = nodes[0].ack_key();
     assert!(nodes.iter().all(|node| node.ack_key() == key));
-    assert!(nodes.iter().all(|node| node.lease().holds()));
+    assert!(nodes.iter().all(|node| node.node_lease().holds()));
     let made = live_topic(&nodes[0], "projects/p/topics/top").await;
     let found = nodes[9].topic(&made.topic.name).await.expect("get");
     assert_eq!(found, Some(made));
@@ -177,7 +177,7 @@ async fn a_start_waits_for_tables_that_another_process_makes() {
     let early = tokio::time::timeout(Duration::from_millis(300), &mut opening).await;
     assert!(early.is_err());
     super::database::run(&mut other, "ROLLBACK").await;
-    assert!(opening.await.lease().holds());
+    assert!(opening.await.node_lease().holds());
 }
 
 #[tokio::test]

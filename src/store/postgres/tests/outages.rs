@@ -110,7 +110,7 @@ async fn a_restarted_server_is_used_again_at_once() {
         assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
         node.flush(&[entry]).await.expect("flush");
     }
-    assert!(node.lease().holds());
+    assert!(node.node_lease().holds());
 }
 
 #[tokio::test]
@@ -122,19 +122,19 @@ async fn a_lease_runs_out_by_itself_and_holds_again_when_everything_is_applied()
         .await;
     let node = node.expect("open");
     sleep(HASTY_LEASE * 2).await;
-    assert!(node.lease().holds());
+    assert!(node.node_lease().holds());
     let started = Instant::now();
     proxy.silence();
-    timeout(HASTY_LEASE * 2, node.lease().lost())
+    timeout(HASTY_LEASE * 2, node.node_lease().lost())
         .await
         .expect("lost");
     assert!(started.elapsed() <= HASTY_LEASE, "{:?}", started.elapsed());
     proxy.mend();
     // The row is renewed long before, but nobody here has applied what it missed.
     sleep(HASTY_LEASE * 3).await;
-    assert!(!node.lease().holds());
+    assert!(!node.node_lease().holds());
     apply_everything(&node).await;
-    assert!(node.lease().holds());
+    assert!(node.node_lease().holds());
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn a_closed_store_says_so() {
     };
     closed(node.flush(&[entry]).await.expect_err("closed"));
     closed(node.applied(1).await.expect_err("closed"));
-    assert!(!node.lease().holds());
+    assert!(!node.node_lease().holds());
 }
 
 #[tokio::test]

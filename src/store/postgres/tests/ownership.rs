@@ -169,10 +169,10 @@ async fn a_restarted_node_takes_its_own_back_at_once_and_ends_the_older_process(
     let newer = acquire(&new, id).await.epoch;
     assert_eq!(flush(&old, id, epoch, 100).await, FlushOutcome::Stale);
     assert_eq!(flush(&new, id, newer, 50).await, FlushOutcome::Stored);
-    let reason = timeout(Duration::from_secs(5), old.lease().ended()).await;
+    let reason = timeout(Duration::from_secs(5), old.node_lease().ended()).await;
     let reason = reason.expect("ended");
     assert!(reason.contains("node at node.example:8085"), "{reason}");
-    assert!(!old.lease().holds() && new.lease().holds());
+    assert!(!old.node_lease().holds() && new.node_lease().holds());
     let refused = old.acquire(id).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))));
     // The older one, stopped now, does not remove the newer one's row.
@@ -191,7 +191,7 @@ async fn a_node_whose_row_was_removed_comes_back() {
     let changes = changes.expect("told").expect("changes");
     assert!(changes.everything);
     node.applied(changes.through).await.expect("applied");
-    timeout(Duration::from_secs(5), node.lease().held())
+    timeout(Duration::from_secs(5), node.node_lease().held())
         .await
         .expect("held");
     acquire(&node, id).await;

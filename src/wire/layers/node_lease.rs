@@ -11,12 +11,12 @@ use tonic::Status;
 
 use crate::{
     rpc::{OnLostLease, Rpc},
-    service::Lease,
+    service::NodeLease,
 };
 
 /// The refusal of a call of `rpc`, unless it may be answered.
-pub fn refuse(lease: &Lease, rpc: &Rpc) -> Option<Response<Body>> {
-    if lease.holds() || rpc.on_lost_lease == OnLostLease::Answered {
+pub fn refuse(node_lease: &NodeLease, rpc: &Rpc) -> Option<Response<Body>> {
+    if node_lease.holds() || rpc.on_lost_lease == OnLostLease::Answered {
         return None;
     }
     let refused = Status::unavailable("this server cannot reach the state store; try again");
@@ -49,13 +49,13 @@ mod tests {
     #[test]
     fn without_a_lease_only_health_and_reflection_are_answered() {
         let (clock, _hand) = Clock::manual(Timestamp::from_millis(1_000));
-        let (lease, keeper) = Lease::kept(clock);
+        let (node_lease, renewer) = NodeLease::renewable(clock);
         let publish = Rpc::at("/google.pubsub.v1.Publisher/Publish");
-        let refused = refuse(&lease, publish).expect("refused");
+        let refused = refuse(&node_lease, publish).expect("refused");
         assert_eq!(refused.headers()["grpc-status"], "14");
-        assert!(refuse(&lease, Rpc::at("/grpc.health.v1.Health/Check")).is_none());
-        keeper.renew(Timestamp::from_millis(2_000));
-        assert!(refuse(&lease, publish).is_none());
-        assert!(refuse(&Lease::always(), publish).is_none());
+        assert!(refuse(&node_lease, Rpc::at("/grpc.health.v1.Health/Check")).is_none());
+        renewer.renew(Timestamp::from_millis(2_000));
+        assert!(refuse(&node_lease, publish).is_none());
+        assert!(refuse(&NodeLease::always(), publish).is_none());
     }
 }

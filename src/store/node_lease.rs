@@ -9,16 +9,16 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, Timestamp};
 
-/// A node's right to speak, as its heartbeat keeps it. Cheap to clone.
+/// A node's right to speak, as its heartbeat renews it. Cheap to clone.
 ///
 /// It runs out by itself, by this process's monotonic clock: a process that was stopped for a while finds it gone
 /// before anybody tells it.
 #[derive(Clone, Debug)]
-pub struct Lease(Option<Arc<Shared>>);
+pub struct NodeLease(Option<Arc<Shared>>);
 
-/// Renews a [`Lease`]. Dropped, it lets the lease run out.
+/// Renews a [`NodeLease`]. Dropped, it lets the lease run out.
 #[derive(Debug)]
-pub struct LeaseKeeper(Arc<Shared>);
+pub struct NodeLeaseRenewer(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -29,23 +29,23 @@ struct Shared {
     told: watch::Sender<Option<String>>,
 }
 
-impl Lease {
+impl NodeLease {
     /// Never runs out: nobody else could take anything over.
     pub const fn always() -> Self {
         Self(None)
     }
 
     /// A lease that does not hold until it is renewed.
-    pub fn kept(clock: Clock) -> (Self, LeaseKeeper) {
+    pub fn renewable(clock: Clock) -> (Self, NodeLeaseRenewer) {
         let shared = Arc::new(Shared {
             clock,
             until: AtomicU64::new(0),
             told: watch::Sender::new(None),
         });
-        (Self(Some(Arc::clone(&shared))), LeaseKeeper(shared))
+        (Self(Some(Arc::clone(&shared))), NodeLeaseRenewer(shared))
     }
 
-    /// Whether it holds now. Costs a look at the clock.
+    /// Whether it holds now. Reads the clock.
     pub fn holds(&self) -> bool {
         self.0.as_ref().is_none_or(|shared| shared.holds())
     }
@@ -86,7 +86,7 @@ impl Lease {
     }
 }
 
-impl LeaseKeeper {
+impl NodeLeaseRenewer {
     /// It holds until then, unless it has ended.
     pub fn renew(&self, until: Timestamp) {
         if self.0.told.borrow().is_none() {
@@ -128,31 +128,31 @@ mod tests {
     #[tokio::test]
     async fn a_lease_holds_until_the_moment_that_it_was_renewed_to() {
         let (clock, hand) = Clock::manual(START);
-        let (lease, keeper) = Lease::kept(clock);
-        assert!(!lease.holds());
-        keeper.renew(START.plus_millis(500));
-        lease.held().await;
+        let (node_lease, renewer) = NodeLease::renewable(clock);
+        assert!(!node_lease.holds());
+        renewer.renew(START.plus_millis(500));
+        node_lease.held().await;
         hand.advance(Duration::from_millis(499));
-        assert!(lease.holds());
+        assert!(node_lease.holds());
         hand.advance(Duration::from_millis(1));
-        lease.lost().await;
-        assert!(!lease.holds());
+        node_lease.lost().await;
+        assert!(!node_lease.holds());
     }
 
     #[tokio::test]
     async fn a_lease_that_has_ended_is_never_held_again_and_says_why() {
         let (clock, _hand) = Clock::manual(START);
-        let (lease, keeper) = Lease::kept(clock);
-        keeper.renew(START.plus_millis(500));
-        keeper.end("another one has the name".to_owned());
-        keeper.renew(START.plus_millis(500));
-        assert!(!lease.holds());
-        assert_eq!(lease.ended().await, "another one has the name");
+        let (node_lease, renewer) = NodeLease::renewable(clock);
+        renewer.renew(START.plus_millis(500));
+        renewer.end("another one has the name".to_owned());
+        renewer.renew(START.plus_millis(500));
+        assert!(!node_lease.holds());
+        assert_eq!(node_lease.ended().await, "another one has the name");
     }
 
     #[tokio::test]
     async fn the_lease_of_a_single_node_always_holds() {
-        assert!(Lease::always().holds());
-        Lease::always().held().await;
+        assert!(NodeLease::always().holds());
+        NodeLease::always().held().await;
     }
 }
