@@ -114,7 +114,7 @@ pub const DRIVER_IDLE_MILLIS: u64 = 10_000;
 /// Topics, and subscriptions, that are cached in memory by name.
 pub const CACHED_RESOURCES_MAX: usize = 50_000;
 /// Requests that one subscription's driver takes in before it acts on them.
-pub const COMMANDS_PER_TURN_MAX: usize = 256;
+pub const COMMANDS_PER_PASS_MAX: usize = 256;
 /// Subscriptions whose changes one flush writes.
 pub const FLUSH_SUBSCRIPTIONS_MAX: usize = 1024;
 /// Milliseconds before a flush is tried again whose rows somebody else held.
@@ -245,7 +245,7 @@ pub const KAFKA_ANSWER_MILLIS: u64 = 5_000;
 /// Questions about topics that are asked at the same time, each on a thread of its own.
 pub const KAFKA_QUESTIONS_MAX: usize = 8;
 /// Milliseconds for which the first publish to a topic waits until the client knows where it is.
-pub const KAFKA_MEETING_MILLIS: u64 = 500;
+pub const KAFKA_METADATA_MILLIS: u64 = 500;
 /// Milliseconds for which a topic that no broker knows may be one that they have not heard of yet.
 pub const KAFKA_UNKNOWN_MILLIS: u64 = 300;
 /// Topics that one call to Kafka creates or deletes.
@@ -268,8 +268,8 @@ pub const KAFKA_READER_IDLE_MILLIS: u64 = 1_000;
 pub const KAFKA_READ_AHEAD_KIB: usize = 8 * 1024;
 /// Kibibytes that the consumer at the head of all watched topics reads ahead.
 pub const KAFKA_FOLLOW_AHEAD_KIB: usize = 16 * 1024;
-/// Records that it hands over before others get a turn.
-pub const KAFKA_FOLLOW_RECORDS_PER_TURN: usize = 256;
+/// Records that it hands over in one pass, before others continue.
+pub const KAFKA_FOLLOW_RECORDS_PER_PASS: usize = 256;
 /// Milliseconds for which a new watcher waits until what is read at the head comes to the topic's end.
 pub const KAFKA_FOLLOW_WAIT_MILLIS: u64 = 200;
 /// Milliseconds between two checks whether watched topics have more partitions or nobody watches them any more.

@@ -17,7 +17,7 @@ const SLACK: Duration = Duration::from_micros(60);
 /// Requests without an answer at which the pacer waits. What it is late by counts as the server's time.
 const IN_FLIGHT_MAX: u64 = 10_000;
 
-/// Publishes requests to the topics in turn, each when it is due, on a thread of its own, until the run says stop.
+/// Publishes requests to the topics round robin, each when it is due, on a thread of its own, until the run says stop.
 /// Ends when all are answered.
 pub(super) async fn publish_at_rate(run: Arc<Run>) -> Result<Result<(), CallError>, BenchError> {
     let (failures, mut failed) = tokio::sync::mpsc::channel(1);
@@ -31,8 +31,8 @@ pub(super) async fn publish_at_rate(run: Arc<Run>) -> Result<Result<(), CallErro
                 .collect();
             let interval = Duration::from_secs(run.plan.batch as u64) / run.plan.rate as u32;
             let start = measure::now();
-            for turn in 0.. {
-                let due = start + interval * turn;
+            for request in 0.. {
+                let due = start + interval * request;
                 wait_until(due);
                 while in_flight.load(Relaxed) >= IN_FLIGHT_MAX && !run.stop.is_cancelled() {
                     thread::sleep(interval);
@@ -40,15 +40,15 @@ pub(super) async fn publish_at_rate(run: Arc<Run>) -> Result<Result<(), CallErro
                 if run.stop.is_cancelled() {
                     return;
                 }
-                let turn = turn as usize;
-                let topic = Arc::clone(&topics[turn % topics.len()]);
+                let request = request as usize;
+                let topic = Arc::clone(&topics[request % topics.len()]);
                 let mark = Mark {
                     run: run.id,
                     publisher: 0,
-                    sequence: (turn / topics.len() * run.plan.batch) as u64,
+                    sequence: (request / topics.len() * run.plan.batch) as u64,
                     sent_micros: run.micros_of(due),
                 };
-                let connection = run.connections[turn % run.connections.len()].clone();
+                let connection = run.connections[request % run.connections.len()].clone();
                 let (run, failures, in_flight) =
                     (Arc::clone(&run), failures.clone(), Arc::clone(&in_flight));
                 in_flight.fetch_add(1, Relaxed);

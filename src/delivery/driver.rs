@@ -27,7 +27,7 @@ use crate::{
         output::Output,
     },
     limits::{
-        BUSY_RETRY_MILLIS, COMMANDS_PER_TURN_MAX, CONSUMERS_MAX, DRIVER_IDLE_MILLIS,
+        BUSY_RETRY_MILLIS, COMMANDS_PER_PASS_MAX, CONSUMERS_MAX, DRIVER_IDLE_MILLIS,
         STORE_RETRY_MILLIS,
     },
     store::{
@@ -191,7 +191,7 @@ impl Driver {
             () = self.node.stopping.cancelled() => Wake::Stopping,
             Some(flushed) = flush => Wake::Flushed(flushed),
             Some(read) = self.reads.next() => Wake::Read(read),
-            taken = commands.recv_many(&mut self.batch, COMMANDS_PER_TURN_MAX) => Wake::Commands(taken),
+            taken = commands.recv_many(&mut self.batch, COMMANDS_PER_PASS_MAX) => Wake::Commands(taken),
             () = self.mailbox.rung() => Wake::Other,
             // A log is deleted when no subscription needs it any more, so ours is about to be told that it ends.
             Ok(()) = wait_for(&mut self.ends) => Wake::Other,
@@ -219,7 +219,7 @@ impl Driver {
         self.read_mail();
         self.see_log_ends();
         self.see_config();
-        while self.batch.len() < COMMANDS_PER_TURN_MAX
+        while self.batch.len() < COMMANDS_PER_PASS_MAX
             && let Ok(command) = commands.try_recv()
         {
             self.batch.push(command);

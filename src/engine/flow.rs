@@ -1,4 +1,4 @@
-//! Who takes messages: credit of streams, waiting pulls, and whose turn it is.
+//! Who takes messages: credit of streams, waiting pulls, and the round robin among consumers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -124,7 +124,7 @@ impl Flow {
         self.consumers.is_empty()
     }
 
-    /// The hungry consumer whose turn it is, with at most `messages` for it.
+    /// The next hungry consumer in order, with at most `messages` for it.
     pub(super) fn next(&self, messages: u64) -> Option<Portion> {
         let after = self.last_served.map_or(0, |ConsumerId(last)| last + 1);
         let id = self

@@ -354,25 +354,25 @@ impl Engine {
         }
     }
 
-    /// Hands ready messages out, the consumers in turn.
+    /// Hands ready messages out, round robin among the consumers.
     fn dispatch(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        let (mut turns, mut share) = (0, 0);
+        let (mut in_round, mut share) = (0, 0);
         while self.flow.hungry() > 0 {
             let ready = self.partitions.ready();
             if ready == 0 {
                 return;
             }
-            if turns == 0 {
-                turns = self.flow.hungry();
+            if in_round == 0 {
+                in_round = self.flow.hungry();
                 // With nothing behind what is ready, it is shared; otherwise full frames are cheaper.
                 let unread = self.partitions.iter().any(Partition::has_unread);
                 share = if unread {
                     DELIVERY_MESSAGES_MAX
                 } else {
-                    ready.div_ceil(turns)
+                    ready.div_ceil(in_round)
                 };
             }
-            turns -= 1;
+            in_round -= 1;
             let Some(portion) = self.flow.next(share.min(DELIVERY_MESSAGES_MAX) as u64) else {
                 return;
             };

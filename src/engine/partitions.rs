@@ -1,4 +1,4 @@
-//! All partitions of a subscription, and whose turn it is to hand out.
+//! All partitions of a subscription, round robin.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 pub(super) struct Partitions {
     all: BTreeMap<u32, Partition>,
     /// The next frame begins with this partition, or the next one that there is.
-    turn: u32,
+    next: u32,
 }
 
 impl Partitions {
@@ -81,7 +81,7 @@ impl Partitions {
         self.iter().map(Partition::outstanding).sum()
     }
 
-    /// Fills a frame from the partition whose turn it is, and from those after it as long as there is room. The next
+    /// Fills a frame from the next partition in order, and from those after it as long as there is room. The next
     /// frame begins behind the last that gave something, so that a busy partition holds up no other.
     pub(super) fn fill(
         &mut self,
@@ -90,7 +90,7 @@ impl Partitions {
         frame: &mut Frame,
         timers: &mut Timers,
     ) {
-        let mut from = self.turn;
+        let mut from = self.next;
         for _ in 0..self.all.len() {
             let next = self.all.range(from..).next();
             let Some(id) = next.or(self.all.first_key_value()).map(|(id, _)| *id) else {
@@ -103,7 +103,7 @@ impl Partitions {
             let before = frame.len();
             let is_full = partition.fill(now, retention_millis, frame, timers);
             if frame.len() > before {
-                self.turn = from;
+                self.next = from;
             }
             if is_full {
                 return;

@@ -1,4 +1,4 @@
-//! Partitions take turns, and a log may show one later than the others.
+//! Round robin among partitions, and a log may show one later than the others.
 
 use bytes::Bytes;
 
@@ -115,8 +115,8 @@ fn pulled(engine: &mut Engine, pull: u64, messages_max: usize) -> Vec<(u32, usiz
 #[test]
 fn a_busy_partition_holds_up_no_other() {
     let mut engine = loaded(&[100, 2, 3]);
-    let turns = (1..=8).map(|pull| pulled(&mut engine, pull, 1)[0].0);
-    assert_eq!(turns.collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2, 0, 2]);
+    let order = (1..=8).map(|pull| pulled(&mut engine, pull, 1)[0].0);
+    assert_eq!(order.collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2, 0, 2]);
 }
 
 #[test]

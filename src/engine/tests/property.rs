@@ -395,13 +395,13 @@ impl Run {
 
     fn wait(&mut self, millis: u64) {
         let until = self.host.now.plus_millis(millis);
-        let mut turns = 0;
+        let mut rounds = 0;
         while let Some(next) = self.host.engine.next_deadline() {
             if next > until {
                 break;
             }
-            turns += 1;
-            assert!(turns < 100_000, "a busy loop");
+            rounds += 1;
+            assert!(rounds < 100_000, "a busy loop");
             self.host.now = self.host.now.max(next);
             self.handle(Input::Tick);
             self.check();
@@ -449,12 +449,12 @@ impl Run {
         if config.durable_leases {
             frames.for_each(|frame| check_durable(&self.host.stored, frame, leased));
         } else {
-            frames.for_each(|frame| self.check_turns(frame));
+            frames.for_each(|frame| self.check_round_robin(frame));
         }
     }
 
     /// No partition with messages for somebody is passed over more than once for each of the others.
-    fn check_turns(&mut self, deliveries: &[Delivery]) {
+    fn check_round_robin(&mut self, deliveries: &[Delivery]) {
         let partitions = self.host.engine.partitions.iter();
         for id in partitions.map(Partition::id) {
             if deliveries.iter().any(|it| it.lease.partition == id) {

@@ -57,7 +57,7 @@ contract!(log on [memory, sqlite, kafka]: {
     a_read_at_or_behind_the_end_is_empty,
     concurrent_appends_get_distinct_offsets_without_gaps,
     topics_do_not_see_each_other,
-    topics_of_one_shape_are_read_in_turns_without_mixing,
+    topics_of_one_shape_are_read_alternately_without_mixing,
     the_watched_end_moves_before_the_append_is_answered,
     a_log_that_was_not_created_takes_nothing,
     nothing_is_appended_after_deletion,
@@ -200,7 +200,7 @@ async fn topics_do_not_see_each_other(log: &dyn MessageLog, _: &ManualClock) {
 }
 
 /// With more topics than a log has readers, all of which stand at the same offsets.
-async fn topics_of_one_shape_are_read_in_turns_without_mixing(
+async fn topics_of_one_shape_are_read_alternately_without_mixing(
     log: &dyn MessageLog,
     _: &ManualClock,
 ) {

@@ -25,8 +25,8 @@ pub(super) struct KnownTopic {
     pub(super) name: String,
     key_partitions: u32,
     partitions: AtomicU32,
-    meeting: AtomicBool,
-    turn: AtomicU32,
+    loading: AtomicBool,
+    next: AtomicU32,
     watched: AtomicBool,
     gates: Mutex<HashMap<Partition, Arc<Gate>>>,
 }
@@ -38,8 +38,8 @@ impl KnownTopic {
             name: topic.location.name.clone(),
             key_partitions: topic.location.key_partitions,
             partitions: AtomicU32::new(0),
-            meeting: AtomicBool::new(false),
-            turn: AtomicU32::new(0),
+            loading: AtomicBool::new(false),
+            next: AtomicU32::new(0),
             watched: AtomicBool::new(false),
             gates: Mutex::default(),
         }
@@ -51,21 +51,21 @@ impl KnownTopic {
     }
 
     /// Whether the client that appends has met it at all.
-    pub(super) fn is_met(&self) -> bool {
+    pub(super) fn is_loaded(&self) -> bool {
         self.partitions.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the caller is to have the client meet it. Nobody else is until [`Self::ends_meeting`].
-    pub(super) fn begins_meeting(&self) -> bool {
-        !self.is_met() && !self.meeting.swap(true, Ordering::Relaxed)
+    /// Whether the caller is to have the client meet it. Nobody else is until [`Self::ends_loading`].
+    pub(super) fn begins_loading(&self) -> bool {
+        !self.is_loaded() && !self.loading.swap(true, Ordering::Relaxed)
     }
 
-    pub(super) fn ends_meeting(&self) {
-        self.meeting.store(false, Ordering::Relaxed);
+    pub(super) fn ends_loading(&self) {
+        self.loading.store(false, Ordering::Relaxed);
     }
 
     /// Takes note of how many partitions the client that appends has met. There are never fewer.
-    pub(super) fn meets_partitions(&self, count: u32) {
+    pub(super) fn loaded_partitions(&self, count: u32) {
         self.partitions.fetch_max(count, Ordering::Relaxed);
     }
 
@@ -74,9 +74,9 @@ impl KnownTopic {
         partitioner::of_key(ordering_key.as_bytes(), self.key_partitions)
     }
 
-    /// Where the messages of the next request without an ordering key go: each partition in its turn.
+    /// Where the messages of the next request without an ordering key go, round robin.
     pub(super) fn next_partition(&self) -> Partition {
-        self.turn.fetch_add(1, Ordering::Relaxed) % self.partitions()
+        self.next.fetch_add(1, Ordering::Relaxed) % self.partitions()
     }
 
     /// The way to a partition.

@@ -51,7 +51,7 @@ pub struct KafkaLog {
     pub(super) follower: mpsc::Sender<Command>,
     pub(super) stopped: CancellationToken,
     /// In kibibytes: what may be on its way to Kafka.
-    pub(super) turns: Arc<Semaphore>,
+    pub(super) permits: Arc<Semaphore>,
 }
 
 impl KafkaLog {
@@ -82,7 +82,7 @@ impl KafkaLog {
             let grown = Command::Grown(topic.incarnation, count);
             self.follower.send(grown).await.ok();
         }
-        producer::meet_partitions(&self.producer, &known, count).await;
+        producer::load_more_partitions(&self.producer, &known, count).await;
     }
 }
 
@@ -190,7 +190,7 @@ impl MessageLog for KafkaLog {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        producer::meet_first(&self.producer, &known).await;
+        producer::load_first_metadata(&self.producer, &known).await;
         match self.append_to(&known, messages, entered).await {
             // Brokers may disagree for a moment about a topic that is new.
             Err(StoreError::NoSuchLog) => {
@@ -256,7 +256,7 @@ impl MessageLog for KafkaLog {
         // is followed has not come to, and must never see it end before.
         let bounds = self.cluster.bounds(&topic.location.name).await?;
         let fresh: Vec<_> = bounds.iter().map(|bounds| bounds.end).collect();
-        producer::meet_partitions(&self.producer, &known, fresh.len() as u32).await;
+        producer::load_more_partitions(&self.producer, &known, fresh.len() as u32).await;
         let mut ends = self.tail.watch_or_learn(topic.incarnation, &fresh);
         known.set_watched(true);
         let follow = Command::Follow(known);

@@ -156,7 +156,7 @@ impl KafkaLog {
                 options.retention,
             ),
             known: KnownTopics::default(),
-            turns: Arc::new(Semaphore::new(KAFKA_APPEND_BYTES_MAX / 1024)),
+            permits: Arc::new(Semaphore::new(KAFKA_APPEND_BYTES_MAX / 1024)),
             options,
             cluster,
             producer,

@@ -69,7 +69,7 @@ impl Sweep {
             }
             let swept = tokio::select! {
                 () = stopping.cancelled() => return,
-                swept = self.turn(database) => swept,
+                swept = self.pass(database) => swept,
             };
             if let Err(error) = swept {
                 tracing::debug!(%error, "what is not needed any more is removed later");
@@ -77,7 +77,7 @@ impl Sweep {
         }
     }
 
-    async fn turn(&self, database: &Database) -> Result<(), StoreError> {
+    async fn pass(&self, database: &Database) -> Result<(), StoreError> {
         if self.chunks_removed.load(Ordering::Relaxed) >= self.vacuum_after.load(Ordering::Relaxed)
         {
             let chunks = vacuum(database).await?;

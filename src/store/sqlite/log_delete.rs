@@ -17,12 +17,12 @@ use crate::{
     },
 };
 
-/// Batches that are deleted in one turn of the writer.
+/// Batches that are deleted in one pass of the writer.
 const BATCHES_MAX: usize = 1024;
-/// Bytes of batches that are deleted in one turn of the writer, unless one alone is larger.
+/// Bytes of batches that are deleted in one pass of the writer, unless one alone is larger.
 const BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// What can still be deleted in one turn.
+/// What can still be deleted in one pass.
 struct Allowance {
     batches: usize,
     bytes: u64,
@@ -46,7 +46,7 @@ impl Allowance {
     }
 }
 
-/// The runs of batches wholly inside one of `done` that one turn can delete, and whether there are more.
+/// The runs of batches wholly inside one of `done` that one pass can delete, and whether there are more.
 pub(super) async fn select(
     database: &Database,
     topic: TopicIncarnation,

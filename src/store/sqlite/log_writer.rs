@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// Where an answer goes. Whoever waited for it may be gone.
+/// Where an answer goes. The caller may be gone.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer can be asked to do.
@@ -60,12 +60,12 @@ pub(super) struct Append {
     pub(super) reply: Reply<Vec<AppendedRun>>,
 }
 
-/// Deletions that wait for their turn; while there are as many, nothing more is accepted.
+/// Deletions that wait; while there are as many, nothing more is accepted.
 const DELETIONS_WAITING_MAX: usize = 64;
 /// Free pages up to this many (32 MB) are reserved for what is appended next.
 const FREE_PAGES_RESERVED: i64 = 2048;
-/// Turns after which free pages are given back even though requests wait.
-const TURNS_PER_VACUUM: u32 = 64;
+/// Passes after which free pages are given back even though requests wait.
+const PASSES_PER_VACUUM: u32 = 64;
 /// Bytes of appended messages after which the size of the write-ahead log is checked.
 const WAL_CHECK_BYTES: usize = 64 * 1024 * 1024;
 /// Size of the write-ahead log from which on the writer waits for readers so that it can start it anew.
@@ -83,7 +83,7 @@ pub(super) struct LogWriter {
     /// Topics whose last commit may or may not have happened; their ends are read from the file first.
     unsure: HashSet<TopicIncarnation>,
     vacuum_due: bool,
-    turns_since_vacuum: u32,
+    passes_since_vacuum: u32,
     bytes_since_wal_check: usize,
     _directory: DirectoryLock,
 }
@@ -113,7 +113,7 @@ impl LogWriter {
             heads: HashMap::new(),
             unsure: HashSet::new(),
             vacuum_due: true,
-            turns_since_vacuum: 0,
+            passes_since_vacuum: 0,
             bytes_since_wal_check: 0,
             _directory: directory,
         }
@@ -123,16 +123,16 @@ impl LogWriter {
     pub(super) async fn run(mut self) {
         while let Some(command) = self.next().await {
             if let Some(command) = command {
-                self.turn(command).await;
+                self.pass(command).await;
             }
             if let Some(deletion) = self.deletions.pop_front() {
                 self.delete(deletion).await;
             }
-            self.turns_since_vacuum += 1;
+            self.passes_since_vacuum += 1;
             if self.vacuum_due
-                && (self.commands.is_empty() || self.turns_since_vacuum >= TURNS_PER_VACUUM)
+                && (self.commands.is_empty() || self.passes_since_vacuum >= PASSES_PER_VACUUM)
             {
-                self.turns_since_vacuum = 0;
+                self.passes_since_vacuum = 0;
                 self.vacuum().await;
             }
         }
@@ -151,7 +151,7 @@ impl LogWriter {
     }
 
     /// Takes everything that waits, up to the size of a commit, and commits it.
-    async fn turn(&mut self, first: Command) {
+    async fn pass(&mut self, first: Command) {
         let mut appends = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
@@ -255,7 +255,7 @@ impl LogWriter {
         let mut connection = self.database.writer().await?;
         let committed = self.commit_on(&mut connection, rows).await;
         if committed.is_err() {
-            // Whatever state the failure left the connection in, the next turn gets a new one.
+            // Whatever state the failure left the connection in, the next pass gets a new one.
             connection.give_up();
         }
         committed

@@ -196,11 +196,11 @@ impl Gateway {
 
     /// A body of many small messages takes its time, which is not to be that of other requests.
     async fn encode_beside(&self, call: Call, body: Collected) -> Result<Vec<u8>, Failure> {
-        let turn = Arc::clone(&self.0.readers).acquire_owned().await;
-        let turn = turn.map_err(|error| Failure::internal(&error))?;
+        let permit = Arc::clone(&self.0.readers).acquire_owned().await;
+        let permit = permit.map_err(|error| Failure::internal(&error))?;
         let encoded = tokio::task::spawn_blocking(move || {
             // Also when the client has gone away meanwhile.
-            let _turn = turn;
+            let _permit = permit;
             call.encode(body.bytes())
         });
         encoded.await.map_err(|error| Failure::internal(&error))?

@@ -228,12 +228,12 @@ impl Cluster {
         question: Arc<impl Fn(&Asker) -> Answer<T> + Send + Sync + 'static>,
     ) -> Result<Answer<T>, StoreError> {
         let late = || StoreError::Unavailable("Kafka does not answer".to_owned());
-        let turn = timeout_at(deadline, Arc::clone(&self.questions).acquire_owned());
-        let turn = turn.await.map_err(|_| self.explained(late()))?;
-        let turn = turn.map_err(|_| late())?;
+        let permit = timeout_at(deadline, Arc::clone(&self.questions).acquire_owned());
+        let permit = permit.await.map_err(|_| self.explained(late()))?;
+        let permit = permit.map_err(|_| late())?;
         let client = Arc::clone(&self.client);
         let answer = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _permit = permit;
             let answer = question(&client);
             // So that a failure can be explained.
             while client.poll(Duration::ZERO).is_some() {}

@@ -141,9 +141,9 @@ mod tests {
             messages: vec![Bytes::from(vec![0; bytes]); count],
             gate: Arc::clone(gate),
         };
-        let turn = Arc::new(Semaphore::new(1)).try_acquire_owned();
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned();
         let topic = KnownTopics::default().learn(&log);
-        Job::new(topic, vec![lane], turn.expect("a turn")).0
+        Job::new(topic, vec![lane], permit.expect("a permit")).0
     }
 
     /// Adds a request, and answers what goes at once: the number of messages of each request.

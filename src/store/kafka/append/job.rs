@@ -54,7 +54,7 @@ struct State {
     failure: Option<StoreError>,
     answer: Option<oneshot::Sender<Answer>>,
     /// The request's share of what may be on its way.
-    turn: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What was delivered of a lane.
@@ -72,7 +72,7 @@ impl Job {
     pub(in crate::store::kafka) fn new(
         topic: Arc<KnownTopic>,
         lanes: Vec<Lane>,
-        turn: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) -> (Arc<Self>, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
         let state = State {
@@ -81,7 +81,7 @@ impl Job {
             delivered: 0,
             failure: None,
             answer: Some(answer),
-            turn: Some(turn),
+            permit: Some(permit),
         };
         let job = Self {
             topic,
@@ -149,7 +149,7 @@ impl Job {
     pub(in crate::store::kafka) fn answer(&self) {
         let mut state = self.state.lock();
         let answer = state.result();
-        state.turn = None;
+        state.permit = None;
         if let Some(waiting) = state.answer.take() {
             // Whoever waited may be gone.
             waiting.send(answer).ok();
@@ -275,10 +275,10 @@ mod tests {
             messages: (0..count).map(|at| Bytes::from(vec![at as u8])).collect(),
             gate: Arc::default(),
         });
-        let turn = Arc::new(Semaphore::new(1))
+        let permit = Arc::new(Semaphore::new(1))
             .try_acquire_owned()
-            .expect("a turn");
-        Job::new(KnownTopics::default().learn(&log), lanes.collect(), turn)
+            .expect("a permit");
+        Job::new(KnownTopics::default().learn(&log), lanes.collect(), permit)
     }
 
     fn run(partition: Partition, first: Offset, count: u32) -> AppendedRun {

@@ -43,8 +43,8 @@ impl KafkaLog {
         messages: Vec<Bytes>,
         entered: Entered<'_>,
     ) -> Result<Vec<AppendedRun>, StoreError> {
-        let turn = self.turn(&messages).await?;
-        let mut handed_over = self.hand_over(topic, &messages, turn)?;
+        let permit = self.permit(&messages).await?;
+        let mut handed_over = self.hand_over(topic, &messages, permit)?;
         drop(entered);
         let answer = if let Ok(answer) = timeout(GATE_WAIT, &mut handed_over.answer).await {
             answer
@@ -59,19 +59,19 @@ impl KafkaLog {
     }
 
     /// How many kibibytes a request takes of what may be on its way, as soon as they are free.
-    async fn turn(&self, messages: &[Bytes]) -> Result<OwnedSemaphorePermit, StoreError> {
+    async fn permit(&self, messages: &[Bytes]) -> Result<OwnedSemaphorePermit, StoreError> {
         let bytes: usize = messages
             .iter()
             .map(|message| message.len() + RECORD_BYTES)
             .sum();
         let kib = (bytes / 1024 + 1).min(KAFKA_APPEND_BYTES_MAX / 1024) as u32;
         // Mostly there is room, and no timer is needed.
-        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_many_owned(kib) {
-            return Ok(turn);
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_many_owned(kib) {
+            return Ok(permit);
         }
-        let turn = timeout(WAIT, Arc::clone(&self.turns).acquire_many_owned(kib));
-        match turn.await {
-            Ok(Ok(turn)) => Ok(turn),
+        let permit = timeout(WAIT, Arc::clone(&self.permits).acquire_many_owned(kib));
+        match permit.await {
+            Ok(Ok(permit)) => Ok(permit),
             _ => Err(StoreError::Unavailable(
                 "Kafka takes messages more slowly than they are published".to_owned(),
             )),
@@ -83,7 +83,7 @@ impl KafkaLog {
         &self,
         topic: &Arc<KnownTopic>,
         messages: &[Bytes],
-        turn: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) -> Result<HandedOver, StoreError> {
         let mut lanes: Vec<Lane> = Vec::with_capacity(1);
         let mut lane_of = Vec::with_capacity(messages.len());
@@ -108,7 +108,7 @@ impl KafkaLog {
             lanes[lane].messages.push(message.clone());
             lane_of.push(lane);
         }
-        let (job, answer) = Job::new(Arc::clone(topic), lanes, turn);
+        let (job, answer) = Job::new(Arc::clone(topic), lanes, permit);
         self.producer.send(&job);
         Ok(HandedOver {
             lanes: lane_of,

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     limits::{
-        KAFKA_ANSWER_MILLIS, KAFKA_MEETING_MILLIS, KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX,
+        KAFKA_ANSWER_MILLIS, KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX, KAFKA_METADATA_MILLIS,
         KAFKA_UNKNOWN_MILLIS,
     },
     store::{StoreError, log::Partition},
@@ -77,7 +77,7 @@ pub(in crate::store::kafka) struct Reports {
 }
 
 const ANSWER: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
-const FIRST_MEETING: Duration = Duration::from_millis(KAFKA_MEETING_MILLIS);
+const FIRST_METADATA: Duration = Duration::from_millis(KAFKA_METADATA_MILLIS);
 const UNKNOWN: Duration = Duration::from_millis(KAFKA_UNKNOWN_MILLIS);
 const RETRY: Duration = Duration::from_millis(20);
 /// A client that was not allowed to write is not replaced sooner, whatever the number of requests.
@@ -166,27 +166,31 @@ impl Producer {
 
     /// Has the client learn where the partitions of a topic are. Answers how many there are, once each has a leader.
     /// Blocks.
-    fn meet(&self, topic: &str, patience: Duration) -> Result<Option<u32>, KafkaError> {
+    fn load_metadata(&self, topic: &str, patience: Duration) -> Result<Option<u32>, KafkaError> {
         // Not under the lock, as this may take long; and whoever may block may be the last one to let go.
         let Some(client) = self.current.read().clone() else {
             return Err(KafkaError::Canceled);
         };
         let metadata = client.client().fetch_metadata(Some(topic), patience)?;
-        let met = cluster::named(&metadata, topic).filter(|topic| {
+        let loaded = cluster::named(&metadata, topic).filter(|topic| {
             let mut partitions = topic.partitions().iter();
             topic.error().is_none() && partitions.all(|partition| partition.leader() >= 0)
         });
-        let count = met.map(|topic| topic.partitions().len() as u32);
+        let count = loaded.map(|topic| topic.partitions().len() as u32);
         Ok(count.filter(|count| *count > 0))
     }
 
     /// The same, of a topic that the broker may not have heard of yet.
-    fn meet_soon(&self, topic: &str, patience: Duration) -> Result<Option<u32>, KafkaError> {
+    fn load_metadata_soon(
+        &self,
+        topic: &str,
+        patience: Duration,
+    ) -> Result<Option<u32>, KafkaError> {
         let deadline = Instant::now() + UNKNOWN;
         loop {
-            let met = self.meet(topic, patience)?;
-            if met.is_some() || Instant::now() + RETRY > deadline {
-                return Ok(met);
+            let count = self.load_metadata(topic, patience)?;
+            if count.is_some() || Instant::now() + RETRY > deadline {
+                return Ok(count);
             }
             thread::sleep(RETRY);
         }
@@ -256,37 +260,40 @@ impl Producer {
 /// Has the client learn where a topic's partitions are, if nothing was published to it here yet. Whatever the client has
 /// met costs a little in every send, so it meets nothing that is not published to. Whoever comes meanwhile does not
 /// wait: the client keeps messages until it knows.
-pub(in crate::store::kafka) async fn meet_first(producer: &Arc<Producer>, topic: &Arc<KnownTopic>) {
-    if topic.begins_meeting() {
-        meet(producer, topic, FIRST_MEETING).await;
+pub(in crate::store::kafka) async fn load_first_metadata(
+    producer: &Arc<Producer>,
+    topic: &Arc<KnownTopic>,
+) {
+    if topic.begins_loading() {
+        load_metadata(producer, topic, FIRST_METADATA).await;
     }
 }
 
 /// Has the client learn of a topic's new partitions, now that there are `count`, if it has met the topic. Only then is
 /// anything sent to new ones.
-pub(in crate::store::kafka) async fn meet_partitions(
+pub(in crate::store::kafka) async fn load_more_partitions(
     producer: &Arc<Producer>,
     topic: &Arc<KnownTopic>,
     count: u32,
 ) {
-    if topic.is_met() && count > topic.partitions() {
-        meet(producer, topic, ANSWER).await;
+    if topic.is_loaded() && count > topic.partitions() {
+        load_metadata(producer, topic, ANSWER).await;
     }
 }
 
-async fn meet(producer: &Arc<Producer>, topic: &Arc<KnownTopic>, patience: Duration) {
+async fn load_metadata(producer: &Arc<Producer>, topic: &Arc<KnownTopic>, patience: Duration) {
     let (producer, topic) = (Arc::clone(producer), Arc::clone(topic));
-    let met = spawn_blocking(move || {
-        match producer.meet_soon(&topic.name, patience) {
-            Ok(met) => topic.meets_partitions(met.unwrap_or(0)),
+    let loading = spawn_blocking(move || {
+        match producer.load_metadata_soon(&topic.name, patience) {
+            Ok(count) => topic.loaded_partitions(count.unwrap_or(0)),
             Err(error) => {
                 let error = errors::text(&error);
                 tracing::debug!(topic = %topic.name, error, "the producer has not met a topic");
             }
         }
-        topic.ends_meeting();
+        topic.ends_loading();
     });
-    met.await.ok();
+    loading.await.ok();
 }
 
 impl Drop for Producer {

@@ -26,7 +26,7 @@ use super::{
     resting::Resting,
 };
 use crate::{
-    limits::{KAFKA_FOLLOW_RECORDS_PER_TURN, KAFKA_WATCH_REFRESH_MILLIS},
+    limits::{KAFKA_FOLLOW_RECORDS_PER_PASS, KAFKA_WATCH_REFRESH_MILLIS},
     resource::id::TopicIncarnation,
     store::{
         StoreError,
@@ -212,11 +212,11 @@ impl Follower {
             return;
         };
         let mut source = None;
-        for _ in 0..KAFKA_FOLLOW_RECORDS_PER_TURN {
+        for _ in 0..KAFKA_FOLLOW_RECORDS_PER_PASS {
             match polled.next() {
                 None => return self.hand_over(),
                 Some(Ok(record)) => self.take_record(&record, &mut source),
-                Some(Err(error)) => self.meet(&error, answers),
+                Some(Err(error)) => self.handle_error(&error, answers),
             }
         }
         self.hand_over();
@@ -321,7 +321,7 @@ impl Follower {
     }
 
     /// Deals with what the consumer could not read. It does not say where.
-    fn meet(&mut self, error: &KafkaError, answers: &mpsc::Sender<Command>) {
+    fn handle_error(&mut self, error: &KafkaError, answers: &mpsc::Sender<Command>) {
         self.hand_over();
         let Some(code) = error.rdkafka_error_code() else {
             return;

@@ -49,7 +49,7 @@ pub(in crate::store::kafka) async fn check(
     };
     for topic in &topics {
         if let Some(&count) = counted.get(&topic.name) {
-            producer::meet_partitions(&producer, topic, count).await;
+            producer::load_more_partitions(&producer, topic, count).await;
             let counted = Command::Grown(topic.incarnation, count);
             commands.send(counted).await.ok();
         }

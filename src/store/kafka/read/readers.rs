@@ -24,7 +24,7 @@ use crate::{
 pub(in crate::store::kafka) struct Readers {
     config: ClientConfig,
     pub(in crate::store::kafka) cluster: Cluster,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Reader>>>,
 }
 
@@ -35,7 +35,7 @@ impl Readers {
         Self {
             config,
             cluster,
-            turns: Arc::new(Semaphore::new(KAFKA_READERS_MAX)),
+            permits: Arc::new(Semaphore::new(KAFKA_READERS_MAX)),
             idle: Arc::default(),
         }
     }
@@ -102,8 +102,8 @@ impl Readers {
         let pause = Duration::from_millis(KAFKA_READER_IDLE_MILLIS);
         let rests =
             |reader: &Reader| reader.is_ahead() && now.duration_since(reader.used_at) > pause;
-        while let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
-            let Some(mut lent) = self.lend_first(rests, turn) else {
+        while let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            let Some(mut lent) = self.lend_first(rests, permit) else {
                 self.idle.lock().iter().for_each(Reader::listen);
                 return;
             };
@@ -119,11 +119,11 @@ impl Readers {
     fn lend_first(
         &self,
         which: impl Fn(&Reader) -> bool,
-        turn: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) -> Option<Lent> {
         let mut idle = self.idle.lock();
         let at = idle.iter().position(which)?;
-        Some(self.lend(Some(idle.swap_remove(at)), turn))
+        Some(self.lend(Some(idle.swap_remove(at)), permit))
     }
 
     /// Has every idle reader take the partition that it reads for this one, as a defect would. How many did.
@@ -153,8 +153,8 @@ impl Readers {
 
     /// The reader that stands there already, or else the one that was used least recently.
     async fn reader(&self, wanted: &Wanted, deadline: Instant) -> Result<Lent, StoreError> {
-        let turn = timeout_at(deadline, Arc::clone(&self.turns).acquire_owned()).await;
-        let turn = turn
+        let permit = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
+        let permit = permit
             .map_err(|_| StoreError::Unavailable("too many reads wait for Kafka".to_owned()))?
             .map_err(|_| stopping())?;
         let mut idle = self.idle.lock();
@@ -164,19 +164,19 @@ impl Readers {
             .or_else(|| {
                 let oldest = (0..idle.len()).min_by_key(|at| idle[*at].used_at)?;
                 // As long as there may be more, one that is not reading ahead for somebody else.
-                (idle.len() > self.turns.available_permits() || !idle[oldest].is_ahead())
+                (idle.len() > self.permits.available_permits() || !idle[oldest].is_ahead())
                     .then_some(oldest)
             });
         let reader = at.map(|at| idle.swap_remove(at));
-        Ok(self.lend(reader, turn))
+        Ok(self.lend(reader, permit))
     }
 
-    fn lend(&self, reader: Option<Reader>, turn: OwnedSemaphorePermit) -> Lent {
+    fn lend(&self, reader: Option<Reader>, permit: OwnedSemaphorePermit) -> Lent {
         Lent {
             config: self.config.clone(),
             reader,
             home: Arc::clone(&self.idle),
-            _turn: turn,
+            _permit: permit,
         }
     }
 }
@@ -196,7 +196,7 @@ struct Lent {
     config: ClientConfig,
     reader: Option<Reader>,
     home: Arc<Mutex<Vec<Reader>>>,
-    _turn: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Lent {

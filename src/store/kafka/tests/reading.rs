@@ -96,7 +96,7 @@ async fn open(topics: &TestTopics) -> KafkaLog {
 }
 
 #[tokio::test]
-async fn partitions_of_one_shape_are_read_in_turns_without_mixing() {
+async fn partitions_of_one_shape_are_read_alternately_without_mixing() {
     let topics = TestTopics::new();
     let log = open(&topics).await;
     let all = SameShape::publish(&log, 2).await;
