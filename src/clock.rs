@@ -137,7 +137,7 @@ const SLEEP_MILLIS_MAX: u64 = 24 * 60 * 60 * 1000;
 pub struct ManualClock(watch::Sender<Timestamp>);
 
 impl ManualClock {
-    /// Moves the time forward and wakes whoever waits for a time that has come.
+    /// Moves the time forward and wakes the tasks that wait for a time that has come.
     pub fn advance(&self, by: Duration) {
         self.0.send_modify(|now| *now = *now + by);
     }

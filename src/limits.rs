@@ -117,7 +117,7 @@ pub const CACHED_RESOURCES_MAX: usize = 50_000;
 pub const COMMANDS_PER_PASS_MAX: usize = 256;
 /// Subscriptions whose changes one flush writes.
 pub const FLUSH_SUBSCRIPTIONS_MAX: usize = 1024;
-/// Milliseconds before a flush is tried again whose rows somebody else held.
+/// Milliseconds before a flush is tried again whose rows another transaction held.
 pub const BUSY_RETRY_MILLIS: u64 = 20;
 /// Milliseconds before a failed flush is tried again.
 pub const STORE_RETRY_MILLIS: u64 = 1000;
@@ -184,7 +184,7 @@ pub const POSTGRES_RETRY_MILLIS: u64 = 200;
 pub const POSTGRES_STATEMENT_MILLIS: u64 = 4_000;
 /// Milliseconds that anybody waits for the answer to a transaction.
 pub const POSTGRES_ANSWER_MILLIS_MAX: u64 = 5_000;
-/// Milliseconds that a statement waits for a lock that somebody else holds.
+/// Milliseconds that a statement waits for a lock that another one holds.
 pub const POSTGRES_LOCK_MILLIS: u64 = 1_000;
 /// Milliseconds after which Postgres ends a transaction whose process says nothing: it may be frozen.
 pub const POSTGRES_TRANSACTION_IDLE_MILLIS: u64 = 2_000;
@@ -230,7 +230,7 @@ pub const KAFKA_PREFIX_CHARS_MAX: usize = 100;
 pub const KAFKA_RECORD_BYTES_MAX: usize = 11 * 1024 * 1024;
 /// Bytes of publish requests on their way to Kafka; more wait.
 pub const KAFKA_APPEND_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Milliseconds for which a publish request waits for its turn on the way to Kafka.
+/// Milliseconds for which a publish request waits for room on the way to Kafka.
 pub const KAFKA_APPEND_WAIT_MILLIS: u64 = 900;
 /// Milliseconds for which it waits then for those before it on the way to its partition.
 pub const KAFKA_GATE_WAIT_MILLIS: u64 = 100;
@@ -250,7 +250,7 @@ pub const KAFKA_METADATA_MILLIS: u64 = 500;
 pub const KAFKA_UNKNOWN_MILLIS: u64 = 300;
 /// Topics that one call to Kafka creates or deletes.
 pub const KAFKA_TOPICS_PER_CALL_MAX: usize = 16;
-/// The same while somebody publishes on the same node: brokers do little else during such a call.
+/// The same while a client publishes on the same node: brokers do little else during such a call.
 pub const KAFKA_TOPICS_PER_SMALL_CALL_MAX: usize = 2;
 /// Milliseconds per topic then from one call to the next.
 pub const KAFKA_TOPICS_APART_MILLIS: u64 = 30;
@@ -312,7 +312,7 @@ pub const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const SMALL_JSON_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a body that is read between other requests; a larger one is read on a thread beside them.
 pub const JSON_BYTES_AT_ONCE_MAX: usize = 256 * 1024;
-/// Large bodies that are read at the same time; more wait for their turn.
+/// Large bodies that are read at the same time; more wait.
 pub const LARGE_JSON_READERS: usize = 2;
 /// Values of all kinds in a structure that is any JSON.
 pub const STRUCTURE_VALUES_MAX: usize = 10_000;

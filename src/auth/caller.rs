@@ -3,6 +3,6 @@
 /// Who asks for something. Made where a request enters, and from there on never replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// Somebody who has not said who they are.
+    /// A client that has not said who it is.
     Anonymous,
 }

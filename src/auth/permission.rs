@@ -1,6 +1,6 @@
 //! The permissions of Pub/Sub (docs/behaviour.md, section 19). Which of them an RPC needs is in `rpc::table`.
 
-/// What somebody may be allowed to do, as `pubsub.topics.publish`.
+/// What a caller may be allowed to do, as `pubsub.topics.publish`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission(&'static str);
 

@@ -56,7 +56,7 @@ pub struct Plan {
     pub subscriptions: usize,
     /// How many of these never acknowledge.
     pub silent: usize,
-    /// Topics, published to in turn.
+    /// Topics, published to round robin.
     pub topics: usize,
     /// Messages per second, for loads at a given rate.
     pub rate: u64,

@@ -11,7 +11,7 @@ use super::{
 
 pub(super) const PUBLISH: &str = "/google.pubsub.v1.Publisher/Publish";
 
-/// Publishes one request after the other, to the topics in turn, until the run says stop.
+/// Publishes one request after the other, to the topics round robin, until the run says stop.
 pub(super) async fn publish_on(
     run: Arc<Run>,
     connection: Connection,
@@ -22,7 +22,7 @@ pub(super) async fn publish_on(
         .collect();
     let mut sequences = vec![0; topics.len()];
     let batch = run.plan.batch;
-    for turn in publisher.. {
+    for request in publisher.. {
         if let Some(window) = &run.window {
             let room = window.acquire_many(batch as u32);
             let Some(Ok(room)) = run.stop.run_until_cancelled(room).await else {
@@ -33,7 +33,7 @@ pub(super) async fn publish_on(
         if !run.may_publish(batch as u64) {
             break;
         }
-        let topic = turn % topics.len();
+        let topic = request % topics.len();
         let mark = Mark {
             run: run.id,
             publisher: publisher as u32,

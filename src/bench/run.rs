@@ -49,7 +49,7 @@ pub(super) struct Run {
     pub(super) reader_connections: Vec<Connection>,
     pub(super) counters: Counters,
     pub(super) template: Template,
-    /// One per subscription that somebody reads.
+    /// One per subscription that is read.
     pub(super) readings: Vec<Arc<Reading>>,
     /// Messages that may still be published.
     quota: AtomicU64,

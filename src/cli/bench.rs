@@ -77,7 +77,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value = "0")]
     silent: u32,
 
-    /// Topics, published to in turn
+    /// Topics, published to round robin
     #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u32).range(1..=1_000_000))]
     topics: u32,
 

@@ -11,8 +11,8 @@ use crate::{clock::Clock, config::File, storage, store::finding::Level};
 
 /// Check Kafka, Postgres and the data directory, and say what to do.
 ///
-/// Prints a line for each thing that it looks at: ok, warning or problem, what it found, and what to do. It takes no
-/// server's place and changes nothing; in Kafka it makes a topic of its own, which it deletes at the end. Servers may
+/// Prints a line for each thing that it checks: ok, warning or problem, what it found, and what to do. It joins no
+/// cluster and changes nothing; in Kafka it makes a topic of its own, which it deletes at the end. Servers may
 /// run meanwhile. The exit code is 1 if there is a problem.
 #[derive(Args, Debug)]
 pub struct Arguments {

@@ -15,10 +15,10 @@ use crate::{
 const KAFKA_PASSWORD: &str = "PACKETBOAT_KAFKA_PASSWORD";
 const DATA_DIR_DEFAULT: &str = "./packetboat-data";
 
-/// Where data is kept.
+/// Where data is stored.
 #[derive(Args, Debug)]
 pub(super) struct StorageArguments {
-    /// Where messages are kept: kafka://HOST:PORT[,HOST:PORT], or embedded for the data directory
+    /// Where messages are stored: kafka://HOST:PORT[,HOST:PORT], or embedded for the data directory
     #[arg(
         long,
         value_name = "URL",
@@ -27,7 +27,7 @@ pub(super) struct StorageArguments {
     )]
     log: Option<String>,
 
-    /// Where topics, subscriptions and positions are kept: postgres://USER@HOST/DATABASE, or embedded
+    /// Where topics, subscriptions and positions are stored: postgres://USER@HOST/DATABASE, or embedded
     ///
     /// The password is in PGPASSWORD, in the file that PGPASSFILE names, or in postgres.password_file of the
     /// configuration file.
@@ -39,7 +39,7 @@ pub(super) struct StorageArguments {
     )]
     store: Option<String>,
 
-    /// Directory that keeps what is embedded; made if it does not exist [default: ./packetboat-data]
+    /// Directory for what is embedded; made if it does not exist [default: ./packetboat-data]
     #[arg(
         long,
         value_name = "DIR",

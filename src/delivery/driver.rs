@@ -373,7 +373,7 @@ impl Driver {
             }
             Command::End { cause, reply } => {
                 self.end_consumers(&cause);
-                // Whoever asked may be gone; it has ended all the same.
+                // The caller may be gone; it has ended all the same.
                 let _ = reply.send(());
                 return Some(cause);
             }
@@ -592,14 +592,14 @@ impl Driver {
 /// Lets any node have the subscription.
 async fn release(node: &Node, record: &SubscriptionRecord, epoch: u64) {
     if let Err(error) = node.store.positions.release(record.id, epoch).await {
-        // Another node waits until this one's lease ends, or until somebody uses the subscription here again.
+        // Another node waits until this one's lease ends, or until a client uses the subscription here again.
         tracing::warn!(subscription = %record.subscription.name, %error, "the subscription was not given up");
     }
 }
 
 fn answer(replies: &mut Vec<Reply<()>>, result: &Result<(), DeliveryError>) {
     for reply in replies.drain(..) {
-        // Whoever does not wait any more needs no answer.
+        // A caller that does not wait any more needs no answer.
         drop(reply.send(result.clone()));
     }
 }

@@ -74,7 +74,7 @@ impl Registry {
         running.remove(&id);
     }
 
-    /// Forgets a driver unless somebody has asked it for something meanwhile; then this returns false.
+    /// Forgets a driver unless a caller has asked it for something meanwhile; then this returns false.
     pub(super) fn forget_idle(
         &self,
         id: SubscriptionId,

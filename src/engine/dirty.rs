@@ -12,14 +12,14 @@ pub(super) enum Urgency {
     None,
     /// Some time.
     Lazy,
-    /// Somebody waits for it.
+    /// A caller waits for it.
     Urgent,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
-    /// Chunks with changes that somebody waits for.
+    /// Chunks with changes that a caller waits for.
     urgent: BTreeSet<u64>,
     /// Chunks with other changes of leases and attempts, or skipped offsets.
     lazy: BTreeSet<u64>,
@@ -55,7 +55,7 @@ impl Dirty {
         self.cursor = Urgency::Urgent;
     }
 
-    /// Somebody waits for what was done already: if it was skipped, that is not stored yet.
+    /// A caller waits for what was done already: if it was skipped, that is not stored yet.
     pub(super) fn acked_again(&mut self, offsets: &Range<u64>) {
         let lazy = chunks(offsets).filter(|chunk| self.lazy.remove(chunk));
         self.urgent.extend(lazy);

@@ -180,7 +180,7 @@ impl Partition {
         self.advance_cursor();
     }
 
-    /// Takes a message of a read from `from` on in, if it is for somebody.
+    /// Takes a message of a read from `from` on in, if it is to be delivered.
     fn load(&mut self, from: u64, message: LoadedMessage) {
         let offset = message.offset;
         let is_new = self.read_ahead.is_new(from, offset);

@@ -175,7 +175,7 @@ impl Progress {
         self.done.insert(offsets);
     }
 
-    /// Somebody waits for what was done already.
+    /// A caller waits for what was done already.
     pub(super) fn ack_again(&mut self, offsets: Range<u64>) {
         self.dirty.acked_again(&offsets);
     }

@@ -32,7 +32,7 @@ impl Ready {
         self.open.messages.is_empty()
     }
 
-    /// Messages that somebody may have.
+    /// Messages that a consumer may have.
     pub(super) fn len(&self) -> usize {
         self.open.messages.len()
     }

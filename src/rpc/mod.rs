@@ -1,5 +1,5 @@
 //! What the server has to know of every RPC before its handler: one table, which the layers around the handlers, REST
-//! and whoever decides what a caller may do read. What an RPC does is not here.
+//! and the code that decides what a caller may do read. What an RPC does is not here.
 
 mod table;
 #[cfg(test)]

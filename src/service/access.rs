@@ -1,4 +1,4 @@
-//! The one way from the wire to the service: past whoever decides what a caller may do.
+//! The one way from the wire to the service: past the decision on what a caller may do.
 
 use std::{fmt, sync::Arc};
 

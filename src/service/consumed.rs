@@ -1,4 +1,4 @@
-//! A subscription that somebody consumes: how it is found, and how that can fail.
+//! A subscription that a client consumes: how it is found, and how that can fail.
 
 use std::sync::Arc;
 

@@ -99,7 +99,7 @@ pub enum UpdateError {
 /// Why a policy was not set.
 #[derive(Debug, Error)]
 pub enum SetPolicyError {
-    /// Somebody else has set it since the client read it.
+    /// Another client has set it since this one read it.
     #[error("the policy of {resource} was changed since it was read; read it again and repeat")]
     Replaced {
         /// The resource's id.

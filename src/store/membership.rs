@@ -52,7 +52,7 @@ pub trait Membership: Send + Sync + 'static {
     async fn changes(&self) -> Result<Changes, StoreError> {
         std::future::pending().await
     }
-    /// Says that this node applies everything up to `through`, so that whoever made the changes may answer.
+    /// Says that this node applies everything up to `through`, so that the node that made the changes may answer.
     async fn applied(&self, through: u64) -> Result<(), StoreError> {
         let _ = through;
         Ok(())

@@ -61,11 +61,11 @@ pub struct Flush {
 pub enum FlushOutcome {
     /// Durable.
     Stored,
-    /// Not written: somebody else owns the subscription now.
+    /// Not written: another node owns the subscription now.
     Stale,
     /// Not written: the subscription is deleted.
     Gone,
-    /// Not written: somebody holds its row just now. The same entry may be flushed again.
+    /// Not written: another transaction has its row locked. The same entry may be flushed again.
     Busy,
 }
 

@@ -190,7 +190,7 @@ pub enum UpdateError {
     /// It is gone, or another life of its name.
     #[error("the resource is gone")]
     Gone,
-    /// Somebody changed it since it was read: read again and repeat.
+    /// Another caller changed it since it was read: read again and repeat.
     #[error("the resource was changed meanwhile")]
     Changed,
     /// The store failed.

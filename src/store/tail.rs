@@ -40,7 +40,7 @@ pub(super) enum TailRead {
         /// Where the partition ends.
         end: Offset,
     },
-    /// The topic was not met since the start.
+    /// The topic was not used since the start.
     Unknown,
 }
 
@@ -120,7 +120,7 @@ impl Tail {
             .watch()
     }
 
-    /// Forgets a topic unless somebody watches it.
+    /// Forgets a topic unless a subscription watches it.
     pub(super) fn forget_unwatched(&self, topic: TopicIncarnation) -> bool {
         let mut inner = self.inner.lock();
         let watched = inner.topics.get(&topic).is_some_and(|tail| {

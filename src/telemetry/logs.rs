@@ -51,7 +51,7 @@ pub enum LogError {
     /// The filter cannot be used.
     #[error("the log level cannot be used: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Somebody else in this process logs already.
+    /// Another subscriber in this process logs already.
     #[error("logging was set up before: {0}")]
     AlreadySet(#[from] tracing_subscriber::util::TryInitError),
 }

@@ -253,7 +253,7 @@ async fn connection(
     shared: Arc<Shared>,
     _slot: OwnedSemaphorePermit,
 ) {
-    // Answers are small and somebody waits for each.
+    // Answers are small and a client waits for each.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot turn delayed sending off");
     }

@@ -66,7 +66,7 @@ impl Scenario {
         runtime().block_on(self.counts(self.durable.then_some(directory.path())))
     }
 
-    /// Plays the scenario on the server at `address`, whose instructions somebody else counts, and returns how many
+    /// Plays the scenario on the server at `address`, whose instructions the caller counts, and returns how many
     /// messages the rounds had. Without a round, everything that comes before them is played.
     pub(crate) fn play(&self, address: &str, rounds: usize) -> usize {
         assert!(rounds <= ROUNDS, "the backlog is made for {ROUNDS} rounds");

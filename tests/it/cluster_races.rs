@@ -103,8 +103,8 @@ async fn a_publish_answered_after_create_subscription_on_another_server_is_alway
     let (busy, busy_topic) = (Arc::new(Semaphore::new(0)), topic.clone());
     let go = Arc::clone(&busy);
     let publishing = tokio::spawn(async move {
-        while let Ok(turn) = go.acquire().await {
-            turn.forget();
+        while let Ok(permit) = go.acquire().await {
+            permit.forget();
             publish(&background, &busy_topic, "other").await;
         }
     });

@@ -181,7 +181,7 @@ async fn a_server_frozen_past_its_lease_undoes_and_loses_nothing_when_it_goes_on
     known.receive_the_rest(clients[owner], &subscription).await;
 }
 
-/// The session of a node that waits for somebody's lock in the statement with which a flush writes.
+/// The session of a node that waits for another one's lock in the statement with which a flush writes.
 async fn blocked_flush(watcher: &mut PgConnection, node: &str) -> Option<i32> {
     sqlx::query_scalar(
         "SELECT pid FROM pg_stat_activity WHERE application_name = $1 AND datname = current_database()

@@ -44,7 +44,7 @@ impl Server {
             .remove(0)
     }
 
-    /// Makes a Kafka topic as somebody else would, and returns its name.
+    /// Makes a Kafka topic as another application would, and returns its name.
     async fn foreign_topic(&self, partitions: i32, settings: &[(&str, &str)]) -> String {
         let name = format!("{}-theirs", self.location.services().prefix);
         self.kafka.create(&name, partitions, settings).await;

@@ -96,7 +96,7 @@ impl Calls {
         });
     }
 
-    /// Every call since then, for whoever has to find out why it took so long.
+    /// Every call since then, so that a failure says why it took so long.
     fn told(&self, what: What, since: Instant) -> String {
         let seen = self.0.lock();
         let calls = seen

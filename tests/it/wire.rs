@@ -1,4 +1,4 @@
-//! What every request meets before a handler sees it.
+//! Checks of every request before a handler gets it.
 
 use futures_util::{StreamExt, stream};
 use http::{Request, Version};

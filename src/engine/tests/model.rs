@@ -151,7 +151,7 @@ impl Model {
             .retain(|lease| !lost(&(lease.partition, lease.offset)));
     }
 
-    /// What somebody must get, sooner or later.
+    /// Messages that a consumer must get, sooner or later.
     pub(super) fn missing(&self, now: Timestamp, config: Config) -> Vec<Position> {
         let wanted = |(position, message): &(&Position, &Message)| {
             !message.removed

@@ -1,5 +1,5 @@
 //! Random operations, with crashes at every point: nothing acknowledged returns, nothing else is lost, and nobody
-//! gets what somebody else has.
+//! gets what another consumer has.
 
 use std::{collections::BTreeMap, env};
 
@@ -59,7 +59,7 @@ struct Run {
     waiting: Vec<Position>,
     /// Confirmed by the flush that is on its way.
     flushing: Vec<Position>,
-    /// How many frames went to others, per partition, since it has had messages for somebody.
+    /// How many frames went to others, per partition, since it has had messages to deliver.
     passed_over: BTreeMap<u32, usize>,
 }
 
@@ -453,7 +453,7 @@ impl Run {
         }
     }
 
-    /// No partition with messages for somebody is passed over more than once for each of the others.
+    /// No partition with messages to deliver is passed over more than once for each of the others.
     fn check_round_robin(&mut self, deliveries: &[Delivery]) {
         let partitions = self.host.engine.partitions.iter();
         for id in partitions.map(Partition::id) {

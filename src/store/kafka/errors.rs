@@ -1,4 +1,4 @@
-//! What Kafka's errors mean to whoever called us.
+//! What Kafka's errors mean to the caller.
 
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode as Code},

@@ -17,7 +17,7 @@ use crate::{
     store::log::{Partition, TopicLog},
 };
 
-/// A topic that was met.
+/// A topic that was used since the start.
 #[derive(Debug)]
 pub(super) struct KnownTopic {
     pub(super) incarnation: TopicIncarnation,
@@ -45,17 +45,17 @@ impl KnownTopic {
         }
     }
 
-    /// How many partitions the client that appends has met; at least one.
+    /// How many partitions are in the metadata of the client that appends; at least one.
     pub(super) fn partitions(&self) -> u32 {
         self.partitions.load(Ordering::Relaxed).max(1)
     }
 
-    /// Whether the client that appends has met it at all.
+    /// Whether the client that appends has loaded its metadata.
     pub(super) fn is_loaded(&self) -> bool {
         self.partitions.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the caller is to have the client meet it. Nobody else is until [`Self::ends_loading`].
+    /// Whether the caller is to have the client load its metadata. No other caller is until [`Self::ends_loading`].
     pub(super) fn begins_loading(&self) -> bool {
         !self.is_loaded() && !self.loading.swap(true, Ordering::Relaxed)
     }
@@ -64,7 +64,7 @@ impl KnownTopic {
         self.loading.store(false, Ordering::Relaxed);
     }
 
-    /// Takes note of how many partitions the client that appends has met. There are never fewer.
+    /// Takes note of how many partitions the client that appends has loaded. There are never fewer.
     pub(super) fn loaded_partitions(&self, count: u32) {
         self.partitions.fetch_max(count, Ordering::Relaxed);
     }
@@ -84,7 +84,7 @@ impl KnownTopic {
         Arc::clone(self.gates.lock().entry(partition).or_default())
     }
 
-    /// Whether somebody waits for what is appended.
+    /// Whether a caller waits for what is appended.
     pub(super) fn is_watched(&self) -> bool {
         self.watched.load(Ordering::Relaxed)
     }

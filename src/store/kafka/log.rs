@@ -252,7 +252,7 @@ impl MessageLog for KafkaLog {
 
     async fn watch(&self, topic: &TopicLog) -> Result<LogEnds, StoreError> {
         let known = self.known(topic).await?;
-        // Fresh ones, even if the topic is watched already: whoever watches may have been told of an end that what
+        // Fresh ones, even if the topic is watched already: its watchers may have been told of an end that what
         // is followed has not come to, and must never see it end before.
         let bounds = self.cluster.bounds(&topic.location.name).await?;
         let fresh: Vec<_> = bounds.iter().map(|bounds| bounds.end).collect();

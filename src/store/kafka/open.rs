@@ -281,7 +281,7 @@ async fn broker_settings(
     }
 }
 
-/// Brokers before 4.0 have a setting that names their own version unless somebody changed it; later ones have none.
+/// Brokers before 4.0 have a setting that names their own version unless an operator changed it; later ones have none.
 fn check_version(options: &Options, broker: Option<&ConfigResource>) -> Result<(), OpenError> {
     let setting = broker.and_then(|broker| broker.get("inter.broker.protocol.version"));
     let Some(setting) = setting else {

@@ -102,7 +102,7 @@ const SECRET: [&str; 8] = [
 ];
 
 impl Options {
-    /// Kafka at `brokers`, with everything else as it is unless somebody says otherwise.
+    /// Kafka at `brokers`, with the defaults for everything else.
     pub fn new(brokers: impl Into<String>) -> Self {
         Self {
             brokers: brokers.into(),
@@ -230,7 +230,7 @@ impl Options {
                 KAFKA_MESSAGE_TIMEOUT_MILLIS.to_string(),
             )
             .set("message.max.bytes", KAFKA_RECORD_BYTES_MAX.to_string())
-            // What is on its way is bounded before it gets here, so that nothing meets a full queue.
+            // What is on its way is bounded before it gets here, so that no queue is ever full.
             .set("queue.buffering.max.messages", "0")
             .set(
                 "queue.buffering.max.kbytes",

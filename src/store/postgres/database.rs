@@ -212,7 +212,7 @@ pub(super) fn breaks_connection(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether the statement only waited too long for somebody's lock.
+/// Whether the statement only waited too long for a lock.
 pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     error_code(error).as_deref() == Some(LOCK_NOT_AVAILABLE)
 }

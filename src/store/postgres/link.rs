@@ -45,7 +45,7 @@ impl Link {
         }
     }
 
-    /// Waits for its turn, and connects if need be. Fails with `PoolClosed` after [`Link::close`].
+    /// Waits until the connection is free, and connects if need be. Fails with `PoolClosed` after [`Link::close`].
     pub(super) async fn lock(&self) -> Result<LinkGuard<'_>, sqlx::Error> {
         let mut slot = self.slot.lock().await;
         let mut taken = std::mem::replace(&mut *slot, Slot::Lost);

@@ -60,7 +60,7 @@ enum Unapplied {
     Nothing,
     /// There was one, and nobody here was told.
     Everything,
-    /// There was one, and whoever asked was told that anything up to this change may have happened.
+    /// There was one, and the caller was told that anything up to this change may have happened.
     Told(i64),
 }
 

@@ -80,7 +80,7 @@ pub enum Refusal {
         /// The log that was given.
         expected: String,
     },
-    /// Somebody else's tables are there.
+    /// Another application's tables are there.
     #[error(
         "tables of something else are in the way ({0}): name another database, or another schema with \
          ?options=-csearch_path%3DNAME"

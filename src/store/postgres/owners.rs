@@ -31,7 +31,7 @@ pub(super) async fn acquire(
         let mut connection = database.connection().await?;
         let attempt = attempt(&mut connection, session, subscription, from_expired);
         match attempt.await {
-            // A flush of somebody who is slow, or frozen: the server ends such a transaction before long.
+            // A flush of a node that is slow, or frozen: the server ends such a transaction before long.
             Err((error, _)) if is_lock_timeout(&error) && attempts < OWNER_LOCK_ATTEMPTS_MAX => {
                 attempts += 1;
             }

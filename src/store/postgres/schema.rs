@@ -112,7 +112,7 @@ fn checked(store: Store, log_identity: &str) -> Result<Store, Refusal> {
     Ok(store)
 }
 
-/// Runs the migrations that are missing, all in one transaction; `None` when somebody else is at it.
+/// Runs the migrations that are missing, all in one transaction; `None` when another node does so.
 async fn migrate(
     connection: &mut PgConnection,
     log_identity: &str,
@@ -129,7 +129,7 @@ async fn migrate(
         transaction.rollback().await?;
         return Ok(None);
     }
-    // A new table, or a row that somebody uses, may take longer than any other statement.
+    // A new table, or a row that is in use, may take longer than any other statement.
     sqlx::raw_sql("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         .execute(&mut *transaction)
         .await?;

@@ -90,7 +90,7 @@ impl Sweep {
     }
 }
 
-/// Has the room of removed chunks used again, unless somebody is at it. Returns how many chunks there are.
+/// Has the room of removed chunks used again, unless another node does so. Returns how many chunks there are.
 async fn vacuum(database: &Database) -> Result<u64, StoreError> {
     let mut connection = database.connection().await?;
     let longest = Duration::from_millis(VACUUM_MILLIS_MAX);

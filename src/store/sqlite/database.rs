@@ -117,7 +117,7 @@ impl Database {
         Ok(())
     }
 
-    /// The writer's connection. Whoever has it is alone.
+    /// The writer's connection. It has one user at a time.
     pub(super) async fn writer(&self) -> Result<WriterGuard<'_>, StoreError> {
         self.lock_writer()
             .await

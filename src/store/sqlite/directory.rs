@@ -164,7 +164,7 @@ impl DirectoryLock {
         }
     }
 
-    /// Notes the address that this process serves, for whoever wants the directory meanwhile.
+    /// Notes the address that this process serves, for another process that wants the directory meanwhile.
     pub fn set_address(&self, address: &str) -> Result<(), OpenError> {
         self.write(&format!(
             "process {}, which serves {address}",

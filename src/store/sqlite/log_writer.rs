@@ -255,7 +255,7 @@ impl LogWriter {
         let mut connection = self.database.writer().await?;
         let committed = self.commit_on(&mut connection, rows).await;
         if committed.is_err() {
-            // Whatever state the failure left the connection in, the next pass gets a new one.
+            // The failure left the connection in an unknown state, so the next pass gets a new one.
             connection.give_up();
         }
         committed

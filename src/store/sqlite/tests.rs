@@ -1,4 +1,4 @@
-//! What only the SQLite backend does: it survives, it refuses foreign directories, it meets damage, it shrinks.
+//! What only the SQLite backend does: it survives, it refuses foreign directories, it finds damage, it shrinks.
 
 use std::{
     fs::{self, OpenOptions},

@@ -1,6 +1,6 @@
-//! The one connection that writes a file. Whoever has it is alone.
+//! The one connection that writes a file. It has one user at a time.
 //!
-//! The lock is held across awaits because it is a checkout, not a critical section: whoever waits for it would wait
+//! The lock is held across awaits because it is a checkout, not a critical section: a task that waits for it would wait
 //! for the file all the same. Nobody who has one asks for another.
 //!
 //! Not a pool of one: a pool asks a connection whether it still lives each time that it comes back, which costs as
@@ -36,7 +36,7 @@ impl Writer {
         })
     }
 
-    /// Waits for its turn, first come first served. Fails with `PoolClosed` after [`Writer::close`].
+    /// Waits until the connection is free, first come first served. Fails with `PoolClosed` after [`Writer::close`].
     pub(super) async fn lock(&self) -> Result<WriterGuard<'_>, sqlx::Error> {
         let mut slot = self.slot.lock().await;
         match *slot {
@@ -66,7 +66,7 @@ pub(super) struct WriterGuard<'a> {
 }
 
 impl WriterGuard<'_> {
-    /// The connection is not used any more after this turn: a failure left it in a state that nobody knows.
+    /// The connection is not used any more after this checkout: a failure left it in a state that nobody knows.
     pub(super) const fn give_up(&mut self) {
         self.lost = true;
     }

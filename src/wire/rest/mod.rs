@@ -100,7 +100,7 @@ struct Inner {
     routes: Routes,
     calls: Calls,
     pages: Pages,
-    /// Turns of large bodies.
+    /// Permits for large bodies.
     readers: Arc<Semaphore>,
 }
 

@@ -1,4 +1,4 @@
-//! The same small call over REST and over gRPC, each on one connection, in turn.
+//! The same small call over REST and over gRPC, each on one connection, alternately.
 
 use std::time::{Duration, Instant};
 

@@ -51,7 +51,7 @@ struct Arguments {
 enum Figure {
     /// Publish 100 messages of 1 KiB per request, 32 requests at a time, each on a connection of its own
     Publish,
-    /// Get a topic, over REST and over gRPC in turn, one at a time
+    /// Get a topic, over REST and over gRPC alternately, one at a time
     Call,
 }
 

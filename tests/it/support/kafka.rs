@@ -29,7 +29,7 @@ pub(crate) struct Kafka {
     admin: AdminClient<DefaultClientContext>,
 }
 
-/// A record of somebody else's.
+/// A record of another application.
 pub(crate) type Record<'a> = BaseRecord<'a, [u8], [u8]>;
 
 impl Kafka {

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_millis(KAFKA_TOPICS_SMALL_CALLS_MILLIS
 /// Where to ask for a change `W` that is answered with `A`.
 pub(in crate::store::kafka) type Asking<W, A> = mpsc::Sender<Request<W, A>>;
 
-/// A change that somebody waits for.
+/// A change that a caller waits for.
 pub(in crate::store::kafka) struct Request<W, A> {
     pub(in crate::store::kafka) what: W,
     pub(in crate::store::kafka) answer: oneshot::Sender<Result<A, StoreError>>,
@@ -49,11 +49,11 @@ pub(in crate::store::kafka) async fn ask<W, A>(
     answered.await.map_err(|_| stopping())?
 }
 
-/// Requests that wait for a call. Between two calls brokers have a pause as long as a call took. While somebody
+/// Requests that wait for a call. Between two calls brokers have a pause as long as a call took. While a client
 /// publishes calls are small and further apart, unless the one who waits longest has lost patience.
 pub(in crate::store::kafka) struct Calls<W, A, P> {
     requests: mpsc::Receiver<Request<W, A>>,
-    /// Tells a number that grows while somebody publishes.
+    /// Tells a number that grows while a client publishes.
     published: P,
     at_last_call: u64,
     last: Option<Call>,
@@ -78,7 +78,7 @@ impl<W, A, P: Fn() -> u64> Calls<W, A, P> {
         (asking, calls)
     }
 
-    /// The requests of the next call, once it is time for it; `None` when nobody can ask any more. Whoever makes the
+    /// The requests of the next call, once it is time for it; `None` when nobody can ask any more. The task that makes the
     /// call comes here again when it has ended.
     pub(in crate::store::kafka) async fn next(&mut self) -> Option<Vec<Request<W, A>>> {
         if let Some(call) = &mut self.last {
@@ -162,7 +162,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_are_large_with_a_pause_as_long_as_one_took() {
         let made = calls(3 * KAFKA_TOPICS_PER_CALL_MAX, CALL, false).await;
-        // Before the first one nobody knows whether somebody publishes.
+        // Before the first one it is unknown whether a client publishes.
         for (at, (before, now)) in made.iter().zip(&made[1..]).enumerate().skip(1) {
             assert_eq!(now.0.duration_since(before.0), 2 * CALL, "call {at}");
             assert_eq!(before.1, KAFKA_TOPICS_PER_CALL_MAX, "call {at}");

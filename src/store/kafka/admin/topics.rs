@@ -112,7 +112,7 @@ impl Topics {
             Some(Err((_, code))) => return Err(errors::of_change(code)),
             None => return Err(StoreError::NoSuchLog),
         }
-        // Brokers hear of it a moment later. Whoever asks next must not take what was before for what is.
+        // Brokers hear of it a moment later. The next caller must not take what was before for what is.
         let deadline = Instant::now() + PATIENCE;
         while !self
             .settings(name)
@@ -201,7 +201,7 @@ async fn create_all(
                     "Kafka does not say what became of the topic".to_owned(),
                 )),
             };
-            // Whoever asked may be gone.
+            // The caller may be gone.
             answer.send(result).ok();
         }
     }
@@ -269,7 +269,7 @@ async fn delete_all(
     }
 }
 
-/// Each topic once, whoever asks for it: brokers refuse a topic that is in a call twice.
+/// Each topic once, however many callers ask for it: brokers refuse a topic that is in a call twice.
 fn distinct<'a, T: Copy>(
     topics: impl Iterator<Item = T>,
     name: impl Fn(T) -> &'a str,

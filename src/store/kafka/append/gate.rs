@@ -36,7 +36,7 @@ struct Waiting {
 }
 
 impl Gate {
-    /// Lets one lane of a job wait for its turn, which is now if nothing is on its way. `hand_over` does it, and answers
+    /// Queues one lane of a job; it is next at once if nothing is on its way. `hand_over` does it, and answers
     /// how many messages went.
     pub(in crate::store::kafka) fn add(
         &self,

@@ -145,13 +145,13 @@ impl Job {
         state.heard_of(count)
     }
 
-    /// Answers whoever waits, now that everything was reported.
+    /// Answers the caller, now that everything was reported.
     pub(in crate::store::kafka) fn answer(&self) {
         let mut state = self.state.lock();
         let answer = state.result();
         state.permit = None;
         if let Some(waiting) = state.answer.take() {
-            // Whoever waited may be gone.
+            // The caller may be gone.
             waiting.send(answer).ok();
         }
     }

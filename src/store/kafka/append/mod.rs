@@ -1,4 +1,4 @@
-//! One append: waits for its turn, finds each message's partition, hands everything over, waits for the reports.
+//! One append: waits for a permit, finds each message's partition, hands everything over, waits for the reports.
 
 pub(super) mod gate;
 pub(super) mod job;

@@ -1,4 +1,4 @@
-//! Which partition a message goes to: where every other producer would put its key, or the next one in turn.
+//! Which partition a message goes to: where every other producer would put its key, or the next one, round robin.
 
 /// The partition of an ordering key, as Kafka's default partitioner has it.
 pub(in crate::store::kafka) fn of_key(key: &[u8], key_partitions: u32) -> u32 {

@@ -45,7 +45,7 @@ pub(in crate::store::kafka) struct Producer {
     me: Weak<Self>,
     config: ClientConfig,
     head: Arc<Head>,
-    /// None once it was closed. Whoever must not block uses it under the lock: the last one to let go of a client waits
+    /// None once it was closed. A task that must not block uses it under the lock: the last one to let go of a client waits
     /// for its thread.
     current: RwLock<Option<Arc<Client>>>,
     /// Appends that were let in and lanes, none of which is handed over yet.
@@ -110,7 +110,7 @@ impl Producer {
         Entered(&self.waiting)
     }
 
-    /// Hands the messages of a job over, each lane in its turn. The job is answered when all were reported.
+    /// Hands the messages of a job over, each lane in order. The job is answered when all were reported.
     pub(in crate::store::kafka) fn send(&self, job: &Arc<Job>) {
         self.sent.fetch_add(1, Ordering::Relaxed);
         for (index, lane) in job.lanes().iter().enumerate() {
@@ -167,7 +167,7 @@ impl Producer {
     /// Has the client learn where the partitions of a topic are. Answers how many there are, once each has a leader.
     /// Blocks.
     fn load_metadata(&self, topic: &str, patience: Duration) -> Result<Option<u32>, KafkaError> {
-        // Not under the lock, as this may take long; and whoever may block may be the last one to let go.
+        // Not under the lock, as this may take long; and a task that may block may be the last one to let go.
         let Some(client) = self.current.read().clone() else {
             return Err(KafkaError::Canceled);
         };
@@ -257,8 +257,8 @@ impl Producer {
     }
 }
 
-/// Has the client learn where a topic's partitions are, if nothing was published to it here yet. Whatever the client has
-/// met costs a little in every send, so it meets nothing that is not published to. Whoever comes meanwhile does not
+/// Has the client learn where a topic's partitions are, if nothing was published to it here yet. Each topic that the client has
+/// loaded costs a little in every send, so it loads none that is not published to. A caller that comes meanwhile does not
 /// wait: the client keeps messages until it knows.
 pub(in crate::store::kafka) async fn load_first_metadata(
     producer: &Arc<Producer>,
@@ -269,7 +269,7 @@ pub(in crate::store::kafka) async fn load_first_metadata(
     }
 }
 
-/// Has the client learn of a topic's new partitions, now that there are `count`, if it has met the topic. Only then is
+/// Has the client learn of a topic's new partitions, now that there are `count`, if it has loaded the topic. Only then is
 /// anything sent to new ones.
 pub(in crate::store::kafka) async fn load_more_partitions(
     producer: &Arc<Producer>,

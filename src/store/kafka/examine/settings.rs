@@ -102,7 +102,7 @@ pub(super) fn agreed(judged: Vec<(i32, Vec<Finding>)>) -> Vec<Finding> {
     agreed.into_iter().map(shown).collect()
 }
 
-/// Brokers before 4.0 have a setting that names their version unless somebody changed it; later ones have none.
+/// Brokers before 4.0 have a setting that names their version unless an operator changed it; later ones have none.
 fn version(protocol: Option<(&str, bool)>) -> Finding {
     let (major, minor) = VERSION_MIN;
     let Some((version, is_default)) = protocol else {

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::store::kafka) struct Followed {
     pub(in crate::store::kafka) topic: Arc<KnownTopic>,
-    /// Of each partition, whether something damaged was met since its last record: a hole before the next one may be
+    /// Of each partition, whether something damaged was found since its last record: a hole before the next one may be
     /// that.
     pub(in crate::store::kafka) suspects: Vec<bool>,
 }

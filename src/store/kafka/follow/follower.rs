@@ -1,4 +1,4 @@
-//! Reads at the head of every topic that somebody watches, with one consumer for all of them, into the tail.
+//! Reads at the head of every topic that a subscription here reads, with one consumer for all of them, into the tail.
 //!
 //! What this node appends itself gets there faster, from the producer's reports. What is read again is dropped, and a
 //! partition to which only this node appends is not read at all while that goes on.
@@ -37,7 +37,7 @@ use crate::{
 /// What the follower is told.
 #[derive(Debug)]
 pub(in crate::store::kafka) enum Command {
-    /// Read a topic that somebody watches, from where the tail says that it ends.
+    /// Read a topic that a subscription here reads, from where the tail says that it ends.
     Follow(Arc<KnownTopic>),
     /// The topic has so many partitions.
     Grown(TopicIncarnation, u32),
@@ -310,7 +310,7 @@ impl Follower {
         let followed = self.topics.get_mut(topic.incarnation);
         let suspect = followed.and_then(|one| one.suspects.get_mut(partition as usize));
         if suspect.is_some_and(mem::take) {
-            // Whoever reads there finds out whether nothing is there, or nothing that can be read.
+            // A reader there finds out whether nothing is there, or nothing that can be read.
             let mut ends = tail.ends(topic.incarnation).unwrap_or_default();
             if let Some(end) = ends.get_mut(partition as usize) {
                 *end = batch.base;
@@ -391,7 +391,7 @@ impl Follower {
         let topics = &self.topics;
         let may_rest = |(topic, partition): TopicPartition| {
             topics.get(topic).is_some_and(|one| {
-                // Whoever else stands for the same Kafka topic gets all of it by reading.
+                // Another topic that stands for the same Kafka topic gets all of it by reading.
                 topics.named(&one.topic.name).len() == 1
                     && one.suspects.get(partition as usize) == Some(&false)
             })
@@ -405,7 +405,7 @@ impl Follower {
         self.read_again(again).await;
     }
 
-    /// Reads partitions that rest and to which somebody else has appended.
+    /// Reads partitions that rest and to which another client has appended.
     async fn fill_gaps(&mut self) {
         let gaps = self.head.gaps(self.resting.partitions());
         let now = Instant::now();

@@ -33,7 +33,7 @@ pub(in crate::store::kafka) struct Head {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::store::kafka) struct Own {
     pub(in crate::store::kafka) bytes: usize,
-    /// Something that somebody else appended lies before it and is not known yet.
+    /// Something that another client appended lies before it and is not known yet.
     pub(in crate::store::kafka) gap: bool,
 }
 
@@ -63,7 +63,7 @@ impl Head {
         }
     }
 
-    /// Those of `partitions` in which something that somebody else appended is not known yet.
+    /// Those of `partitions` in which something that another client appended is not known yet.
     pub(in crate::store::kafka) fn gaps(
         &self,
         partitions: &HashSet<TopicPartition>,

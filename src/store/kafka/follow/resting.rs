@@ -1,6 +1,6 @@
 //! Which watched partitions need not be read, because this node alone appends to them, and much.
 //!
-//! What somebody else appends meanwhile shows as a gap before this node's next append, which comes soon; and reading
+//! What another client appends meanwhile shows as a gap before this node's next append, which comes soon; and reading
 //! begins again as soon as this node appends nothing for a moment.
 
 use std::{
@@ -17,7 +17,7 @@ use crate::resource::id::TopicIncarnation;
 const BUSY_BYTES: usize = 32 * 1024;
 /// Busy checks in a row after which a partition is no longer read.
 const BUSY_CHECKS: u32 = 8;
-/// How long a partition is read at least after somebody else appended to it; twice as long each time.
+/// How long a partition is read at least after another client appended to it; twice as long each time.
 const SHARED_MIN: Duration = Duration::from_secs(2);
 /// See [`SHARED_MIN`].
 const SHARED_MAX: Duration = Duration::from_mins(1);
@@ -90,7 +90,7 @@ impl Resting {
         (rest, again)
     }
 
-    /// Has a partition read again to which somebody else has appended.
+    /// Has a partition read again to which another client has appended.
     pub(in crate::store::kafka) fn wake(&mut self, partition: TopicPartition, now: Instant) {
         self.partitions.remove(&partition);
         self.share(partition, now);

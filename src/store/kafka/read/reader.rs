@@ -168,7 +168,7 @@ impl Reader {
         let batch = reading.finish(next);
         self.used_at = Instant::now();
         if held.is_none() && next >= wanted.end {
-            // The head of the log is read by somebody else; waiting there costs the broker a request after the other.
+            // The follower reads the head of the log; waiting there costs the broker a request after the other.
             self.stop();
         } else {
             self.at = Some(ReadPosition {
@@ -286,7 +286,7 @@ enum Polled {
     Stray,
 }
 
-/// What a read fails with that met records of another partition.
+/// Error of a read that got records of another partition.
 pub(in crate::store::kafka) fn astray(wanted: &Wanted) -> StoreError {
     StoreError::Unavailable(format!(
         "Kafka's client returned other records than those of {}, partition {}",

@@ -163,7 +163,7 @@ impl Readers {
             .position(|reader| reader.stands_at(wanted))
             .or_else(|| {
                 let oldest = (0..idle.len()).min_by_key(|at| idle[*at].used_at)?;
-                // As long as there may be more, one that is not reading ahead for somebody else.
+                // As long as there may be more, one that is not reading ahead for another caller.
                 (idle.len() > self.permits.available_permits() || !idle[oldest].is_ahead())
                     .then_some(oldest)
             });

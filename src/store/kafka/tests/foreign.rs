@@ -27,7 +27,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Makes a topic as somebody else would, and puts a Pub/Sub name on it.
+/// Makes a topic as another application would, and puts a Pub/Sub name on it.
 async fn attached(
     topics: &TestTopics,
     log: &KafkaLog,

@@ -31,7 +31,7 @@ pub(super) struct Privileges {
     pub(super) may_create: bool,
     /// Those of our tables that are there but may not be read and written.
     pub(super) closed: Vec<String>,
-    /// Those of our tables that are there and belong to somebody else.
+    /// Those of our tables that are there and belong to another user.
     pub(super) not_owned: Vec<String>,
 }
 

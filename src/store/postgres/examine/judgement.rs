@@ -114,7 +114,7 @@ pub(super) fn old_transactions(old: &[OldTransaction]) -> Finding {
     }
 }
 
-/// Tables of somebody else that are where ours would be.
+/// Another application's tables that have the names of ours.
 pub(super) fn tables_of_others(names: &[String]) -> Option<Finding> {
     (!names.is_empty()).then(|| Finding::failure(&Refusal::Taken(a_few(names))))
 }

@@ -1,4 +1,4 @@
-//! Flushes beside somebody who holds rows.
+//! Flushes beside a transaction that has rows locked.
 
 use std::time::Duration;
 

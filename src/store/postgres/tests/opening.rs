@@ -134,7 +134,7 @@ async fn a_permission_that_is_missing_is_named() {
         "{text}"
     );
     assert!(text.contains("GRANT"), "{text}");
-    // Of tables that somebody else made.
+    // Of tables that another user made.
     database.open("node").await.close().await;
     let text = refusal(database.try_open(theirs().expect("options")).await);
     assert!(

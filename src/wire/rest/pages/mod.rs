@@ -16,7 +16,7 @@ use crate::service::Guarded;
 #[derive(Debug)]
 pub struct Pages {
     service: Guarded,
-    /// Made when somebody first asks for it.
+    /// Made when a client first asks for it.
     description: OnceLock<Bytes>,
 }
 
