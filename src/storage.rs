@@ -34,7 +34,8 @@ pub enum Storage {
 /// Storage that survives a restart.
 #[derive(Clone, Debug)]
 pub struct Durable {
-    /// Data directory for what neither Kafka nor Postgres stores. Made if it does not exist, and unused if both are named.
+    /// Data directory for what neither Kafka nor Postgres stores. Made if it does not exist, and unused if both are
+    /// named.
     pub directory: PathBuf,
     /// Kafka, if it has the messages.
     pub kafka: Option<kafka::Options>,

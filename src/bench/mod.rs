@@ -76,7 +76,7 @@ pub enum BenchError {
     /// A call failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// There is no such process, or it is not ours to look at.
+    /// There is no such process, or this user may not inspect it.
     #[error(
         "process {0} cannot be looked at in /proc; --pid takes the server's process on this machine"
     )]

@@ -1,4 +1,4 @@
-//! What can be set in a file, and how locations and secrets are written. Flags and the environment come before the file.
+//! What can be set in a file, and how locations and secrets are written. Flags and the environment come first.
 
 mod file;
 mod location;

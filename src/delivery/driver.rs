@@ -145,7 +145,7 @@ impl Driver {
             engine,
             config,
             ends,
-            mailbox: Arc::new(Mailbox::new(node.node_lease.clone())),
+            mailbox: Arc::new(Mailbox::new(node.lease.clone())),
             streams: BTreeMap::new(),
             pulls: BTreeMap::new(),
             reads: Reads::default(),
@@ -166,7 +166,7 @@ impl Driver {
     async fn drive(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<EndCause> {
         loop {
             // Others may own the subscription by now, whatever was to be sent.
-            if !self.node.node_lease.holds() {
+            if !self.node.lease.holds() {
                 return Some(EndCause::lease_lost());
             }
             self.carry_out();

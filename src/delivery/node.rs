@@ -25,7 +25,7 @@ pub(super) struct Node {
     /// The same topics and subscriptions, in memory.
     pub(super) resources: Arc<CachedResources>,
     pub(super) log: Arc<dyn MessageLog>,
-    pub(super) node_lease: NodeLease,
+    pub(super) lease: NodeLease,
     pub(super) clock: Clock,
     pub(super) flusher: Flusher,
     pub(super) activity: Activity,
@@ -43,7 +43,7 @@ impl Node {
         flusher: Flusher,
     ) -> Self {
         Self {
-            node_lease: store.membership.node_lease(),
+            lease: store.membership.node_lease(),
             store,
             resources,
             log,

@@ -43,7 +43,7 @@ pub struct PartitionChange {
     pub put: Vec<StoredChunk>,
     /// Indexes of chunks to remove.
     pub delete: Vec<u64>,
-    /// Rows to retain, whatever becomes of the cursor. They replace rows with the same keys; each key is here at most once.
+    /// Rows to retain, whatever becomes of the cursor. They replace rows with the same keys. Each key at most once.
     pub retain: Vec<RetainedRow>,
     /// Keys of retained rows to remove.
     pub release: Vec<u64>,

@@ -28,7 +28,7 @@ pub(super) enum Slot {
 /// Facts of a message that was delivered at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Delivered {
-    /// Deadline of the lease, or when it may be delivered again. Kept in ticks, rounded up.
+    /// Deadline of the lease, or when it may be delivered again. In ticks, rounded up.
     pub(super) time: Timestamp,
     /// How often it was delivered.
     pub(super) number: u32,

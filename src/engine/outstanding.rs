@@ -374,7 +374,7 @@ impl Outstanding {
     }
 }
 
-/// Deadlines are kept in ticks, so that leases which end at about the same time share a timer.
+/// Deadlines are in ticks, so that leases which end at about the same time share a timer.
 fn rounded(deadline: Timestamp) -> Timestamp {
     time_of(tick_of(deadline))
 }

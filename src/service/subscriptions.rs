@@ -35,13 +35,12 @@ impl Service {
         topic: TopicName,
         settings: SubscriptionSettings,
     ) -> Result<Subscription, CreateError> {
-        let name = match name {
-            Some(name) => name,
-            None => {
-                let mut random = [0; GENERATED_ID_BYTES];
-                self.random_bytes(&mut random)?;
-                generated_name(&topic.project(), random)
-            }
+        let name = if let Some(name) = name {
+            name
+        } else {
+            let mut random = [0; GENERATED_ID_BYTES];
+            self.random_bytes(&mut random)?;
+            generated_name(&topic.project(), random)
         };
         let topic_gone = CreateError::ParentNotFound {
             resource: topic.id().to_owned(),

@@ -135,8 +135,8 @@ impl Service {
         record.ok_or_else(|| not_found(name))
     }
 
-    /// The row goes first, unseen, so that a crash leaves no log without a row that knows of it. A caller that finds a row
-    /// whose making failed or goes on finishes it: that may be done twice.
+    /// The row goes first, unseen, so that a crash leaves no log without a row that knows of it. A caller that finds a
+    /// row whose making failed or goes on finishes it: that may be done twice.
     pub(super) async fn make_topic(
         &self,
         topic: &Topic,

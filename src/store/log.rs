@@ -130,8 +130,8 @@ pub trait MessageLog: Send + Sync + 'static {
     /// Names this log for ever. A state store belongs to one log, as its offsets are of that one.
     fn identity(&self) -> String;
 
-    /// How long every log that [`MessageLog::create`] makes retains a message at least; `Duration::MAX` where nothing but
-    /// [`MessageLog::trim`] deletes one.
+    /// How long every log that [`MessageLog::create`] makes retains a message at least; `Duration::MAX` where nothing
+    /// but [`MessageLog::trim`] deletes one.
     fn retention_min(&self) -> Duration;
 
     /// Whether [`MessageLog::trim`] deletes anything here.
@@ -148,8 +148,8 @@ pub trait MessageLog: Send + Sync + 'static {
     /// when there is none. `Refused` where the backend has none but its own.
     async fn attach(&self, name: &str) -> Result<Option<LogLocation>, StoreError>;
 
-    /// Has the log retain a message for so long, or for [`MessageLog::retention_min`] if that is longer. Changes nothing where the
-    /// log is attached.
+    /// Has the log retain a message for so long, or for [`MessageLog::retention_min`] if that is longer. Changes
+    /// nothing where the log is attached.
     async fn retain(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError>;
 
     /// Deletes the log of a topic with everything in it, unless it is attached. Repeating it changes nothing. A crash

@@ -256,7 +256,8 @@ impl Tail {
             if buffered.end > range.end {
                 break;
             }
-            // The emptied batch stays: it says that nothing is there, and it keeps its position in the order of eviction.
+            // The emptied batch stays: it says that nothing is there, and it keeps its position in the order of
+            // eviction.
             inner.bytes -= batch_bytes(&buffered.batch);
             buffered.batch.messages = Vec::new();
         }

@@ -173,7 +173,7 @@ async fn an_attached_topic_is_read_and_written_and_never_touched() {
     let subscription = server.client.subscription("ours", &topic).await;
     let set = server.kafka.settings(&name).await;
 
-    // Older than the subscription keeps messages: on an attached topic only Kafka's own rules count.
+    // Older than the subscription's retention: on an attached topic only Kafka's own rules count.
     let old = (0..3).map(|partition| {
         to(&name, partition, b"theirs").timestamp(1_600_000_000_000 + i64::from(partition))
     });

@@ -104,7 +104,7 @@ async fn messages_are_kept_while_one_subscription_needs_them() {
     assert_eq!(client.receive_and_ack(&slow, 20).await.len(), 20);
 }
 
-/// A subscription that keeps unacknowledged messages for ten minutes.
+/// A subscription that retains unacknowledged messages for ten minutes.
 async fn ten_minutes(client: &Client, topic: &str) -> String {
     let subscription = Subscription {
         message_retention_duration: seconds(600),

@@ -52,7 +52,7 @@ pub(super) struct Model {
     attempts: BTreeMap<Position, u32>,
 }
 
-/// Deadlines are kept in ticks of 10 ms, rounded up.
+/// Deadlines are in ticks of 10 ms, rounded up.
 pub(super) fn rounded(deadline: Timestamp) -> Timestamp {
     Timestamp::from_millis(deadline.as_millis().div_ceil(10) * 10)
 }

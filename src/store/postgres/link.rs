@@ -95,8 +95,8 @@ impl Link {
     }
 }
 
-/// The connection while it is used. Unless its user calls `reuse` in the end, it is closed: nobody knows its state, and the
-/// server rolls back what was open.
+/// The connection while it is used. Unless its user calls `reuse` in the end, it is closed: nobody knows its state, and
+/// the server rolls back what was open.
 #[derive(Debug)]
 pub(super) struct LinkGuard<'a> {
     slot: MutexGuard<'a, Slot>,

@@ -28,7 +28,7 @@ pub(crate) struct Watch {
     pub(crate) confirmed: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) received: AtomicU64,
-    /// Latencies are kept only while this is set.
+    /// Latencies are recorded only while this is set.
     measuring: AtomicBool,
     publish_micros: Mutex<Histogram<u64>>,
     receive_micros: Mutex<Histogram<u64>>,

@@ -78,7 +78,7 @@ impl Location {
         }
     }
 
-    /// The directory, which is empty unless data is kept in it.
+    /// The directory, which is empty unless data is stored in it.
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }

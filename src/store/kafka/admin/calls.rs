@@ -78,8 +78,8 @@ impl<W, A, P: Fn() -> u64> Calls<W, A, P> {
         (asking, calls)
     }
 
-    /// The requests of the next call, once it is time for it; `None` when nobody can ask any more. The task that makes the
-    /// call comes here again when it has ended.
+    /// The requests of the next call, once it is time for it; `None` when nobody can ask any more. The task that makes
+    /// the call comes here again when it has ended.
     pub(in crate::store::kafka) async fn next(&mut self) -> Option<Vec<Request<W, A>>> {
         if let Some(call) = &mut self.last {
             call.took = call.began.elapsed();

@@ -45,8 +45,8 @@ pub(in crate::store::kafka) struct Producer {
     me: Weak<Self>,
     config: ClientConfig,
     head: Arc<Head>,
-    /// None once it was closed. A task that must not block uses it under the lock: the last one to let go of a client waits
-    /// for its thread.
+    /// None once it was closed. A task that must not block uses it under the lock: the last one to let go of a client
+    /// waits for its thread.
     current: RwLock<Option<Arc<Client>>>,
     /// Appends that were let in and lanes, none of which is handed over yet.
     waiting: AtomicUsize,
@@ -257,9 +257,9 @@ impl Producer {
     }
 }
 
-/// Has the client learn where a topic's partitions are, if nothing was published to it here yet. Each topic that the client has
-/// loaded costs a little in every send, so it loads none that is not published to. A caller that comes meanwhile does not
-/// wait: the client keeps messages until it knows.
+/// Has the client learn where a topic's partitions are, if nothing was published to it here yet. Each topic that the
+/// client has loaded costs a little in every send, so it loads none that is not published to. A caller that comes
+/// meanwhile does not wait: the client keeps messages until it knows.
 pub(in crate::store::kafka) async fn load_first_metadata(
     producer: &Arc<Producer>,
     topic: &Arc<KnownTopic>,
@@ -269,8 +269,8 @@ pub(in crate::store::kafka) async fn load_first_metadata(
     }
 }
 
-/// Has the client learn of a topic's new partitions, now that there are `count`, if it has loaded the topic. Only then is
-/// anything sent to new ones.
+/// Has the client learn of a topic's new partitions, now that there are `count`, if it has loaded the topic. Only then
+/// is anything sent to new ones.
 pub(in crate::store::kafka) async fn load_more_partitions(
     producer: &Arc<Producer>,
     topic: &Arc<KnownTopic>,
