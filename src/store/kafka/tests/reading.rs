@@ -17,7 +17,7 @@ use super::{
 use crate::{
     resource::id::TopicIncarnation,
     store::{
-        MessageLog as _,
+        MessageLog as _, StoreError,
         contract::log::{created, message},
         log::{LogEnds, LogLocation, Offset, Partition, TopicLog},
     },
@@ -26,6 +26,8 @@ use crate::{
 const PARTITIONS: Partition = 3;
 /// Of each partition.
 const COUNT: Offset = 200;
+/// Topics that may be made for those that are wanted.
+const ATTEMPTS_MAX: u64 = 9;
 const BYTES_PER_READ: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -41,20 +43,19 @@ impl SameShape {
             topics: Vec::new(),
             published: HashMap::new(),
         };
-        for number in 1..=topics {
-            let topic = created(log, TopicIncarnation(number)).await;
-            // Each request goes to the next partition.
-            for request in 0..u64::from(PARTITIONS) {
-                let texts = (0..COUNT).map(|at| format!("{number} {request} {at:03}"));
-                let messages: Vec<_> = texts.map(|text| message(text.as_bytes())).collect();
-                let runs = log.append(&topic, messages.clone()).await.expect("append");
-                let positions = runs.iter().flat_map(|run| {
-                    let offsets = run.first..run.first + u64::from(run.count);
-                    offsets.map(|offset| (topic.incarnation, run.partition, offset))
-                });
-                all.published.extend(positions.zip(messages));
+        let mut incarnations = (1..=ATTEMPTS_MAX).map(TopicIncarnation);
+        while all.topics.len() < usize::try_from(topics).expect("few") {
+            let incarnation = incarnations.next().expect("most attempts succeed");
+            let topic = created(log, incarnation).await;
+            match Self::fill(log, &topic).await {
+                Ok(published) => {
+                    all.published.extend(published);
+                    all.topics.push(topic);
+                }
+                // A busy broker that gets a record twice does not always say where it is: another topic has to do.
+                Err(StoreError::Uncertain(_)) => {}
+                Err(error) => panic!("append: {error}"),
             }
-            all.topics.push(topic);
         }
         let of_each = |partition| {
             let positions = all.published.keys();
@@ -62,6 +63,27 @@ impl SameShape {
         };
         assert!((0..PARTITIONS).all(|partition| of_each(partition) == topics * COUNT));
         all
+    }
+
+    /// Publishes to each partition of a topic, and says what lies where.
+    async fn fill(
+        log: &KafkaLog,
+        topic: &TopicLog,
+    ) -> Result<Vec<((TopicIncarnation, Partition, Offset), Bytes)>, StoreError> {
+        let mut published = Vec::new();
+        // Each request goes to the next partition.
+        for request in 0..PARTITIONS {
+            let number = topic.incarnation.0;
+            let texts = (0..COUNT).map(|at| format!("{number} {request} {at:03}"));
+            let messages: Vec<_> = texts.map(|text| message(text.as_bytes())).collect();
+            let runs = log.append(topic, messages.clone()).await?;
+            let positions = runs.iter().flat_map(|run| {
+                let offsets = run.first..run.first + u64::from(run.count);
+                offsets.map(|offset| (topic.incarnation, run.partition, offset))
+            });
+            published.extend(positions.zip(messages));
+        }
+        Ok(published)
     }
 
     /// Reads a part of a partition, sees that each record is the one that was published there, and says how far it came.
