@@ -10,9 +10,10 @@ use super::{
     connection::{ANSWER_WAIT_MAX, Connection},
     measure::{self, MemoryWatch, Sample},
     pacer::publish_at_rate,
-    publisher::{PUBLISH, publish_on},
+    publisher::{PUBLISH, publish_all, start_publishers},
     reader,
     run::{Run, Tasks},
+    stepwise,
 };
 
 /// How often progress is told.
@@ -35,6 +36,12 @@ pub enum Load {
     Topics,
     /// Publish --messages that nobody reads, then receive them all
     Backlog,
+    /// Publish --messages, and nack the first of them again and again while others are pulled: how long until it comes
+    Redelivery,
+    /// Publish --messages, and pull one of them from each of --subscriptions: how much memory the rest takes
+    Demand,
+    /// Publish, pull and acknowledge one by one, and then again while --new-topics subscriptions are first pulled from
+    Cold,
     /// Make --topics with a subscription each, then do nothing
     Idle,
 }
@@ -48,11 +55,14 @@ pub async fn run(
     let plan = shaped(load, plan);
     let creating = measure::now();
     let quota = match load {
-        Load::Backlog => plan.messages.next_multiple_of(plan.batch as u64),
+        Load::Backlog | Load::Redelivery | Load::Demand => {
+            plan.messages.next_multiple_of(plan.batch as u64)
+        }
         _ => u64::MAX,
     };
     let windowed = matches!(load, Load::EndToEnd | Load::FanOut | Load::Pull);
-    let run = Run::prepare(&plan, quota, windowed).await?;
+    let new_subscriptions = usize::from(load == Load::Cold);
+    let run = Run::prepare(&plan, quota, windowed, new_subscriptions).await?;
     let created = creating.elapsed();
     let telling = tokio::spawn({
         let run = Arc::clone(&run);
@@ -73,6 +83,9 @@ pub async fn run(
         Load::Latency => latency(&run).await,
         Load::Topics => topics(&run).await,
         Load::Backlog => backlog(&run).await.map_err(BenchError::from),
+        Load::Redelivery => stepwise::redelivery(&run).await.map_err(BenchError::from),
+        Load::Demand => stepwise::demand(&run).await.map_err(BenchError::from),
+        Load::Cold => stepwise::cold(&run).await.map_err(BenchError::from),
         Load::Idle => idle(&run, created).await.map_err(BenchError::from),
     };
     telling.abort();
@@ -94,24 +107,20 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
         Load::Latency | Load::Topics => {
             (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
         }
+        Load::Redelivery => (plan.topics, plan.subscriptions, plan.silent) = (1, 1, 0),
+        Load::Demand => (plan.topics, plan.silent) = (1, 0),
+        Load::Cold => {
+            (plan.batch, plan.topics, plan.subscriptions, plan.silent) = (1, 1, 1, 0);
+        }
         Load::Idle => (plan.subscriptions, plan.silent, plan.streams) = (1, 0, 0),
         Load::Publish | Load::EndToEnd | Load::Pull | Load::Backlog => {
             (plan.subscriptions, plan.silent) = (1, 0);
         }
     }
-    if load != Load::Topics {
+    if !matches!(load, Load::Topics | Load::Cold) {
         plan.new_topics = 0;
     }
     plan
-}
-
-fn start_publishers(run: &Arc<Run>) -> Tasks {
-    let mut tasks = Tasks::default();
-    let connections = run.connections.iter().cycle();
-    for (publisher, connection) in (0..run.plan.in_flight).zip(connections) {
-        tasks.spawn(publish_on(Arc::clone(run), connection.clone(), publisher));
-    }
-    tasks
 }
 
 fn start_readers(run: &Arc<Run>, load: Load) -> Tasks {
@@ -223,7 +232,7 @@ async fn end_paced(
 async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     let sample = || Sample::take(&run.counters, &run.plan);
     let start = sample();
-    start_publishers(run).finish(&run.counters).await?;
+    publish_all(run).await?;
     let published = sample();
     let mut publish = run.report("backlog-publish");
     let measured = start.until(published);

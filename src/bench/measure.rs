@@ -34,6 +34,7 @@ pub(super) struct Counters {
     pub(super) measuring: AtomicBool,
     publish_micros: Mutex<Histogram<u64>>,
     receive_micros: Mutex<Histogram<u64>>,
+    ack_micros: Mutex<Histogram<u64>>,
 }
 
 impl Counters {
@@ -44,6 +45,7 @@ impl Counters {
             measuring: AtomicBool::new(false),
             publish_micros: Mutex::new(report::micros_histogram()),
             receive_micros: Mutex::new(report::micros_histogram()),
+            ack_micros: Mutex::new(report::micros_histogram()),
         }
     }
 
@@ -71,10 +73,18 @@ impl Counters {
         }
     }
 
+    /// Records how long an acknowledgement took.
+    pub(super) fn ack_took(&self, micros: u64) {
+        if self.measuring.load(Relaxed) {
+            self.ack_micros.lock().saturating_record(micros);
+        }
+    }
+
     /// Forgets how long everything took so far.
     pub(super) fn forget_latencies(&self) {
         self.publish_micros.lock().reset();
         self.receive_micros.lock().reset();
+        self.ack_micros.lock().reset();
     }
 
     pub(super) fn publish_quantiles(&self) -> Option<report::Quantiles> {
@@ -83,6 +93,10 @@ impl Counters {
 
     pub(super) fn receive_quantiles(&self) -> Option<report::Quantiles> {
         report::Quantiles::of(&self.receive_micros.lock())
+    }
+
+    pub(super) fn ack_quantiles(&self) -> Option<report::Quantiles> {
+        report::Quantiles::of(&self.ack_micros.lock())
     }
 }
 
@@ -173,7 +187,7 @@ impl MemoryWatch {
     /// MB of 1,000,000 bytes; none if nothing was seen.
     pub(super) fn peak_mb(&self) -> Option<f64> {
         let peak_kb = self.peak_kb.load(Relaxed);
-        (peak_kb > 0).then(|| peak_kb as f64 * 1_024.0 / 1_000_000.0)
+        (peak_kb > 0).then(|| megabytes(peak_kb))
     }
 }
 
@@ -181,6 +195,15 @@ impl Drop for MemoryWatch {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Resident memory of the server now, MB of 1,000,000 bytes; none if it cannot be told.
+pub(super) fn resident_mb(plan: &Plan) -> Option<f64> {
+    process::resident_kb(&plan.pid?.to_string()).map(megabytes)
+}
+
+fn megabytes(kb: u64) -> f64 {
+    kb as f64 * 1_024.0 / 1_000_000.0
 }
 
 /// The time at which something is measured.

@@ -3,6 +3,7 @@
 //!
 //! It must never know more of a server than a client does.
 
+mod calls;
 mod connection;
 mod load;
 mod measure;
@@ -14,6 +15,7 @@ mod reader;
 mod report;
 mod resources;
 mod run;
+mod stepwise;
 mod tally;
 
 use std::time::Duration;
@@ -62,7 +64,8 @@ pub struct Plan {
     pub rate: u64,
     /// Messages, for loads of a given number.
     pub messages: u64,
-    /// Topics that are made while a load runs, as many at a time as publish requests are in flight otherwise.
+    /// Topics that are made while a load runs, as many at a time as publish requests are in flight otherwise; or that
+    /// are there and were never used.
     pub new_topics: usize,
     /// The server's process, if its CPU and memory are to be measured.
     pub pid: Option<u32>,

@@ -6,13 +6,28 @@ use super::{
     CallError,
     connection::Connection,
     payload::{Mark, fields},
-    run::Run,
+    run::{Run, Tasks},
 };
 
 pub(super) const PUBLISH: &str = "/google.pubsub.v1.Publisher/Publish";
 
+/// Starts all publishers.
+pub(super) fn start_publishers(run: &Arc<Run>) -> Tasks {
+    let mut tasks = Tasks::default();
+    let connections = run.connections.iter().cycle();
+    for (publisher, connection) in (0..run.plan.in_flight).zip(connections) {
+        tasks.spawn(publish_on(Arc::clone(run), connection.clone(), publisher));
+    }
+    tasks
+}
+
+/// Publishes all messages that the plan has.
+pub(super) async fn publish_all(run: &Arc<Run>) -> Result<(), CallError> {
+    start_publishers(run).finish(&run.counters).await
+}
+
 /// Publishes one request after the other, to the topics round robin, until the run says stop.
-pub(super) async fn publish_on(
+async fn publish_on(
     run: Arc<Run>,
     connection: Connection,
     publisher: usize,

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::{
     CallError,
+    calls::{ACKNOWLEDGE, PULL},
     connection::Connection,
     payload::{AckFrame, fields, framed, put_field, received},
     run::Run,
@@ -15,8 +16,6 @@ use super::{
 use crate::proto::google::pubsub::v1 as proto;
 
 const STREAMING_PULL: &str = "/google.pubsub.v1.Subscriber/StreamingPull";
-const PULL: &str = "/google.pubsub.v1.Subscriber/Pull";
-const ACKNOWLEDGE: &str = "/google.pubsub.v1.Subscriber/Acknowledge";
 /// Ack ids are this field of a StreamingPullRequest and of an AcknowledgeRequest.
 const ACK_IDS_FIELD: u32 = 2;
 /// Messages per Pull: the most that a server gives.

@@ -6,7 +6,7 @@ use serde::Serialize;
 /// Figures of one load. What was not measured is null.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Which load, as on the command line; `backlog` has two reports, `backlog-publish` and `backlog-drain`.
+    /// Which load, as on the command line; some have two reports, as `backlog-publish` and `backlog-drain`.
     pub load: &'static str,
     /// Messages per publish request.
     pub batch: usize,
@@ -20,7 +20,7 @@ pub struct Report {
     pub silent: usize,
     /// Streams, or clients that pull, over all subscriptions.
     pub streams: usize,
-    /// Topics that were made meanwhile.
+    /// Topics that were made meanwhile, or whose subscriptions were first asked meanwhile.
     pub new_topics: Option<usize>,
     /// Messages per second that were asked for.
     pub rate: Option<u64>,
@@ -48,10 +48,14 @@ pub struct Report {
     pub server_cpu_percent: Option<f64>,
     /// Its largest resident memory, MB of 1,000,000 bytes, sampled every 100 ms.
     pub server_rss_peak_mb: Option<f64>,
+    /// The same at the end of the load.
+    pub server_rss_mb: Option<f64>,
     /// From the moment a publish was due to its answer.
     pub publish_ms: Option<Quantiles>,
-    /// From the moment a publish was due to its message's arrival.
+    /// From the moment a publish was due to its message's arrival; in redelivery, from the answer to a nack.
     pub receive_ms: Option<Quantiles>,
+    /// From an Acknowledge to its answer, in cold.
+    pub ack_ms: Option<Quantiles>,
 }
 
 /// Milliseconds.

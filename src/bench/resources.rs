@@ -45,12 +45,12 @@ impl Names {
         }
     }
 
-    /// Names of `topics` further topics without subscriptions.
-    pub(super) fn further(&self, topics: usize) -> Self {
+    /// Names of `topics` further topics with `subscriptions` each.
+    pub(super) fn further(&self, topics: usize, subscriptions: usize) -> Self {
         Self {
             first: self.first + self.topics,
             topics,
-            subscriptions: 0,
+            subscriptions,
             ..self.clone()
         }
     }
@@ -69,6 +69,12 @@ impl Names {
             "projects/{}/subscriptions/bench-{:08x}-{topic}-{subscription}",
             self.project, self.run
         )
+    }
+
+    /// Name of the first subscription of each topic.
+    pub(super) fn first_subscriptions(&self) -> Vec<String> {
+        let topics = self.first..self.first + self.topics;
+        topics.map(|topic| self.subscription(topic, 0)).collect()
     }
 
     /// Makes all topics with their subscriptions, `in_flight` at a time.

@@ -41,7 +41,7 @@ pub(super) struct Run {
     /// Tells messages of this run from others.
     pub(super) id: u32,
     pub(super) names: Names,
-    /// Of the topics that are made while the run measures.
+    /// Of the topics that are made while the run measures, or first used then.
     pub(super) new_names: Names,
     /// For requests.
     pub(super) connections: Vec<Connection>,
@@ -63,11 +63,13 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Connects, and makes topics and subscriptions. At most `quota` messages will be published.
+    /// Connects, and makes topics and subscriptions. At most `quota` messages will be published. The new topics will have
+    /// `new_subscriptions` each.
     pub(super) async fn prepare(
         plan: &Plan,
         quota: u64,
         windowed: bool,
+        new_subscriptions: usize,
     ) -> Result<Arc<Self>, BenchError> {
         if let Some(pid) = plan.pid
             && super::process::cpu_micros(&pid.to_string()).is_none()
@@ -106,7 +108,7 @@ impl Run {
         Ok(Arc::new(Self {
             plan: plan.clone(),
             id,
-            new_names: names.further(plan.new_topics),
+            new_names: names.further(plan.new_topics, new_subscriptions),
             names,
             connections,
             reader_connections,
@@ -205,6 +207,7 @@ impl Run {
             published: self.counters.progress().published,
             publish_ms: self.counters.publish_quantiles(),
             receive_ms: self.counters.receive_quantiles(),
+            ack_ms: self.counters.ack_quantiles(),
             ..Report::default()
         }
     }
@@ -260,15 +263,21 @@ impl Tasks {
         other: impl Future<Output = Result<(), CallError>>,
     ) -> Result<(), CallError> {
         let failure = async {
-            while let Some(ended) = self.0.join_next().await {
-                ended.expect("a task of the generator does not panic")?;
-            }
+            self.all().await?;
             std::future::pending().await
         };
         tokio::select! {
             done = other => done,
             failed = failure => failed,
         }
+    }
+
+    /// Waits for all to end, or fails with the first one that does.
+    pub(super) async fn all(&mut self) -> Result<(), CallError> {
+        while let Some(ended) = self.0.join_next().await {
+            ended.expect("a task of the generator does not panic")?;
+        }
+        Ok(())
     }
 
     /// Waits for all publishers to end, as long as there is progress.

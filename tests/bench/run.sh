@@ -4,8 +4,8 @@
 #   tests/bench/run.sh [--rounds 5] [--seconds 3] [--profile dist] [--out FILE] [--messages 1000000]
 #                      [--only LOAD,...] [--targets TARGET,...] [--peer NAME=HOST:PORT[=PID]]... [--idle]
 #
-#   --only      publish, latency, topics, end-to-end, fan-out, pull, backlog, rest, floors; without it, all. rest is of
-#               the durable server only
+#   --only      publish, latency, topics, end-to-end, fan-out, pull, backlog, redelivery, demand, cold, rest, floors;
+#               without it, all. rest is of the durable server only
 #   --targets   echo, ephemeral, durable, kafka; without it, all. Peers are measured in any case. kafka is the server
 #               over Kafka and Postgres and, after it, as rdkafka, bare clients of the same Kafka
 #   --peer      another server that speaks the API and runs already; with its process id, its CPU and memory count too
@@ -47,7 +47,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 for load in ${only//,/ }; do
-  [[ " publish latency topics end-to-end fan-out pull backlog rest floors " == *" $load "* ]] ||
+  [[ " publish latency topics end-to-end fan-out pull backlog redelivery demand cold rest floors " == *" $load "* ]] ||
     die "--only $load: no such load"
 done
 for target in ${targets//,/ }; do
@@ -110,6 +110,11 @@ loads() {
     measure "$@" pull pull
   fi
   measure "$@" backlog backlog --messages "$messages"
+  if [ "$1" != echo ]; then
+    measure "$@" redelivery redelivery --messages 6000
+    measure "$@" demand demand --messages 100000 --subscriptions 300
+    measure "$@" cold cold --new-topics 2000
+  fi
 }
 
 # What goes over REST is held against what goes over gRPC in the same round.

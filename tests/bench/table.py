@@ -24,6 +24,11 @@ MEASURES = {
     "pull": 100,
     "backlog-publish": 100,
     "backlog-drain": None,
+    "redelivery": None,
+    "demand-before": None,
+    "demand-after": None,
+    "cold-before": None,
+    "cold-during": None,
     "rest-publish": None,
     "rest-call": None,
     "idle": None,
@@ -34,6 +39,8 @@ MEASURES = {
 PARTS = {
     "backlog": ("backlog-publish", "backlog-drain"),
     "topics": ("topics-before", "topics-during"),
+    "demand": ("demand-before", "demand-after"),
+    "cold": ("cold-before", "cold-during"),
 }
 OURS = ("ephemeral", "durable", "kafka")
 HEADINGS = (
@@ -142,6 +149,10 @@ def notes(figures, measure, target):
     if measure == "rest-call":
         rest, grpc = (pair(figures, measure, target, name) for name in ("rest_ms", "grpc_ms"))
         found.append(f"ms p50 / p99: REST {rest}, gRPC {grpc}")
+    if measure.startswith("demand-"):
+        found.append(f"{number(figures.median(measure, target, 'server_rss_mb'), 0)} MB at the end")
+    if measure.startswith("cold-"):
+        found.append(f"ack ms p50 / p99: {pair(figures, measure, target, 'ack_ms')}")
     if measure in ("idle", "shared-rate-10", "shared-rate-10000"):
         cpu = figures.median(measure, target, "server_cpu_percent")
         found.append(f"CPU {number(cpu, 2)} %")
@@ -163,7 +174,9 @@ def rows(figures):
                 ratio(rate, figures.best_floor(name, batch)) if target == "durable" and batch else None
                 for name in ("sqlite", "fdatasync")
             )
-            paced = measure in ("latency", "rest-call") or measure.startswith(("topics-", "shared-rate"))
+            paced = measure in ("latency", "redelivery", "rest-call") or measure.startswith(
+                ("topics-", "shared-rate", "demand-", "cold-")
+            )
             of_bound = ratio(rate, figures.bound(measure)) if target == "kafka" and not paced else None
             of_echo = None if paced or measure == "idle" or target == "rdkafka" else ratio(rate, echo)
             yield (
@@ -290,6 +303,15 @@ def goals(figures):
             ratio(rate("fan-out", target), acking_readers(figures, "fan-out", target)),
         )
         yield share(f"{target} fan-out: each of nine beside one that never acks", *per_reader, 0.90)
+
+    for target in OURS:
+        back = median("redelivery", target, "receive_ms", "p99")
+        yield f"{target} nack to redelivery behind a backlog, p99", back, milliseconds, None, 100
+        before, after = (median(f"demand-{part}", target, "server_rss_mb") for part in ("before", "after"))
+        more = after - before if before is not None and after is not None else None
+        yield f"{target} memory for one pull on each of 300 subscriptions, MB", more, number, None, 64
+        before, during = (median(f"cold-{part}", target, "ack_ms", "p50") for part in ("before", "during"))
+        yield f"{target} acks beside 2,000 first pulls, p50, of before", ratio(during, before), times, None, 4.0
 
     idle = (
         ("10,000 idle topics: peak resident memory, MB", median("idle", "durable", "server_rss_peak_mb"), 200),

@@ -99,6 +99,28 @@ async fn every_load_finds_each_message_once_and_cleans_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn loads_of_single_calls_say_what_they_are_about_and_clean_up() {
+    let server = Pubsub::on_system_clock().await;
+    let plan = plan(&server);
+    let redelivery = &measure(Load::Redelivery, &plan).await[0];
+    assert_eq!(redelivery.published, 1000);
+    assert!(redelivery.receive_ms.is_some(), "{redelivery:?}");
+    let [before, after] = &measure(Load::Demand, &plan).await[..] else {
+        panic!("two reports of demand");
+    };
+    assert_eq!((before.load, after.load), ("demand-before", "demand-after"));
+    assert!(before.server_rss_mb > Some(1.0) && after.server_rss_mb > Some(1.0));
+    let [before, during] = &measure(Load::Cold, &plan).await[..] else {
+        panic!("two reports of cold");
+    };
+    assert_eq!((before.load, during.load), ("cold-before", "cold-during"));
+    assert!(before.ack_ms.is_some(), "{before:?}");
+    assert_eq!(during.new_topics, Some(50));
+    assert_eq!(topics(&server.client()).await, 0, "topics are left behind");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_load_whose_messages_did_not_all_come_is_void() {
     let server = Pubsub::on_system_clock().await;
     let plan = Plan {
