@@ -1,11 +1,10 @@
 //! Appends messages to a topic.
 
-use bytes::Bytes;
 use thiserror::Error;
 
 use super::Drivers;
 use crate::{
-    resource::{id::TopicIncarnation, name::TopicName},
+    resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
     store::{StoreError, log::AppendedRun},
 };
 
@@ -30,11 +29,11 @@ pub enum AppendError {
 }
 
 impl Drivers {
-    /// Appends encoded messages of about so many bytes to a live topic, all or none. Returns when they are durable.
+    /// Appends messages of about so many bytes to a live topic, all or none. Returns when they are durable.
     pub async fn append(
         &self,
         topic: &TopicName,
-        messages: Vec<Bytes>,
+        messages: AcceptedMessages,
         bytes: u64,
     ) -> Result<Appended, AppendError> {
         let node = &self.node;

@@ -55,7 +55,7 @@ async fn world() -> World {
     let created = state.create_subscription(&topic, &subscription, &[(0, 0)]);
     let subscription = Arc::new(created.await.expect("subscription"));
     let message = vec![Bytes::from_static(b"one")];
-    log.append(&topic, message).await.expect("append");
+    log.append(&topic, message.into()).await.expect("append");
     World {
         drivers,
         hand,
@@ -159,7 +159,10 @@ async fn what_waits_behind_the_end_of_a_subscription_hears_why_it_ended() {
 async fn what_an_ack_makes_room_for_while_the_server_stops_is_available_at_the_next_start() {
     let world = world().await;
     let second = vec![Bytes::from_static(b"two")];
-    let appended = world.log.append(&world.subscription.log, second).await;
+    let appended = world
+        .log
+        .append(&world.subscription.log, second.into())
+        .await;
     appended.expect("append");
     let mut stream = world.open_stream().await;
     let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;

@@ -9,7 +9,7 @@ use crate::{
     delivery::{AppendError, Appended},
     limits::{PUBLISH_BYTES_MAX, PUBLISH_MESSAGES_MAX},
     resource::{
-        message::{MessageIds, accept, compact},
+        message::{AcceptedMessages, MessageIds},
         name::TopicName,
         violation::Violation,
     },
@@ -53,11 +53,7 @@ impl Service {
             let violation = Violation::too_large("request_size", request_bytes, PUBLISH_BYTES_MAX);
             return Err(violation.into());
         }
-        let messages = messages
-            .into_iter()
-            .map(accept)
-            .collect::<Result<Vec<_>, _>>()?;
-        let messages = compact(messages, request_bytes);
+        let messages = AcceptedMessages::accept(messages)?.compact(request_bytes);
 
         let not_found = || PublishError::NotFound {
             resource: name.id().to_owned(),

@@ -9,7 +9,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -28,6 +27,7 @@ use crate::{
     engine::change::PartitionState,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
+        message::AcceptedMessages,
         name::{ProjectName, SubscriptionName, TopicName},
         subscription::Subscription,
         topic::Topic,
@@ -256,7 +256,7 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
     async fn append(
         &self,
         topic: &TopicLog,
-        messages: Vec<Bytes>,
+        messages: AcceptedMessages,
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let append = self.inner.append(topic, messages);
         self.faults.run("append", append).await

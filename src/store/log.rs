@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::StoreError;
 use crate::{
     clock::Timestamp,
-    resource::{id::TopicIncarnation, name::TopicName},
+    resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
 };
 
 /// The number of a partition of a topic's log, from 0.
@@ -157,13 +157,14 @@ pub trait MessageLog: Send + Sync + 'static {
     async fn delete(&self, topic: &TopicLog) -> Result<(), StoreError>;
 
     /// Appends the messages, all or none, and returns when they are durable, in request order. Messages
-    /// of one call without an ordering key are neighbours in one partition.
+    /// of one call without an ordering key are neighbours in one partition. A log that stores more than the bytes has
+    /// their parts without scanning them again.
     ///
     /// The call survives being dropped: what was handed over is then appended or not, but never torn.
     async fn append(
         &self,
         topic: &TopicLog,
-        messages: Vec<Bytes>,
+        messages: AcceptedMessages,
     ) -> Result<Vec<AppendedRun>, StoreError>;
 
     /// Reads records in `range`, at most `bytes_max` bytes of messages but at least one record where there is one.

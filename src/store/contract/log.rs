@@ -79,7 +79,10 @@ pub(super) fn messages(texts: &[&str]) -> Vec<Bytes> {
 }
 
 pub(super) async fn append(log: &dyn MessageLog, topic: &TopicLog, texts: &[&str]) -> AppendedRun {
-    let runs = log.append(topic, messages(texts)).await.expect("append");
+    let runs = log
+        .append(topic, messages(texts).into())
+        .await
+        .expect("append");
     // One after another, though a log may have taken them in more than one go.
     let one = |mut all: AppendedRun, run: AppendedRun| {
         let end = (all.partition, all.first + u64::from(all.count));
@@ -165,7 +168,7 @@ async fn concurrent_appends_get_distinct_offsets_without_gaps(
     let appends = (0..200_u32).map(|index| async move {
         let topic = if index % 4 == 0 { other } else { topic };
         let text = index.to_string();
-        let runs = log.append(topic, messages(&[&text, &text])).await;
+        let runs = log.append(topic, messages(&[&text, &text]).into()).await;
         (topic, text, runs.expect("append")[0])
     });
     let mut seen = BTreeSet::new();
@@ -211,8 +214,8 @@ async fn topics_of_one_shape_are_read_alternately_without_mixing(
     let mut topics = Vec::new();
     for at in 0..TOPICS {
         let topic = created(log, TopicIncarnation(TOPIC.0 + at)).await;
-        let all = (0..COUNT).map(|message| text(at, message)).collect();
-        log.append(&topic, all).await.expect("append");
+        let all: Vec<_> = (0..COUNT).map(|message| text(at, message)).collect();
+        log.append(&topic, all.into()).await.expect("append");
         topics.push((topic, 0));
     }
     while topics.iter().any(|(_, next)| *next < COUNT) {
@@ -251,7 +254,7 @@ async fn the_watched_end_moves_before_the_append_is_answered(
 async fn a_log_that_was_not_created_takes_nothing(log: &dyn MessageLog, _: &ManualClock) {
     let topic = not_created(TOPIC);
     let gone = |error| matches!(error, StoreError::NoSuchLog);
-    let appended = log.append(&topic, messages(&["a"])).await;
+    let appended = log.append(&topic, messages(&["a"]).into()).await;
     assert!(appended.is_err_and(gone));
     assert!(log.bounds(&topic).await.is_err_and(gone));
     assert!(log.watch(&topic).await.is_err_and(gone));
@@ -264,7 +267,7 @@ async fn nothing_is_appended_after_deletion(log: &dyn MessageLog, _: &ManualCloc
     let mut ends = log.watch(&topic).await.expect("watch");
     log.delete(&topic).await.expect("delete");
     let gone = |error| matches!(error, StoreError::NoSuchLog);
-    let appended = log.append(&topic, messages(&["b"])).await;
+    let appended = log.append(&topic, messages(&["b"]).into()).await;
     assert!(appended.is_err_and(gone));
     assert!(log.read(&topic, 0, 0..1, 1).await.is_err_and(gone));
     ends.borrow_and_update();
@@ -298,7 +301,7 @@ async fn several_may_create_or_delete_a_topic_at_once(log: &dyn MessageLog, _: &
 async fn an_append_whose_caller_went_away_is_not_torn(log: &dyn MessageLog, _: &ManualClock) {
     let topic = created(log, TOPIC).await;
     for _ in 0..20 {
-        let append = log.append(&topic, messages(&["a", "b", "c"]));
+        let append = log.append(&topic, messages(&["a", "b", "c"]).into());
         // Polled once and dropped.
         tokio::select! {
             biased;
@@ -322,7 +325,7 @@ async fn a_closed_log_refuses(log: &dyn MessageLog, _: &ManualClock) {
     append(log, &topic, &["a"]).await;
     log.close().await;
     let error = log
-        .append(&topic, messages(&["a"]))
+        .append(&topic, messages(&["a"]).into())
         .await
         .expect_err("closed");
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
@@ -350,8 +353,9 @@ async fn bytes_of_any_kind_survive(log: &dyn MessageLog, _: &ManualClock) {
         data(vec![0]),
         decorated,
     ];
-    let encoded = sent.iter().map(|sent| sent.encode_to_vec().into());
-    let appended = log.append(&topic, encoded.collect()).await;
+    let encoded = sent.iter().map(|sent| Bytes::from(sent.encode_to_vec()));
+    let encoded: Vec<_> = encoded.collect();
+    let appended = log.append(&topic, encoded.into()).await;
     appended.expect("append");
     let batch = log.read(&topic, 0, 0..9, usize::MAX).await.expect("read");
     let got = batch.records.iter().map(|record| decoded(&record.message));
@@ -360,7 +364,7 @@ async fn bytes_of_any_kind_survive(log: &dyn MessageLog, _: &ManualClock) {
 
 async fn what_was_accepted_before_closing_is_appended(log: &dyn MessageLog, _: &ManualClock) {
     let topic = created(log, TOPIC).await;
-    let appends = join_all((0..100).map(|_| log.append(&topic, messages(&["a"]))));
+    let appends = join_all((0..100).map(|_| log.append(&topic, messages(&["a"]).into())));
     let (runs, ()) = tokio::join!(appends, log.close());
     for run in runs {
         run.expect("accepted, so appended");

@@ -70,8 +70,8 @@ impl KnownTopic {
     }
 
     /// Where a message with this ordering key goes.
-    pub(super) fn partition_of(&self, ordering_key: &str) -> Partition {
-        partitioner::of_key(ordering_key.as_bytes(), self.key_partitions)
+    pub(super) fn partition_of(&self, ordering_key: &[u8]) -> Partition {
+        partitioner::of_key(ordering_key, self.key_partitions)
     }
 
     /// Where the messages of the next request without an ordering key go, round robin.

@@ -3,7 +3,6 @@
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::spawn_blocking,
@@ -25,7 +24,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     limits::KAFKA_FOLLOW_WAIT_MILLIS,
-    resource::{id::TopicIncarnation, name::TopicName},
+    resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
     store::{
         MessageLog, StoreError,
         log::{
@@ -183,11 +182,11 @@ impl MessageLog for KafkaLog {
     async fn append(
         &self,
         topic: &TopicLog,
-        messages: Vec<Bytes>,
+        messages: AcceptedMessages,
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let entered = self.producer.enter();
         let known = self.known(topic).await?;
-        if messages.is_empty() {
+        if messages.messages().is_empty() {
             return Ok(Vec::new());
         }
         producer::load_first_metadata(&self.producer, &known).await;

@@ -14,7 +14,7 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 
 use crate::{
     clock::Timestamp,
-    resource::message::{self, Parts},
+    resource::message::{self, Parts, ScannedMessage},
     store::{
         StoreError,
         log::{LogRecord, Offset, Partition},
@@ -28,36 +28,35 @@ const KEY_ENCODING: &str = "kafka-key-encoding";
 /// Behind the name of a header whose value is not UTF-8 and therefore base64.
 const BASE64_SUFFIX: &str = ".base64";
 
-/// Takes a published message apart.
-pub(super) fn parts(message: &[u8]) -> Result<Parts<'_>, StoreError> {
-    let parts = message::parts(message).map_err(refused)?;
+/// Refuses a message that cannot be a record.
+pub(super) fn check(message: &ScannedMessage<'_>) -> Result<(), StoreError> {
     // Kafka's C client, ours included, reads a header's name up to the first NUL.
-    if parts.attributes.iter().any(|(name, _)| name.contains('\0')) {
+    if message.attributes().any(|(name, _)| name.contains(&0)) {
         return Err(StoreError::Refused(
             "the name of an attribute contains a NUL character, which Kafka's clients do not read: \
              leave it out"
                 .to_owned(),
         ));
     }
-    Ok(parts)
+    Ok(())
 }
 
-fn refused(violation: impl std::fmt::Display) -> StoreError {
-    StoreError::Refused(violation.to_string())
-}
-
-/// The headers of a record with these attributes, in order; none when there are none.
-pub(super) fn headers(attributes: &[(&str, &str)]) -> Option<OwnedHeaders> {
-    if attributes.is_empty() {
-        return None;
+/// The headers of a message's record, its attributes in order; none when there are none.
+pub(super) fn headers(message: &ScannedMessage<'_>) -> Result<Option<OwnedHeaders>, StoreError> {
+    let attributes = message.attributes();
+    if attributes.len() == 0 {
+        return Ok(None);
     }
-    let headers = OwnedHeaders::new_with_capacity(attributes.len());
-    Some(attributes.iter().fold(headers, |headers, (key, value)| {
-        headers.insert(Header {
+    let mut headers = OwnedHeaders::new_with_capacity(attributes.len());
+    for (name, value) in attributes {
+        // The scan has checked it; the client takes text only.
+        let key = str::from_utf8(name).map_err(|error| StoreError::Refused(error.to_string()))?;
+        headers = headers.insert(Header {
             key,
-            value: Some(value.as_bytes()),
-        })
-    }))
+            value: Some(value),
+        });
+    }
+    Ok(Some(headers))
 }
 
 /// The record as it is delivered. Its publish time is the record's timestamp.
@@ -147,7 +146,7 @@ mod tests {
     use rdkafka::message::{OwnedMessage, Timestamp as RecordTime};
 
     use super::*;
-    use crate::proto::google::pubsub::v1::PubsubMessage;
+    use crate::{proto::google::pubsub::v1::PubsubMessage, resource::message::AcceptedMessages};
 
     type Value<'a> = Option<&'a [u8]>;
 
@@ -192,23 +191,24 @@ mod tests {
         let decoded = decode(&record);
         assert_eq!(decoded.offset, 17);
         assert_eq!(decoded.publish_time, Timestamp::from_millis(1_234));
-        let expected = Parts {
-            data: b"data",
-            attributes: vec![("b", "2"), ("a", "")],
-            ordering_key: "key",
-        };
-        assert_eq!(parts(&decoded.message).expect("parts"), expected);
+        let messages = AcceptedMessages::from(vec![decoded.message]);
+        let message = messages.get(0).expect("a message");
+        assert_eq!(message.data(), b"data");
+        assert_eq!(message.ordering_key(), b"key");
+        let attributes: [(&[u8], &[u8]); 2] = [(b"b", b"2"), (b"a", b"")];
+        assert!(message.attributes().eq(attributes));
     }
 
     #[test]
     fn what_we_write_is_what_we_read() {
-        let attributes = [("b", "2"), ("a", ""), ("ü", "ö")];
-        let headers = headers(&attributes).expect("headers");
-        let written = record(Some(b""), None, &[]).replace_headers(Some(headers));
-        let message = decode(&written).message;
-        let read = parts(&message).expect("parts");
-        assert_eq!(read.attributes, attributes);
-        assert_eq!((read.data, read.ordering_key), (&b""[..], ""));
+        let published = message::encode(&Parts {
+            attributes: vec![("b", "2"), ("a", ""), ("ü", "ö")],
+            ..Parts::default()
+        });
+        let messages = AcceptedMessages::from(vec![published.clone()]);
+        let headers = headers(&messages.get(0).expect("a message")).expect("headers");
+        let written = record(Some(b""), None, &[]).replace_headers(headers);
+        assert_eq!(decode(&written).message, published);
     }
 
     #[test]
@@ -253,7 +253,8 @@ mod tests {
             attributes: [("a\0b".to_owned(), String::new())].into(),
             ..PubsubMessage::default()
         };
-        let refused = parts(&message.encode_to_vec())
+        let messages = AcceptedMessages::from(vec![message.encode_to_vec().into()]);
+        let refused = check(&messages.get(0).expect("a message"))
             .expect_err("refused")
             .to_string();
         assert!(refused.contains("NUL"), "{refused}");

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::{
     clock::{Clock, Timestamp},
-    resource::{id::TopicIncarnation, name::TopicName},
+    resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
     store::{
         MessageLog, StoreError,
         log::{
@@ -165,9 +165,10 @@ impl MessageLog for MemoryLog {
     async fn append(
         &self,
         topic: &TopicLog,
-        messages: Vec<Bytes>,
+        messages: AcceptedMessages,
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let topic = topic.incarnation;
+        let messages = messages.into_messages();
         let bytes = messages_bytes(&messages);
         let mut logs = self.logs.lock();
         let total = logs.bytes + bytes;
@@ -319,15 +320,18 @@ mod tests {
         let message = || vec![Bytes::from(vec![0; 1000])];
         let topic = created(&log, TopicIncarnation(1)).await;
         for _ in 0..2 {
-            log.append(&topic, message()).await.expect("append");
+            log.append(&topic, message().into()).await.expect("append");
         }
-        let error = log.append(&topic, message()).await.expect_err("full");
+        let error = log
+            .append(&topic, message().into())
+            .await
+            .expect_err("full");
         assert!(matches!(error, StoreError::Full(_)));
         assert!(error.to_string().contains("acknowledge"), "{error}");
         let done = 0..1;
         let more = log.trim(&topic, 0, slice::from_ref(&done)).await;
         assert!(!more.expect("trim"));
-        let runs = log.append(&topic, message()).await.expect("append");
+        let runs = log.append(&topic, message().into()).await.expect("append");
         assert_eq!(runs[0].first, 2);
     }
 }

@@ -3,7 +3,6 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +16,7 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     limits::{APPEND_QUEUE_MAX, TAIL_BYTES_MAX},
-    resource::{id::TopicIncarnation, name::TopicName},
+    resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
     store::{
         MessageLog, StoreError,
         log::{
@@ -191,9 +190,10 @@ impl MessageLog for SqliteLog {
     async fn append(
         &self,
         topic: &TopicLog,
-        messages: Vec<Bytes>,
+        messages: AcceptedMessages,
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let topic = topic.incarnation;
+        let messages = messages.into_messages();
         if messages.is_empty() {
             return self.end(topic).await.map(|_| Vec::new());
         }

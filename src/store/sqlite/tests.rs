@@ -60,7 +60,7 @@ async fn log_without_tail(path: &Path) -> SqliteLog {
 
 async fn append(log: &SqliteLog, topic: &TopicLog, count: usize, bytes: usize) -> u64 {
     let messages = vec![Bytes::from(vec![b'm'; bytes]); count];
-    log.append(topic, messages).await.expect("append")[0].first
+    log.append(topic, messages.into()).await.expect("append")[0].first
 }
 
 fn refusal<T>(result: Result<T, OpenError>) -> (OpenError, String) {
@@ -129,7 +129,9 @@ async fn offsets_and_times_go_on_after_everything_was_trimmed_and_the_process_re
 
     // This clock is a minute behind the one that the batch was written by.
     let (log, _state, _lock) = opened(directory.path()).await;
-    let runs = log.append(&topic, vec![Bytes::from_static(b"m")]).await;
+    let runs = log
+        .append(&topic, vec![Bytes::from_static(b"m")].into())
+        .await;
     let run = runs.expect("append")[0];
     assert_eq!(run.first, 5);
     assert_eq!(run.publish_time, Timestamp::from_millis(1_060_000));
@@ -374,7 +376,7 @@ async fn a_damaged_page_fails_its_reads_only_and_can_be_skipped() {
     for fill in [b'm', b'x', b'm', b'm'] {
         // Larger than half a page, so that each row has a page of its own.
         let message = vec![Bytes::from(vec![fill; 12_000])];
-        log.append(&topic, message).await.expect("append");
+        log.append(&topic, message.into()).await.expect("append");
         append(&log, &other, 1, 12_000).await;
     }
     log.close().await;

@@ -91,7 +91,7 @@ impl Gate {
         let (mut messages, mut bytes) = (0, 0);
         while let Some(next) = waiting.front() {
             let lane = &next.job.lanes()[next.lane];
-            messages += lane.messages.len();
+            messages += lane.len();
             bytes += lane.bytes();
             let is_full = messages > MESSAGES || bytes > BYTES;
             if is_full && !self.is_free() {
@@ -108,7 +108,7 @@ impl Gate {
         Waiting { job, lane }: &Waiting,
         hand_over: &mut impl FnMut(&Arc<Job>, usize) -> usize,
     ) {
-        let count = job.lanes()[*lane].messages.len();
+        let count = job.lanes()[*lane].len();
         self.on_their_way.fetch_add(count, Ordering::AcqRel);
         let handed_over = hand_over(job, *lane);
         self.on_their_way
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        resource::id::TopicIncarnation,
+        resource::{id::TopicIncarnation, message::AcceptedMessages},
         store::{
             kafka::{append::job::Lane, known::KnownTopics},
             log::{LogLocation, TopicLog},
@@ -136,14 +136,14 @@ mod tests {
             incarnation: TopicIncarnation(1),
             location: Arc::new(LogLocation::embedded()),
         };
-        let lane = Lane {
-            partition: 0,
-            messages: vec![Bytes::from(vec![0; bytes]); count],
-            gate: Arc::clone(gate),
-        };
+        let messages = AcceptedMessages::from(vec![Bytes::from(vec![0; bytes]); count]);
+        let mut lane = Lane::new(0, Arc::clone(gate), count);
+        for (index, message) in (0..).zip(messages.scanned()) {
+            lane.add(index, &message);
+        }
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned();
         let topic = KnownTopics::default().learn(&log);
-        Job::new(topic, vec![lane], permit.expect("a permit")).0
+        Job::new(topic, messages, vec![lane], permit.expect("a permit")).0
     }
 
     /// Adds a request, and answers what goes at once: the number of messages of each request.
@@ -156,7 +156,7 @@ mod tests {
     /// Hands over all messages of a request, and notes how many that were.
     fn all(gone: &mut Vec<usize>) -> impl FnMut(&Arc<Job>, usize) -> usize {
         |job, lane| {
-            let count = job.lanes()[lane].messages.len();
+            let count = job.lanes()[lane].len();
             gone.push(count);
             count
         }
@@ -226,7 +226,7 @@ mod tests {
         assert!(gate.is_free_after_report());
         let mut asked = Vec::new();
         gate.open(|job, lane| {
-            asked.push(job.lanes()[lane].messages.len());
+            asked.push(job.lanes()[lane].len());
             // Of the first one nothing goes, of the other one half.
             asked.len() - 1
         });

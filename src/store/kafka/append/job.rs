@@ -1,6 +1,6 @@
 //! One publish request on its way to Kafka: what was handed over, what brokers reported, and the answer.
 
-use std::iter;
+use std::{iter, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -9,17 +9,18 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::super::{append::gate::Gate, known::KnownTopic};
 use crate::{
     clock::Timestamp,
+    resource::message::{AcceptedMessages, ScannedMessage},
     store::{
         StoreError,
         log::{AppendedRun, Offset, Partition},
     },
 };
-use std::sync::Arc;
 
 /// Every record of a request carries its job, so that what is reported of it finds back.
 #[derive(Debug)]
 pub(in crate::store::kafka) struct Job {
     pub(in crate::store::kafka) topic: Arc<KnownTopic>,
+    messages: AcceptedMessages,
     lanes: Vec<Lane>,
     state: Mutex<State>,
 }
@@ -29,16 +30,43 @@ pub(in crate::store::kafka) struct Job {
 #[derive(Debug)]
 pub(in crate::store::kafka) struct Lane {
     pub(in crate::store::kafka) partition: Partition,
-    pub(in crate::store::kafka) messages: Vec<Bytes>,
+    /// Each by its position in the request.
+    messages: Vec<u32>,
+    /// Bytes that all of them take in a batch, at most.
+    bytes: usize,
     /// The way to the partition.
     pub(in crate::store::kafka) gate: Arc<Gate>,
 }
 
 impl Lane {
+    /// One with room for so many messages.
+    pub(in crate::store::kafka) fn new(
+        partition: Partition,
+        gate: Arc<Gate>,
+        messages_max: usize,
+    ) -> Self {
+        Self {
+            partition,
+            messages: Vec::with_capacity(messages_max),
+            bytes: 0,
+            gate,
+        }
+    }
+
+    /// Adds the message at this position of the request.
+    pub(in crate::store::kafka) fn add(&mut self, index: u32, message: &ScannedMessage<'_>) {
+        self.messages.push(index);
+        self.bytes += message.encoded_len() + RECORD_OVERHEAD_BYTES;
+    }
+
+    /// How many messages it has.
+    pub(in crate::store::kafka) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     /// Bytes that all messages take in a batch, at most.
     pub(in crate::store::kafka) fn bytes(&self) -> usize {
-        let message = |message: &Bytes| message.len() + RECORD_OVERHEAD_BYTES;
-        self.messages.iter().map(message).sum()
+        self.bytes
     }
 }
 
@@ -71,13 +99,14 @@ impl Job {
     /// A job and what it will be answered with.
     pub(in crate::store::kafka) fn new(
         topic: Arc<KnownTopic>,
+        messages: AcceptedMessages,
         lanes: Vec<Lane>,
         permit: OwnedSemaphorePermit,
     ) -> (Arc<Self>, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
         let state = State {
             reported: vec![Reported::default(); lanes.len()],
-            left: lanes.iter().map(|lane| lane.messages.len()).sum(),
+            left: lanes.iter().map(Lane::len).sum(),
             delivered: 0,
             failure: None,
             answer: Some(answer),
@@ -85,6 +114,7 @@ impl Job {
         };
         let job = Self {
             topic,
+            messages,
             lanes,
             state: Mutex::new(state),
         };
@@ -93,6 +123,15 @@ impl Job {
 
     pub(in crate::store::kafka) fn lanes(&self) -> &[Lane] {
         &self.lanes
+    }
+
+    /// The messages of a lane, in order.
+    pub(in crate::store::kafka) fn messages(
+        &self,
+        lane: &Lane,
+    ) -> impl Iterator<Item = ScannedMessage<'_>> {
+        let indexes = lane.messages.iter();
+        indexes.filter_map(|index| self.messages.get(*index as usize))
     }
 
     /// The way that a message to this partition went.
@@ -118,7 +157,8 @@ impl Job {
         // Behind a failure nobody knows which message this one is.
         if let (Some(lane), None) = (lane, &state.failure) {
             let reported = &mut state.reported[lane];
-            message = self.lanes[lane].messages.get(reported.count);
+            let index = self.lanes[lane].messages.get(reported.count);
+            message = index.and_then(|index| self.messages.messages().get(*index as usize));
             reported.count += 1;
             add(
                 &mut reported.runs,
@@ -270,15 +310,23 @@ mod tests {
             incarnation: TopicIncarnation(1),
             location: Arc::new(LogLocation::embedded()),
         };
-        let lanes = lanes.iter().map(|&(partition, count)| Lane {
-            partition,
-            messages: (0..count).map(|at| Bytes::from(vec![at as u8])).collect(),
-            gate: Arc::default(),
-        });
+        // In turn, so that no lane has all of what comes first.
+        let most = lanes.iter().map(|lane| lane.1).max().unwrap_or(0);
+        let all = (0..most).flat_map(|at| (0..lanes.len()).map(move |lane| (lane, at)));
+        let all: Vec<_> = all.filter(|&(lane, at)| at < lanes[lane].1).collect();
+        let bytes = |&(_, at): &(usize, usize)| Bytes::from(vec![at as u8]);
+        let messages = AcceptedMessages::from(all.iter().map(bytes).collect::<Vec<_>>());
+        let lane =
+            |&(partition, count): &(Partition, usize)| Lane::new(partition, Arc::default(), count);
+        let mut lanes: Vec<_> = lanes.iter().map(lane).collect();
+        for ((index, message), (lane, _)) in (0..).zip(messages.scanned()).zip(all) {
+            lanes[lane].add(index, &message);
+        }
         let permit = Arc::new(Semaphore::new(1))
             .try_acquire_owned()
             .expect("a permit");
-        Job::new(KnownTopics::default().learn(&log), lanes.collect(), permit)
+        let topic = KnownTopics::default().learn(&log);
+        Job::new(topic, messages, lanes, permit)
     }
 
     fn run(partition: Partition, first: Offset, count: u32) -> AppendedRun {

@@ -7,7 +7,6 @@ pub(super) mod producer;
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::timeout,
@@ -20,6 +19,7 @@ use self::{
 use super::{known::KnownTopic, log::KafkaLog, record};
 use crate::{
     limits::{KAFKA_APPEND_BYTES_MAX, KAFKA_APPEND_WAIT_MILLIS, KAFKA_GATE_WAIT_MILLIS},
+    resource::message::AcceptedMessages,
     store::{StoreError, log::AppendedRun},
 };
 
@@ -40,11 +40,11 @@ impl KafkaLog {
     pub(super) async fn append_to(
         &self,
         topic: &Arc<KnownTopic>,
-        messages: Vec<Bytes>,
+        messages: AcceptedMessages,
         entered: Entered<'_>,
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let permit = self.permit(&messages).await?;
-        let mut handed_over = self.hand_over(topic, &messages, permit)?;
+        let mut handed_over = self.hand_over(topic, messages, permit)?;
         drop(entered);
         let answer = if let Ok(answer) = timeout(GATE_WAIT, &mut handed_over.answer).await {
             answer
@@ -59,8 +59,12 @@ impl KafkaLog {
     }
 
     /// How many kibibytes a request takes of what may be on its way, as soon as they are free.
-    async fn permit(&self, messages: &[Bytes]) -> Result<OwnedSemaphorePermit, StoreError> {
+    async fn permit(
+        &self,
+        messages: &AcceptedMessages,
+    ) -> Result<OwnedSemaphorePermit, StoreError> {
         let bytes: usize = messages
+            .messages()
             .iter()
             .map(|message| message.len() + RECORD_BYTES)
             .sum();
@@ -82,33 +86,30 @@ impl KafkaLog {
     fn hand_over(
         &self,
         topic: &Arc<KnownTopic>,
-        messages: &[Bytes],
+        messages: AcceptedMessages,
         permit: OwnedSemaphorePermit,
     ) -> Result<HandedOver, StoreError> {
         let mut lanes: Vec<Lane> = Vec::with_capacity(1);
-        let mut lane_of = Vec::with_capacity(messages.len());
+        let count = messages.messages().len();
+        let mut lane_of = Vec::with_capacity(count);
         // All messages of a request that have no key go to one partition.
         let mut keyless = None;
-        for message in messages {
-            let parts = record::parts(message)?;
-            let partition = if parts.ordering_key.is_empty() {
+        for (index, message) in (0..).zip(messages.scanned()) {
+            record::check(&message)?;
+            let partition = if message.ordering_key().is_empty() {
                 *keyless.get_or_insert_with(|| topic.next_partition())
             } else {
-                topic.partition_of(parts.ordering_key)
+                topic.partition_of(message.ordering_key())
             };
             let lane = lanes.iter().position(|lane| lane.partition == partition);
             let lane = lane.unwrap_or_else(|| {
-                lanes.push(Lane {
-                    partition,
-                    messages: Vec::with_capacity(messages.len()),
-                    gate: topic.gate(partition),
-                });
+                lanes.push(Lane::new(partition, topic.gate(partition), count));
                 lanes.len() - 1
             });
-            lanes[lane].messages.push(message.clone());
+            lanes[lane].add(index, &message);
             lane_of.push(lane);
         }
-        let (job, answer) = Job::new(Arc::clone(topic), lanes, permit);
+        let (job, answer) = Job::new(Arc::clone(topic), messages, lanes, permit);
         self.producer.send(&job);
         Ok(HandedOver {
             lanes: lane_of,

@@ -37,6 +37,7 @@ use crate::{
         KAFKA_ANSWER_MILLIS, KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX, KAFKA_METADATA_MILLIS,
         KAFKA_UNKNOWN_MILLIS,
     },
+    resource::message::ScannedMessage,
     store::{StoreError, log::Partition},
 };
 
@@ -136,7 +137,7 @@ impl Producer {
     fn hand_over(&self, job: &Arc<Job>, lane: usize) -> usize {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         let lane = &job.lanes()[lane];
-        let count = lane.messages.len();
+        let count = lane.len();
         let client = match self.working() {
             Ok(client) => client,
             Err(error) => {
@@ -144,8 +145,8 @@ impl Producer {
                 return 0;
             }
         };
-        for (index, message) in lane.messages.iter().enumerate() {
-            if let Err(error) = send(&client, job, lane.partition, message) {
+        for (index, message) in job.messages(lane).enumerate() {
+            if let Err(error) = send(&client, job, lane.partition, &message) {
                 // Of this message and those behind it nothing was taken.
                 end(job, count - index, error);
                 return index;
@@ -309,16 +310,15 @@ fn send(
     client: &Client,
     job: &Arc<Job>,
     partition: Partition,
-    message: &[u8],
+    message: &ScannedMessage<'_>,
 ) -> Result<(), StoreError> {
-    let parts = record::parts(message)?;
     let mut record = BaseRecord::with_opaque_to(&job.topic.name, Arc::clone(job))
         .partition(partition.cast_signed())
-        .payload(parts.data);
-    if !parts.ordering_key.is_empty() {
-        record = record.key(parts.ordering_key.as_bytes());
+        .payload(message.data());
+    if !message.ordering_key().is_empty() {
+        record = record.key(message.ordering_key());
     }
-    if let Some(headers) = record::headers(&parts.attributes) {
+    if let Some(headers) = record::headers(message)? {
         record = record.headers(headers);
     }
     let Err((error, _record)) = client.send(record) else {

@@ -181,7 +181,7 @@ async fn aborted_transactions_and_marks_are_passed_and_open_ones_waited_for() {
     assert_eq!(*ends.borrow_and_update(), [4]);
     write(b"open");
     let ours = log
-        .append(&topic, vec![message(b"ours")])
+        .append(&topic, vec![message(b"ours")].into())
         .await
         .expect("append");
     assert_eq!(ours[0].first, 5);
@@ -200,9 +200,12 @@ async fn what_was_deleted_below_the_start_is_passed() {
     let topics = TestTopics::new();
     let log = topics.open().await;
     let topic = attached(&topics, &log, 1, &[]).await;
-    log.append(&topic, vec![message(b"a"), message(b"b"), message(b"c")])
-        .await
-        .expect("append");
+    log.append(
+        &topic,
+        vec![message(b"a"), message(b"b"), message(b"c")].into(),
+    )
+    .await
+    .expect("append");
     let ends = log.watch(&topic).await.expect("watch");
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&topic.location.name, 0, Position::Offset(2))
@@ -244,11 +247,11 @@ async fn what_the_broker_will_never_take_is_refused() {
         .flat_map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes())
         .collect();
     let error = log
-        .append(&topic, vec![message(&random)])
+        .append(&topic, vec![message(&random)].into())
         .await
         .expect_err("too large");
     assert!(matches!(error, StoreError::Refused(_)), "{error}");
-    log.append(&topic, vec![message(b"small")])
+    log.append(&topic, vec![message(b"small")].into())
         .await
         .expect("small enough");
 }
@@ -259,7 +262,7 @@ async fn a_compacted_topic_takes_no_message_without_a_key() {
     let log = topics.open().await;
     let topic = attached(&topics, &log, 1, &[("cleanup.policy", "compact")]).await;
     let error = log
-        .append(&topic, vec![message(b"a")])
+        .append(&topic, vec![message(b"a")].into())
         .await
         .expect_err("no key");
     assert!(matches!(error, StoreError::Refused(_)), "{error}");
@@ -312,7 +315,9 @@ async fn an_end_below_what_was_seen_is_shown_to_watchers_and_readers() {
     let log = topics.open().await;
     let topic = attached(&topics, &log, 1, &[]).await;
     let five = ["a", "b", "c", "d", "e"].map(|text| message(text.as_bytes()));
-    log.append(&topic, five.to_vec()).await.expect("append");
+    log.append(&topic, five.to_vec().into())
+        .await
+        .expect("append");
     let mut ends = log.watch(&topic).await.expect("watch");
     assert_eq!(*ends.borrow_and_update(), [5]);
     // As if a broker had lost everything.

@@ -51,7 +51,8 @@ async fn read_all(log: &KafkaLog, topic: &TopicLog, count: usize) -> Vec<(Offset
 async fn append_all(log: &KafkaLog, topic: &TopicLog, node: u8, requests: u16) {
     for request in 0..requests {
         let messages = (0..10).map(|at| message(format!("{node} {request} {at}").as_bytes()));
-        let runs = log.append(topic, messages.collect()).await.expect("append");
+        let messages: Vec<_> = messages.collect();
+        let runs = log.append(topic, messages.into()).await.expect("append");
         assert_eq!(runs.iter().map(|run| run.count).sum::<u32>(), 10);
     }
 }
@@ -109,7 +110,7 @@ async fn partitions_that_are_added_are_seen_by_watchers_and_used() {
     let mut used = HashSet::new();
     for _ in 0..6 {
         used.insert(
-            one.append(&topic, vec![message(b"a")])
+            one.append(&topic, vec![message(b"a")].into())
                 .await
                 .expect("append")[0]
                 .partition,
@@ -126,7 +127,9 @@ async fn partitions_that_are_added_are_seen_by_watchers_and_used() {
         ordering_key: "a key".to_owned(),
         ..PubsubMessage::default()
     };
-    let runs = one.append(&topic, vec![keyed.encode_to_vec().into()]).await;
+    let runs = one
+        .append(&topic, vec![keyed.encode_to_vec().into()].into())
+        .await;
     assert_eq!(runs.expect("append")[0].partition, 0);
 }
 
@@ -136,13 +139,13 @@ async fn a_topic_that_another_node_deleted_is_gone() {
     let (one, other) = (topics.open().await, topics.open().await);
     let topic = created(&one, TOPIC).await;
     other
-        .append(&topic, vec![message(b"a")])
+        .append(&topic, vec![message(b"a")].into())
         .await
         .expect("append");
     let mut ends = other.watch(&topic).await.expect("watch");
     one.delete(&topic).await.expect("delete");
     let error = other
-        .append(&topic, vec![message(b"b")])
+        .append(&topic, vec![message(b"b")].into())
         .await
         .expect_err("gone");
     assert!(matches!(error, StoreError::NoSuchLog), "{error}");
@@ -163,11 +166,11 @@ async fn a_request_of_the_largest_size_is_read_as_it_was_written() {
         words.flat_map(u32::to_be_bytes).collect()
     };
     let one = message(&random(1));
-    log.append(&topic, vec![one.clone()])
+    log.append(&topic, vec![one.clone()].into())
         .await
         .expect("one large message");
     let parts: Vec<_> = random(2).chunks(100_000).map(message).collect();
-    log.append(&topic, parts.clone())
+    log.append(&topic, parts.clone().into())
         .await
         .expect("many that are as large together");
     let (mut read, mut next) = (Vec::new(), 0);
@@ -199,7 +202,10 @@ async fn a_message_goes_where_its_key_says_and_runs_come_in_request_order() {
         message.encode_to_vec().into()
     };
     let sent: Vec<_> = (0..50).map(keyed).collect();
-    let runs = log.append(&topic, sent.clone()).await.expect("append");
+    let runs = log
+        .append(&topic, sent.clone().into())
+        .await
+        .expect("append");
     let positions = runs.iter().flat_map(|run| {
         let offsets = run.first..run.first + u64::from(run.count);
         offsets.map(|offset| (run.partition, offset))
@@ -263,7 +269,9 @@ async fn acknowledged_records_are_deleted_only_where_that_was_asked_for() {
     let eager = eager.await.expect("open");
     let topic = created(&log, TOPIC).await;
     let three = ["a", "b", "c"].map(|text| message(text.as_bytes()));
-    log.append(&topic, three.to_vec()).await.expect("append");
+    log.append(&topic, three.to_vec().into())
+        .await
+        .expect("append");
     for (log, start) in [(&log, 0), (&eager, 2)] {
         assert!(
             !log.trim(&topic, 0, slice::from_ref(&(1..2)))
@@ -314,13 +322,13 @@ async fn many_topics_are_made_at_once() {
     assert_eq!(made.iter().filter(loaded).count(), 0);
     let appended = made
         .iter()
-        .map(|topic| log.append(topic, vec![message(b"first")]));
+        .map(|topic| log.append(topic, vec![message(b"first")].into()));
     for runs in futures_util::future::join_all(appended).await {
         assert_eq!(runs.expect("append")[0].first, 0);
     }
     // With so many at once the client may not hear of a topic in time; the next append has it learn of that again.
     for topic in made.iter().filter(|topic| !loaded(topic)) {
-        let appended = log.append(topic, vec![message(b"next")]).await;
+        let appended = log.append(topic, vec![message(b"next")].into()).await;
         assert_eq!(appended.expect("append")[0].first, 1);
     }
     assert_eq!(made.iter().filter(loaded).count(), made.len());

@@ -76,7 +76,7 @@ impl SameShape {
             let number = topic.incarnation.0;
             let texts = (0..COUNT).map(|at| format!("{number} {request} {at:03}"));
             let messages: Vec<_> = texts.map(|text| message(text.as_bytes())).collect();
-            let runs = log.append(topic, messages.clone()).await?;
+            let runs = log.append(topic, messages.clone().into()).await?;
             let positions = runs.iter().flat_map(|run| {
                 let offsets = run.first..run.first + u64::from(run.count);
                 offsets.map(|offset| (topic.incarnation, run.partition, offset))
@@ -169,7 +169,7 @@ async fn reaches(ends: &mut LogEnds, count: u64) {
 
 /// Appends so many messages to a topic's next partition.
 async fn append(log: &KafkaLog, topic: &TopicLog, count: usize) {
-    let runs = log.append(topic, vec![message(b"a"); count]).await;
+    let runs = log.append(topic, vec![message(b"a"); count].into()).await;
     let appended: u32 = runs.expect("append").iter().map(|run| run.count).sum();
     assert_eq!(count as u32, appended);
 }
