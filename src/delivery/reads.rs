@@ -74,12 +74,15 @@ async fn read(
             Err(ReadError::Failed(StoreError::Unavailable(text.to_owned())))
         }
         Ok(batch) => {
-            let messages = batch.records.into_iter().map(|record| LoadedMessage {
-                offset: record.offset,
-                publish_time: record.publish_time,
-                body: record.message,
-            });
-            Ok((batch.next, messages.collect()))
+            let mut messages = Vec::with_capacity(batch.count());
+            for run in &batch.runs {
+                messages.extend(run.records().map(|record| LoadedMessage {
+                    offset: record.offset(),
+                    publish_time: record.publish_time(),
+                    body: record.message().clone(),
+                }));
+            }
+            Ok((batch.next, messages))
         }
         Err(damage @ StoreError::Damaged(_)) => {
             match log.skip_damage(topic, partition, from).await {

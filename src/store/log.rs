@@ -3,11 +3,13 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::StoreError;
+use super::{
+    StoreError,
+    batch::{BatchRun, LogRecord},
+};
 use crate::{
     clock::Timestamp,
     resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
@@ -70,34 +72,41 @@ pub struct AppendedRun {
     pub publish_time: Timestamp,
 }
 
-/// One message as it lies in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogRecord {
-    /// Its position.
-    pub offset: Offset,
-    /// When it was appended. Within a partition it never decreases with the offset (in logs that we write).
-    pub publish_time: Timestamp,
-    /// The message as it was published, encoded.
-    pub message: Bytes,
-}
-
 /// What one read found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ReadBatch {
     /// Everything from the asked offset up to here is answered: an offset without a record does not exist
     /// (any more) and counts as done.
     pub next: Offset,
-    /// Ascending by offset, all below `next`.
-    pub records: Vec<LogRecord>,
+    /// Ascending by offset, all below `next`. Their batches may be shared with other readers.
+    pub runs: Vec<BatchRun>,
 }
 
 impl ReadBatch {
+    /// What a read found that came so far and found no record.
+    pub fn without_records(next: Offset) -> Self {
+        Self {
+            next,
+            runs: Vec::new(),
+        }
+    }
+
+    /// How many records there are.
+    pub fn count(&self) -> usize {
+        self.runs.iter().map(|run| run.records().len()).sum()
+    }
+
+    /// The records, ascending by offset.
+    pub fn records(&self) -> impl Iterator<Item = LogRecord<'_>> {
+        self.runs.iter().flat_map(BatchRun::records)
+    }
+
     /// Whether it can be the answer of a read of this range.
     pub fn answers(&self, range: &Range<Offset>) -> bool {
         let mut least = range.start;
-        let in_order = self.records.iter().all(|record| {
-            let follows = least <= record.offset;
-            least = record.offset.saturating_add(1);
+        let in_order = self.records().all(|record| {
+            let follows = least <= record.offset();
+            least = record.offset().saturating_add(1);
             follows
         });
         in_order && least <= self.next && self.next <= range.end.max(range.start)
@@ -213,17 +222,20 @@ pub trait MessageLog: Send + Sync + 'static {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::store::batch::{Batch, Records};
 
     fn batch(offsets: &[Offset], next: Offset) -> ReadBatch {
-        let record = |&offset: &Offset| LogRecord {
-            offset,
-            publish_time: Timestamp::ZERO,
-            message: Bytes::new(),
-        };
+        let mut records = Records::default();
+        for &offset in offsets {
+            records.push(offset, Timestamp::ZERO, Bytes::new());
+        }
+        let batch = Batch::of_records(records);
         ReadBatch {
             next,
-            records: offsets.iter().map(record).collect(),
+            runs: vec![BatchRun::new(Arc::new(batch), 0..offsets.len())],
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Holds no SQL and no client of a broker; those are in the folder of each backend.
 
+pub mod batch;
 pub mod cached;
 #[cfg(test)]
 mod contract;

@@ -7,6 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     mem::size_of,
     ops::Range,
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -14,12 +15,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
+    batch::Batch,
     log::{LogEnds, Offset, Partition, ReadBatch},
     reading::Reading,
 };
 use crate::{clock::Timestamp, resource::id::TopicIncarnation};
 
-/// Neighbouring messages with one publish time.
+/// Neighbouring messages with one publish time, on their way into the tail.
 #[derive(Debug)]
 pub(super) struct TailBatch {
     /// Offset of the first message.
@@ -70,12 +72,28 @@ struct TopicTail {
 struct Buffered {
     /// Nothing lies from here to the batch: where the one before it ends, if there is one.
     from: Offset,
+    base: Offset,
     end: Offset,
-    batch: TailBatch,
+    /// `None` once the store has deleted it.
+    batch: Option<Arc<Batch>>,
 }
 
-/// What a buffered batch costs beside its messages: itself and its entry in the order of eviction.
-const ENTRY_BYTES: usize = size_of::<Buffered>() + size_of::<(TopicIncarnation, Partition)>();
+impl Buffered {
+    fn bytes(&self) -> usize {
+        let messages = self
+            .batch
+            .as_ref()
+            .map_or(&[][..], |batch| batch.messages());
+        messages_bytes(messages)
+    }
+}
+
+/// What a buffered batch costs beside its messages: itself, with the two counters of what is shared, and its entry in
+/// the order of eviction.
+const ENTRY_BYTES: usize = size_of::<Buffered>()
+    + size_of::<Batch>()
+    + 2 * size_of::<usize>()
+    + size_of::<(TopicIncarnation, Partition)>();
 
 impl Tail {
     pub(super) fn new(bytes_max: usize) -> Self {
@@ -190,7 +208,7 @@ impl Tail {
         let inner = &mut *inner;
         for (topic, partition, batch) in batches {
             let tail = inner.topics.entry(topic).or_default();
-            inner.bytes += batch_bytes(&batch) + ENTRY_BYTES;
+            inner.bytes += messages_bytes(&batch.messages) + ENTRY_BYTES;
             inner.oldest.push_back((topic, partition));
             tail.push(partition, batch);
         }
@@ -213,10 +231,7 @@ impl Tail {
             return TailRead::Unknown;
         };
         if range.start >= end {
-            return TailRead::Answer(ReadBatch {
-                next: range.start,
-                records: Vec::new(),
-            });
+            return TailRead::Answer(ReadBatch::without_records(range.start));
         }
         let batches = tail.batches.get(partition as usize);
         let (Some(batches), Some(buffered)) = (batches, batches.and_then(buffered_range)) else {
@@ -227,8 +242,9 @@ impl Tail {
         }
         let first = batches.partition_point(|buffered| buffered.end <= range.start);
         let mut reading = Reading::new(range, bytes_max);
-        for Buffered { batch, .. } in batches.range(first..) {
-            if !reading.take_batch(batch.base, batch.publish_time, &batch.messages) {
+        let batches = batches.range(first..);
+        for batch in batches.filter_map(|buffered| buffered.batch.as_ref()) {
+            if !reading.take_batch(batch) {
                 break;
             }
         }
@@ -251,15 +267,15 @@ impl Tail {
         else {
             return;
         };
-        let first = batches.partition_point(|buffered| buffered.batch.base < range.start);
+        let first = batches.partition_point(|buffered| buffered.base < range.start);
         for buffered in batches.range_mut(first..) {
             if buffered.end > range.end {
                 break;
             }
             // The emptied batch stays: it says that nothing is there, and it keeps its position in the order of
             // eviction.
-            inner.bytes -= batch_bytes(&buffered.batch);
-            buffered.batch.messages = Vec::new();
+            inner.bytes -= buffered.bytes();
+            buffered.batch = None;
         }
     }
 
@@ -313,7 +329,7 @@ impl Inner {
         }
         batch.messages.drain(..known);
         batch.base += known as u64;
-        self.bytes += batch_bytes(&batch) + ENTRY_BYTES;
+        self.bytes += messages_bytes(&batch.messages) + ENTRY_BYTES;
         self.oldest.push_back((topic, partition));
         if let Some(tail) = self.topics.get_mut(&topic) {
             tail.push(partition, batch);
@@ -330,10 +346,7 @@ impl Inner {
             .map(std::mem::take)
             .unwrap_or_default();
         if !batches.is_empty() {
-            self.bytes -= batches
-                .iter()
-                .map(|buffered| batch_bytes(&buffered.batch))
-                .sum::<usize>();
+            self.bytes -= batches.iter().map(Buffered::bytes).sum::<usize>();
             self.forget_entries(|entry| entry == (topic, partition));
         }
     }
@@ -356,9 +369,7 @@ impl Inner {
                 .get_mut(&topic)
                 .and_then(|tail| tail.batches.get_mut(partition as usize))
                 .and_then(VecDeque::pop_front);
-            if let Some(Buffered { batch, .. }) = evicted {
-                self.bytes -= batch_bytes(&batch);
-            }
+            self.bytes -= evicted.as_ref().map_or(0, Buffered::bytes);
         }
     }
 
@@ -366,9 +377,8 @@ impl Inner {
         let Some(tail) = self.topics.remove(&topic) else {
             return;
         };
-        for Buffered { batch, .. } in tail.batches.iter().flatten() {
-            self.bytes -= batch_bytes(batch);
-        }
+        let batches = tail.batches.iter().flatten();
+        self.bytes -= batches.map(Buffered::bytes).sum::<usize>();
         if tail.batches.iter().any(|batches| !batches.is_empty()) {
             self.forget_entries(|(owner, _)| owner == topic);
         }
@@ -391,7 +401,18 @@ impl TopicTail {
         let from = self.batches[index]
             .back()
             .map_or(batch.base, |last| last.end);
-        self.batches[index].push_back(Buffered { from, end, batch });
+        let TailBatch {
+            base,
+            publish_time,
+            messages,
+        } = batch;
+        let batch = Batch::of_neighbours(base, publish_time, messages);
+        self.batches[index].push_back(Buffered {
+            from,
+            base,
+            end,
+            batch: Some(Arc::new(batch)),
+        });
         self.move_ends([(index, end)]);
     }
 
@@ -421,14 +442,17 @@ fn buffered_range(batches: &VecDeque<Buffered>) -> Option<Range<Offset>> {
     Some(batches.front()?.from..batches.back()?.end)
 }
 
-fn batch_bytes(batch: &TailBatch) -> usize {
-    let messages: usize = batch.messages.iter().map(Bytes::len).sum();
-    messages + batch.messages.len() * size_of::<Bytes>()
+fn messages_bytes(messages: &[Bytes]) -> usize {
+    let bytes: usize = messages.iter().map(Bytes::len).sum();
+    bytes + size_of_val(messages)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ptr;
+
     use super::*;
+    use crate::store::batch::{BatchRun, LogRecord};
 
     const TOPIC: TopicIncarnation = TopicIncarnation(1);
     const OTHER: TopicIncarnation = TopicIncarnation(2);
@@ -443,20 +467,45 @@ mod tests {
 
     #[test]
     fn the_oldest_batch_of_any_topic_leaves_first_and_the_bound_holds() {
-        let tail = Tail::new(10_000);
+        // Room for the first batch and seven others, but not for eight.
+        let bytes_max = 9 * (1000 + size_of::<Bytes>()) + 8 * ENTRY_BYTES;
+        let tail = Tail::new(bytes_max);
         tail.append([(TOPIC, 0, batch(0, 2))]);
         for base in 0..7 {
             tail.append([(OTHER, 0, batch(base, 1))]);
         }
-        assert!(tail.bytes() <= 10_000);
+        assert_eq!(tail.bytes(), bytes_max);
         assert!(matches!(tail.read(TOPIC, 0, 0..2, 9), TailRead::Answer(_)));
         tail.append([(OTHER, 0, batch(7, 1))]);
-        assert!(tail.bytes() <= 10_000);
+        assert!(tail.bytes() <= bytes_max);
         assert!(matches!(
             tail.read(TOPIC, 0, 0..2, 9),
             TailRead::Older { end: 2 }
         ));
         assert!(matches!(tail.read(OTHER, 0, 0..2, 9), TailRead::Answer(_)));
+    }
+
+    #[test]
+    fn readers_share_a_batch_and_what_was_looked_up_for_it() {
+        let tail = Tail::new(100_000);
+        tail.append([(TOPIC, 0, batch(0, 2)), (TOPIC, 0, batch(2, 2))]);
+        let runs = |range| {
+            let TailRead::Answer(read) = tail.read(TOPIC, 0, range, 10_000) else {
+                panic!("not answered");
+            };
+            read.runs
+        };
+        let (one, other) = (runs(0..3), runs(1..4));
+        for (one, other) in one.iter().zip(&other) {
+            assert!(Arc::ptr_eq(one.batch(), other.batch()));
+            assert!(ptr::eq(one.batch().layouts(), other.batch().layouts()));
+        }
+        let counts = |runs: &[BatchRun]| {
+            runs.iter()
+                .map(|run| run.records().len())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((counts(&one), counts(&other)), (vec![2, 1], vec![1, 2]));
     }
 
     #[test]
@@ -467,7 +516,7 @@ mod tests {
         let TailRead::Answer(read) = tail.read(TOPIC, 0, 0..4, 10_000) else {
             panic!("not answered");
         };
-        assert_eq!((read.records.len(), read.next), (2, 4));
+        assert_eq!((read.count(), read.next), (2, 4));
         tail.forget(TOPIC);
         assert_eq!(tail.bytes(), 0);
     }
@@ -490,7 +539,7 @@ mod tests {
         let TailRead::Answer(read) = tail.read(TOPIC, 0, 5..10, 10_000) else {
             panic!("not answered");
         };
-        assert_eq!((read.records.len(), read.next), (5, 10));
+        assert_eq!((read.count(), read.next), (5, 10));
         drop(ends);
         assert!(tail.forget_unwatched(TOPIC));
         assert_eq!(tail.bytes(), 0);
@@ -505,7 +554,8 @@ mod tests {
         let TailRead::Answer(read) = tail.read(TOPIC, 0, 1..9, 10_000) else {
             panic!("not answered");
         };
-        assert_eq!((read.records[0].offset, read.next), (3, 4));
+        let offsets = read.records().map(LogRecord::offset);
+        assert_eq!((offsets.collect(), read.next), (vec![3], 4));
         tail.append_next(TOPIC, 1, batch(0, 1));
         tail.raise(TOPIC, &[9, 1, 2]);
         assert_eq!(*ends.borrow(), [9, 1, 2]);

@@ -10,6 +10,7 @@ use crate::{
     clock::{ManualClock, Timestamp},
     store::{
         MessageLog,
+        batch::LogRecord,
         log::{Offset, TopicLog},
     },
 };
@@ -32,8 +33,8 @@ async fn the_publish_time_is_that_of_the_clock(log: &dyn MessageLog, hand: &Manu
     assert_eq!(append(log, &topic, &["a"]).await.publish_time, START);
     hand.advance(Duration::from_millis(5));
     append(log, &topic, &["b"]).await;
-    let records = read(log, &topic, 0..9).await.records;
-    let times: Vec<_> = records.iter().map(|record| record.publish_time).collect();
+    let batch = read(log, &topic, 0..9).await;
+    let times: Vec<_> = batch.records().map(LogRecord::publish_time).collect();
     assert_eq!(times, [START, START.plus_millis(5)]);
 }
 

@@ -10,9 +10,10 @@ use super::contract;
 use crate::{
     clock::ManualClock,
     proto::google::pubsub::v1::PubsubMessage,
-    resource::{id::TopicIncarnation, name::TopicName},
+    resource::{id::TopicIncarnation, message::ScannedMessage, name::TopicName},
     store::{
         MessageLog, StoreError,
+        batch::LogRecord,
         log::{AppendedRun, LogLocation, Offset, ReadBatch, TopicLog},
     },
 };
@@ -68,6 +69,7 @@ contract!(log on [memory, sqlite, kafka]: {
     a_closed_log_refuses,
     what_was_accepted_before_closing_is_appended,
     bytes_of_any_kind_survive,
+    the_parts_of_a_record_are_found_when_they_are_asked_for,
 });
 
 fn decoded(message: &Bytes) -> PubsubMessage {
@@ -102,7 +104,7 @@ pub(super) async fn read(
 }
 
 pub(super) fn offsets(batch: &ReadBatch) -> Vec<Offset> {
-    batch.records.iter().map(|record| record.offset).collect()
+    batch.records().map(LogRecord::offset).collect()
 }
 
 async fn appended_messages_are_read_as_they_came(log: &dyn MessageLog, _: &ManualClock) {
@@ -115,11 +117,10 @@ async fn appended_messages_are_read_as_they_came(log: &dyn MessageLog, _: &Manua
     assert_eq!(batch.next, 4);
     assert_eq!(offsets(&batch), [0, 1, 2, 3]);
     let sent = messages(&["one", "", "three", "four"]);
-    for (record, sent) in batch.records.iter().zip(sent) {
-        assert_eq!(record.message, sent);
-    }
-    assert_eq!(batch.records[0].publish_time, first.publish_time);
-    assert_eq!(batch.records[3].publish_time, second.publish_time);
+    assert!(batch.records().map(LogRecord::message).eq(&sent));
+    let times: Vec<_> = batch.records().map(LogRecord::publish_time).collect();
+    assert_eq!(times[0], first.publish_time);
+    assert_eq!(times[3], second.publish_time);
     let bounds = log.bounds(&topic).await.expect("bounds");
     assert_eq!((bounds[0].start, bounds[0].end, bounds.len()), (0, 4, 1));
 }
@@ -176,13 +177,10 @@ async fn concurrent_appends_get_distinct_offsets_without_gaps(
         let range = run.first..run.first + 2;
         assert!(seen.insert((topic.incarnation, run.first)));
         let batch = log.read(topic, 0, range, 1000).await.expect("read");
-        assert!(
-            batch
-                .records
-                .iter()
-                .all(|record| record.message == message(text.as_bytes()))
-        );
-        assert_eq!(batch.records[0].publish_time, run.publish_time);
+        let sent = message(text.as_bytes());
+        assert!(batch.records().all(|record| record.message() == &sent));
+        let mut times = batch.records().map(LogRecord::publish_time);
+        assert_eq!(times.next(), Some(run.publish_time));
     }
     let of_topic = seen.iter().filter(|(topic, _)| *topic == TOPIC);
     assert!(
@@ -223,14 +221,10 @@ async fn topics_of_one_shape_are_read_alternately_without_mixing(
             let batch = log.read(topic, 0, *next..COUNT, BYTES_PER_READ).await;
             let batch = batch.expect("read");
             assert!(*next < batch.next && offsets(&batch).into_iter().eq(*next..batch.next));
-            for record in &batch.records {
-                let (got, published) = (decoded(&record.message), text(at, record.offset));
-                assert_eq!(
-                    got,
-                    decoded(&published),
-                    "at {} of topic {at}",
-                    record.offset
-                );
+            for record in batch.records() {
+                let offset = record.offset();
+                let (got, published) = (decoded(record.message()), text(at, offset));
+                assert_eq!(got, decoded(&published), "at {offset} of topic {at}");
             }
             *next = batch.next;
         }
@@ -358,8 +352,43 @@ async fn bytes_of_any_kind_survive(log: &dyn MessageLog, _: &ManualClock) {
     let appended = log.append(&topic, encoded.into()).await;
     appended.expect("append");
     let batch = log.read(&topic, 0, 0..9, usize::MAX).await.expect("read");
-    let got = batch.records.iter().map(|record| decoded(&record.message));
+    let got = batch.records().map(|record| decoded(record.message()));
     assert_eq!(got.collect::<Vec<_>>(), sent);
+}
+
+async fn the_parts_of_a_record_are_found_when_they_are_asked_for(
+    log: &dyn MessageLog,
+    _: &ManualClock,
+) {
+    type Parts<'a> = (&'a [u8], &'a [u8], Vec<(&'a [u8], &'a [u8])>);
+    fn parts(message: ScannedMessage<'_>) -> Parts<'_> {
+        let attributes = message.attributes().collect();
+        (message.data(), message.ordering_key(), attributes)
+    }
+    let topic = created(log, TOPIC).await;
+    let decorated = PubsubMessage {
+        data: Bytes::from_static(b"data"),
+        attributes: [("name".to_owned(), "value".to_owned())].into(),
+        ordering_key: "key".to_owned(),
+        ..PubsubMessage::default()
+    };
+    let sent = vec![
+        message(b"a"),
+        decorated.encode_to_vec().into(),
+        message(b"b"),
+    ];
+    log.append(&topic, sent.into()).await.expect("append");
+    let batch = read(log, &topic, 0..9).await;
+    let found: Vec<_> = batch
+        .records()
+        .map(|record| parts(record.scanned()))
+        .collect();
+    let expected: [Parts<'_>; 3] = [
+        (b"a", b"", vec![]),
+        (b"data", b"key", vec![(b"name", b"value")]),
+        (b"b", b"", vec![]),
+    ];
+    assert_eq!(found, expected);
 }
 
 async fn what_was_accepted_before_closing_is_appended(log: &dyn MessageLog, _: &ManualClock) {

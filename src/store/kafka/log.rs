@@ -226,10 +226,7 @@ impl MessageLog for KafkaLog {
             }
         };
         if range.start >= end.min(range.end) {
-            return Ok(ReadBatch {
-                next: range.start,
-                records: Vec::new(),
-            });
+            return Ok(ReadBatch::without_records(range.start));
         }
         self.readers
             .read(Wanted {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     resource::message::{self, Parts, ScannedMessage},
     store::{
         StoreError,
-        log::{LogRecord, Offset, Partition},
+        log::{Offset, Partition},
     },
 };
 
@@ -59,8 +60,17 @@ pub(super) fn headers(message: &ScannedMessage<'_>) -> Result<Option<OwnedHeader
     Ok(Some(headers))
 }
 
+/// A record as it is delivered.
+#[derive(Debug)]
+pub(super) struct DecodedRecord {
+    pub(super) offset: Offset,
+    pub(super) publish_time: Timestamp,
+    /// Encoded.
+    pub(super) message: Bytes,
+}
+
 /// The record as it is delivered. Its publish time is the record's timestamp.
-pub(super) fn decode(record: &impl Message) -> LogRecord {
+pub(super) fn decode(record: &impl Message) -> DecodedRecord {
     let headers = record.headers().map_or_else(Vec::new, attributes);
     let mut attributes: Vec<(&str, &str)> = headers
         .iter()
@@ -74,7 +84,7 @@ pub(super) fn decode(record: &impl Message) -> LogRecord {
     if record.payload().is_none() {
         attributes.push((TOMBSTONE, "true"));
     }
-    LogRecord {
+    DecodedRecord {
         offset: offset(record),
         publish_time: publish_time(record),
         message: message::encode(&Parts {

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     mem::size_of,
     ops::Range,
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use crate::{
     resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
     store::{
         MessageLog, StoreError,
+        batch::Batch,
         log::{
             AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch,
             TopicLog, only_own_logs,
@@ -42,16 +44,11 @@ struct Logs {
 
 #[derive(Debug, Default)]
 struct Messages {
-    batches: BTreeMap<Offset, Batch>,
+    /// One of each append.
+    batches: BTreeMap<Offset, Arc<Batch>>,
     end: Offset,
     last_time: Timestamp,
     ends: watch::Sender<Vec<Offset>>,
-}
-
-#[derive(Debug)]
-struct Batch {
-    publish_time: Timestamp,
-    messages: Vec<Bytes>,
 }
 
 impl MemoryLog {
@@ -88,17 +85,12 @@ impl Logs {
 
 impl Messages {
     fn bytes(&self) -> usize {
-        self.batches.values().map(Batch::bytes).sum()
+        let batches = self.batches.values();
+        batches.map(|batch| messages_bytes(batch.messages())).sum()
     }
 
     fn start(&self) -> Offset {
         self.batches.keys().next().copied().unwrap_or(self.end)
-    }
-}
-
-impl Batch {
-    fn bytes(&self) -> usize {
-        messages_bytes(&self.messages)
     }
 }
 
@@ -192,13 +184,8 @@ impl MessageLog for MemoryLog {
         };
         log.last_time = run.publish_time;
         log.end += messages.len() as u64;
-        log.batches.insert(
-            run.first,
-            Batch {
-                publish_time: run.publish_time,
-                messages,
-            },
-        );
+        let batch = Batch::of_neighbours(run.first, run.publish_time, messages);
+        log.batches.insert(run.first, Arc::new(batch));
         log.ends.send_replace(vec![log.end]);
         logs.bytes = total;
         Ok(vec![run])
@@ -220,8 +207,8 @@ impl MessageLog for MemoryLog {
             .next_back()
             .map_or(range.start, |(base, _)| *base);
         let mut reading = Reading::new(range, bytes_max);
-        for (base, batch) in log.batches.range(first..) {
-            if !reading.take_batch(*base, batch.publish_time, &batch.messages) {
+        for (_, batch) in log.batches.range(first..) {
+            if !reading.take_batch(batch) {
                 break;
             }
         }
@@ -257,7 +244,7 @@ impl MessageLog for MemoryLog {
         Ok(log
             .batches
             .iter()
-            .find(|(_, batch)| batch.publish_time >= time)
+            .find(|(_, batch)| batch.record(0).publish_time() >= time)
             .map_or(log.end, |(base, _)| *base))
     }
 
@@ -275,11 +262,12 @@ impl MessageLog for MemoryLog {
             let inside: Vec<Offset> = log
                 .batches
                 .range(range.clone())
-                .filter(|(base, batch)| **base + batch.messages.len() as u64 <= range.end)
+                .filter(|(base, batch)| **base + batch.messages().len() as u64 <= range.end)
                 .map(|(base, _)| *base)
                 .collect();
             for base in inside {
-                freed += log.batches.remove(&base).map_or(0, |batch| batch.bytes());
+                let removed = log.batches.remove(&base);
+                freed += removed.map_or(0, |batch| messages_bytes(batch.messages()));
             }
         }
         logs.bytes -= freed;
@@ -308,10 +296,24 @@ impl MessageLog for MemoryLog {
 
 #[cfg(test)]
 mod tests {
-    use std::slice;
+    use std::{ptr, slice};
 
     use super::*;
     use crate::store::contract::log::created;
+
+    #[tokio::test]
+    async fn readers_share_what_was_appended_together() {
+        let (clock, _hand) = Clock::manual(Timestamp::ZERO);
+        let log = MemoryLog::new(clock, 3000);
+        let topic = created(&log, TopicIncarnation(1)).await;
+        let messages = vec![Bytes::from_static(b"m"); 3];
+        log.append(&topic, messages.into()).await.expect("append");
+        let one = log.read(&topic, 0, 0..2, 99).await.expect("read");
+        let other = log.read(&topic, 0, 1..3, 99).await.expect("read");
+        let (one, other) = (one.runs[0].batch(), other.runs[0].batch());
+        assert!(Arc::ptr_eq(one, other));
+        assert!(ptr::eq(one.layouts(), other.layouts()));
+    }
 
     #[tokio::test]
     async fn a_full_memory_refuses_and_says_what_to_do_until_something_is_done() {

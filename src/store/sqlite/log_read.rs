@@ -1,6 +1,6 @@
 //! Reads batches from the log's file, and finds the way around damaged ones.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -12,6 +12,7 @@ use crate::{
     resource::id::TopicIncarnation,
     store::{
         StoreError,
+        batch::Batch,
         log::{Offset, ReadBatch},
         reading::Reading,
         rows::{from_sql, to_sql},
@@ -51,10 +52,11 @@ pub(super) async fn read(
         };
         match batch {
             Ok((base, publish_time, messages)) => {
-                if !reading.take_batch(base, publish_time, &messages) {
+                complete_to = base + messages.len() as u64;
+                let batch = Batch::of_neighbours(base, publish_time, messages);
+                if !reading.take_batch(&Arc::new(batch)) {
                     break;
                 }
-                complete_to = base + messages.len() as u64;
             }
             Err(error) if reading.is_empty() => return Err(error),
             Err(_) => break,
@@ -74,13 +76,11 @@ fn at(error: StoreError, topic: TopicIncarnation, offset: Offset) -> StoreError 
     }
 }
 
-type Batch = (Offset, Timestamp, Vec<Bytes>);
-
 fn decode(
     database: &Database,
     topic: TopicIncarnation,
     row: &SqliteRow,
-) -> Result<Batch, StoreError> {
+) -> Result<(Offset, Timestamp, Vec<Bytes>), StoreError> {
     let columns = || -> Result<_, sqlx::Error> {
         let base = from_sql(row.try_get(0)?);
         let count: i64 = row.try_get(1)?;

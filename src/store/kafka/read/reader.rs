@@ -11,10 +11,15 @@ use rdkafka::{
 };
 use tokio::time::Instant;
 
-use super::super::{context::Listener, errors, read::damage, record};
+use super::super::{
+    context::Listener,
+    errors,
+    read::damage,
+    record::{self, DecodedRecord},
+};
 use crate::store::{
     StoreError,
-    log::{LogRecord, Offset, Partition, ReadBatch},
+    log::{Offset, Partition, ReadBatch},
     reading::Reading,
 };
 
@@ -62,7 +67,7 @@ struct ReadPosition {
     /// The next read goes on here without asking the broker to begin anew.
     next: Offset,
     /// A record that the last read had no room for.
-    held: Option<LogRecord>,
+    held: Option<DecodedRecord>,
 }
 
 /// Longest single wait for a record; then the deadline is checked.
@@ -275,7 +280,7 @@ impl Reader {
 }
 
 enum Polled {
-    Record(LogRecord),
+    Record(DecodedRecord),
     /// Nothing is behind what came before.
     End,
     /// There is no such offset.

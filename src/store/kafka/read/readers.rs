@@ -67,10 +67,7 @@ impl Readers {
             Ok(Found::Some(batch)) => Ok(batch),
             Ok(Found::Damage) => Err(damaged(&wanted)),
             Ok(Found::Stray) => Err(reader::astray(&wanted)),
-            Ok(Found::Nothing) => Ok(ReadBatch {
-                next: target,
-                records: Vec::new(),
-            }),
+            Ok(Found::Nothing) => Ok(ReadBatch::without_records(target)),
             Err(StoreError::NoSuchLog) => Err(not_sent(&wanted.topic, wanted.partition)),
             Err(error) => Err(error),
             Ok(Found::OutOfRange) => Err(StoreError::Unavailable(
@@ -230,10 +227,7 @@ fn outside(wanted: &Wanted, bounds: PartitionBounds) -> Option<ReadBatch> {
     } else {
         return None;
     };
-    Some(ReadBatch {
-        next,
-        records: Vec::new(),
-    })
+    Some(ReadBatch::without_records(next))
 }
 
 /// Of a topic that is there, whatever a client has said, which may have meant another one that it read before.

@@ -20,8 +20,9 @@ use crate::{
     resource::id::TopicIncarnation,
     store::{
         MessageLog as _, StoreError,
+        batch::LogRecord,
         contract::log::message,
-        log::{LogRecord, Offset, ReadBatch, TopicLog},
+        log::{Offset, ReadBatch, TopicLog},
     },
 };
 
@@ -84,13 +85,13 @@ async fn ends_at(log: &KafkaLog, topic: &TopicLog, end: Offset) {
     }
 }
 
-fn decoded(record: &LogRecord) -> PubsubMessage {
-    PubsubMessage::decode(record.message.clone()).expect("a message")
+fn decoded(record: LogRecord<'_>) -> PubsubMessage {
+    PubsubMessage::decode(record.message().clone()).expect("a message")
 }
 
 fn data(batch: &ReadBatch) -> Vec<String> {
     let text = |record| String::from_utf8(decoded(record).data.into()).expect("text");
-    batch.records.iter().map(text).collect()
+    batch.records().map(text).collect()
 }
 
 #[tokio::test]
@@ -129,7 +130,7 @@ async fn what_others_write_is_delivered_as_well_as_can_be_said() {
     theirs.flush(PATIENCE).expect("flushed");
     let batch = read(&log, &topic, 0..9).await;
     assert_eq!(batch.next, 4);
-    let read: Vec<_> = batch.records.iter().map(decoded).collect();
+    let read: Vec<_> = batch.records().map(decoded).collect();
     let attribute = |at: usize, name: &str| read[at].attributes.get(name).map(String::as_str);
     assert_eq!(
         (&read[0].data[..], read[0].ordering_key.as_str()),
@@ -140,7 +141,8 @@ async fn what_others_write_is_delivered_as_well_as_can_be_said() {
     assert_eq!(attribute(0, "binary.base64"), Some("/wA="));
     assert_eq!(read[1].ordering_key, "/wA=");
     assert_eq!(attribute(1, "kafka-key-encoding"), Some("base64"));
-    assert_eq!(batch.records[1].publish_time.as_millis(), 1_234_567);
+    let times: Vec<_> = batch.records().map(LogRecord::publish_time).collect();
+    assert_eq!(times[1].as_millis(), 1_234_567);
     assert_eq!(
         read[2],
         PubsubMessage::default(),
@@ -291,7 +293,7 @@ async fn keys_go_where_other_producers_put_them() {
                 .read(&topic, partition, next..999, 1 << 20)
                 .await
                 .expect("read");
-            for record in &batch.records {
+            for record in batch.records() {
                 let key = decoded(record).ordering_key;
                 assert_eq!(
                     partitioner::of_key(key.as_bytes(), PARTITIONS),

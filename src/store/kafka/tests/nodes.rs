@@ -37,12 +37,8 @@ async fn read_all(log: &KafkaLog, topic: &TopicLog, count: usize) -> Vec<(Offset
                 .expect("read");
             assert!(batch.next > next, "nothing at {next} of {end}");
             next = batch.next;
-            read.extend(
-                batch
-                    .records
-                    .into_iter()
-                    .map(|record| (record.offset, record.message)),
-            );
+            let records = batch.records();
+            read.extend(records.map(|record| (record.offset(), record.message().clone())));
         }
     }
     read
@@ -121,7 +117,7 @@ async fn partitions_that_are_added_are_seen_by_watchers_and_used() {
         .await
         .expect("watched");
     let read = other.read(&topic, 2, 0..9, 1 << 20).await.expect("read");
-    assert_eq!((read.records.len(), read.next), (2, 2));
+    assert_eq!((read.count(), read.next), (2, 2));
     // Keys stay where they are.
     let keyed = PubsubMessage {
         ordering_key: "a key".to_owned(),
@@ -178,7 +174,7 @@ async fn a_request_of_the_largest_size_is_read_as_it_was_written() {
         let batch = log.read(&topic, 0, next..999, 1 << 20).await.expect("read");
         assert!(batch.next > next);
         next = batch.next;
-        read.extend(batch.records.into_iter().map(|record| record.message));
+        read.extend(batch.records().map(|record| record.message().clone()));
     }
     assert!(read[0] == one && read[1..] == parts[..]);
 }
@@ -216,7 +212,7 @@ async fn a_message_goes_where_its_key_says_and_runs_come_in_request_order() {
             .read(&topic, partition, offset..offset + 1, 1)
             .await
             .expect("read");
-        read.push(batch.records[0].message.clone());
+        read.extend(batch.records().map(|record| record.message().clone()));
     }
     assert_eq!(read, sent);
 }

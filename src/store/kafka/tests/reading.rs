@@ -18,6 +18,7 @@ use crate::{
     resource::id::TopicIncarnation,
     store::{
         MessageLog as _, StoreError,
+        batch::LogRecord,
         contract::log::{created, message},
         log::{LogEnds, LogLocation, Offset, Partition, TopicLog},
     },
@@ -98,11 +99,12 @@ impl SameShape {
             .read(topic, partition, next..COUNT, BYTES_PER_READ)
             .await
             .expect("read");
-        let offsets = batch.records.iter().map(|record| record.offset);
+        let offsets = batch.records().map(LogRecord::offset);
         assert!(offsets.eq(next..batch.next) && next < batch.next);
-        for record in &batch.records {
-            let position = (topic.incarnation, partition, record.offset);
-            assert_eq!(record.message, self.published[&position], "at {position:?}");
+        for record in batch.records() {
+            let position = (topic.incarnation, partition, record.offset());
+            let published = &self.published[&position];
+            assert_eq!(record.message(), published, "at {position:?}");
         }
         batch.next
     }
@@ -255,7 +257,7 @@ async fn all_names_of_a_kafka_topic_get_what_is_appended_to_it() {
     for bounds in log.bounds(&second).await.expect("bounds") {
         let range = 0..bounds.end;
         let batch = log.read(&second, bounds.partition, range, 1 << 20).await;
-        read += batch.expect("read").records.len() as u64;
+        read += batch.expect("read").count() as u64;
     }
     assert_eq!(read, count + 1);
 }

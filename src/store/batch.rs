@@ -1,0 +1,165 @@
+//! Messages that lie together in a log, as a read answers them: shared by all that read them, and never changed.
+
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+
+use super::log::Offset;
+use crate::{
+    clock::Timestamp,
+    resource::message::{Layouts, ScannedMessage},
+};
+
+/// Messages that were appended or read together, ascending by offset.
+///
+/// The log may hold it in memory, and then every reader gets this same batch.
+#[derive(Debug)]
+pub struct Batch {
+    positions: Positions,
+    messages: Vec<Bytes>,
+    /// Boxed, as most batches are never asked for it, and many have one message.
+    layouts: OnceLock<Box<Layouts>>,
+}
+
+/// Where the messages of a batch lie, and when they were appended.
+#[derive(Debug)]
+enum Positions {
+    Neighbours {
+        base: Offset,
+        publish_time: Timestamp,
+    },
+    Each(Vec<(Offset, Timestamp)>),
+}
+
+impl Batch {
+    /// Neighbouring messages with one publish time, of which the first one has the offset `base`.
+    pub fn of_neighbours(base: Offset, publish_time: Timestamp, messages: Vec<Bytes>) -> Self {
+        Self {
+            positions: Positions::Neighbours { base, publish_time },
+            messages,
+            layouts: OnceLock::new(),
+        }
+    }
+
+    /// Messages that are read one by one, ascending by offset; other offsets may lie between them.
+    pub fn of_records(records: Records) -> Self {
+        Self {
+            positions: Positions::Each(records.positions),
+            messages: records.messages,
+            layouts: OnceLock::new(),
+        }
+    }
+
+    /// The messages, encoded.
+    pub fn messages(&self) -> &[Bytes] {
+        &self.messages
+    }
+
+    /// Where the parts of its messages lie. The first caller has them scanned, once for all that read the batch.
+    ///
+    /// Kept for as long as the batch is, and not counted among the bytes that a log may hold in memory: 20 bytes for
+    /// each message, and 16 for each of its attributes, which has 5 or more in the message.
+    pub fn layouts(&self) -> &Layouts {
+        let layouts = || Box::new(Layouts::of(&self.messages));
+        self.layouts.get_or_init(layouts)
+    }
+
+    fn position(&self, index: usize) -> (Offset, Timestamp) {
+        match &self.positions {
+            Positions::Neighbours { base, publish_time } => (*base + index as u64, *publish_time),
+            Positions::Each(positions) => positions[index],
+        }
+    }
+
+    /// Index of the first message at or behind an offset; that of none when all lie before it.
+    pub(super) fn first_at(&self, offset: Offset) -> usize {
+        match &self.positions {
+            Positions::Neighbours { base, .. } => {
+                let before = offset.saturating_sub(*base);
+                let before = usize::try_from(before).unwrap_or(usize::MAX);
+                before.min(self.messages.len())
+            }
+            Positions::Each(positions) => positions.partition_point(|(at, _)| *at < offset),
+        }
+    }
+
+    pub(super) fn record(&self, index: usize) -> LogRecord<'_> {
+        LogRecord { batch: self, index }
+    }
+}
+
+/// Messages on their way into a batch, each with its own offset and publish time.
+#[derive(Debug, Default)]
+pub struct Records {
+    positions: Vec<(Offset, Timestamp)>,
+    messages: Vec<Bytes>,
+}
+
+impl Records {
+    /// Adds the next message.
+    pub fn push(&mut self, offset: Offset, publish_time: Timestamp, message: Bytes) {
+        self.positions.push((offset, publish_time));
+        self.messages.push(message);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.messages.len()
+    }
+}
+
+/// Neighbouring messages of a batch: those that a read has found there.
+#[derive(Clone, Debug)]
+pub struct BatchRun {
+    batch: Arc<Batch>,
+    range: Range<usize>,
+}
+
+impl BatchRun {
+    /// The messages of `batch` that have these indexes.
+    pub(super) fn new(batch: Arc<Batch>, range: Range<usize>) -> Self {
+        Self { batch, range }
+    }
+
+    /// The batch, the same one for all readers of what the log holds in memory.
+    pub fn batch(&self) -> &Arc<Batch> {
+        &self.batch
+    }
+
+    /// The records, ascending by offset.
+    pub fn records(&self) -> impl ExactSizeIterator<Item = LogRecord<'_>> {
+        self.range.clone().map(|index| self.batch.record(index))
+    }
+}
+
+/// One message as it lies in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct LogRecord<'a> {
+    batch: &'a Batch,
+    index: usize,
+}
+
+impl<'a> LogRecord<'a> {
+    /// Its position.
+    pub fn offset(self) -> Offset {
+        self.batch.position(self.index).0
+    }
+
+    /// When it was appended. Within a partition it never decreases with the offset (in logs that we write).
+    pub fn publish_time(self) -> Timestamp {
+        self.batch.position(self.index).1
+    }
+
+    /// The message as it was published, encoded.
+    pub fn message(self) -> &'a Bytes {
+        &self.batch.messages[self.index]
+    }
+
+    /// Its parts. See [`Batch::layouts`].
+    pub fn scanned(self) -> ScannedMessage<'a> {
+        self.batch.layouts().message(self.index, self.message())
+    }
+}
