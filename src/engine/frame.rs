@@ -1,6 +1,17 @@
 //! One frame for one consumer while it is filled.
 
-use super::{flow::Portion, input::ConsumerId, output::Delivery, outstanding::Holder};
+use std::ops::Range;
+
+use super::{
+    dirty::Urgency,
+    flow::Portion,
+    input::{ConsumerId, LeaseId},
+    leases::Holder,
+    ledger::Ledger,
+    output::Delivery,
+    ready::Ready,
+    timers::Timers,
+};
 use crate::{clock::Timestamp, limits::DELIVERY_BYTES_MAX};
 
 /// Bytes that a message takes in a frame besides its own: ack id, message id, publish time and framing.
@@ -18,6 +29,8 @@ pub(super) struct Frame {
     wire_bytes: usize,
     credit_bytes: u64,
     deliveries: Vec<Delivery>,
+    /// Something was left out for want of room.
+    is_full: bool,
 }
 
 impl Frame {
@@ -29,6 +42,7 @@ impl Frame {
             wire_bytes: 0,
             credit_bytes: 0,
             deliveries: Vec::with_capacity(portion.messages.min(64) as usize),
+            is_full: false,
         }
     }
 
@@ -36,16 +50,73 @@ impl Frame {
         self.portion.consumer
     }
 
-    pub(super) fn deadline(&self) -> Timestamp {
-        self.deadline
-    }
-
     pub(super) fn is_held(&self) -> bool {
         self.is_held
     }
 
+    /// Leases to the consumer what it may have of a partition, until the frame is full. Returns what was loaded in time
+    /// but became too old while it waited.
+    pub(super) fn fill(
+        &mut self,
+        now: Timestamp,
+        retention_millis: u64,
+        partition: u32,
+        ready: &mut Ready,
+        ledger: &mut Ledger,
+        timers: &mut Timers,
+    ) -> Vec<Range<u64>> {
+        let consumer = self.consumer();
+        let generation = ledger.generation();
+        let mut too_old = Vec::new();
+        let mut run = 0..0;
+        while let Some(next) = ready.next_for(consumer) {
+            let offset = next.offset;
+            let is_too_old = next.publish_time.plus_millis(retention_millis) <= now;
+            if !is_too_old && self.is_full_for(next.body.len()) {
+                self.is_full = true;
+                break;
+            }
+            let Some(message) = ready.take_next_for(consumer) else {
+                break;
+            };
+            if is_too_old {
+                too_old.push(offset..offset + 1);
+                continue;
+            }
+            let bytes = message.body.len() as u64;
+            let number = ledger.lease(offset, self.deadline, self.holder(), bytes);
+            if offset != run.end {
+                self.leased_together(run, ledger, timers);
+                run = offset..offset;
+            }
+            run.end = offset + 1;
+            self.push(Delivery {
+                lease: LeaseId {
+                    generation,
+                    partition,
+                    offset,
+                    number,
+                },
+                publish_time: message.publish_time,
+                body: message.body,
+            });
+        }
+        self.leased_together(run, ledger, timers);
+        too_old
+    }
+
+    /// Sees to it that leases of neighbours end in time, and are stored.
+    fn leased_together(&self, offsets: Range<u64>, ledger: &mut Ledger, timers: &mut Timers) {
+        let urgency = if self.is_held {
+            Urgency::Urgent
+        } else {
+            Urgency::Lazy
+        };
+        ledger.leased_together(offsets, self.deadline, urgency, timers);
+    }
+
     /// Whose credit its messages take.
-    pub(super) fn holder(&self) -> Holder {
+    fn holder(&self) -> Holder {
         if self.is_held {
             Holder::Awaits(self.portion.consumer)
         } else {
@@ -54,17 +125,22 @@ impl Frame {
     }
 
     /// Whether a message of this size does not fit any more.
-    pub(super) fn is_full_for(&self, body_bytes: usize) -> bool {
+    fn is_full_for(&self, body_bytes: usize) -> bool {
         let wire_bytes = self.wire_bytes + body_bytes + MESSAGE_OVERHEAD_BYTES;
         self.deliveries.len() as u64 >= self.portion.messages
             || self.credit_bytes >= self.portion.bytes
             || (self.wire_bytes > 0 && wire_bytes > DELIVERY_BYTES_MAX)
     }
 
-    pub(super) fn push(&mut self, delivery: Delivery) {
+    fn push(&mut self, delivery: Delivery) {
         self.wire_bytes += delivery.body.len() + MESSAGE_OVERHEAD_BYTES;
         self.credit_bytes += delivery.body.len() as u64;
         self.deliveries.push(delivery);
+    }
+
+    /// Whether something was left out for want of room.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     pub(super) fn len(&self) -> usize {

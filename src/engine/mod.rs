@@ -1,7 +1,7 @@
 //! Delivery of one subscription as a pure state machine: events and the time in, commands out.
 //!
 //! It holds no IO, no clock, no task and no randomness, so that every rule can be tried by simulated steps. Its
-//! host (`delivery::driver`) carries the commands out and obeys one order: store, then speak. What
+//! host (`delivery::host`) carries the commands out and obeys one order: store, then speak. What
 //! [`Engine::take_changes`] gives is made durable before anybody hears that an ack succeeded. Leases are the
 //! exception (at-least-once): they are stored a little later, so that a crash may deliver a message early again,
 //! unless [`Config::durable_leases`] asks for them to be durable before their messages leave.
@@ -11,14 +11,17 @@
 
 pub mod change;
 mod chunk;
+mod consumers;
 mod dirty;
+mod failed;
 mod flow;
 mod frame;
 pub mod input;
 mod lazy_flush;
+mod leases;
+mod ledger;
 mod outbox;
 pub mod output;
-mod outstanding;
 mod partition;
 mod partitions;
 mod progress;
@@ -30,27 +33,23 @@ pub(crate) mod varint;
 #[cfg(test)]
 mod tests;
 
-use std::mem;
-
 pub use chunk::ChunkError;
 pub use progress::done;
 
 use change::{PartitionChange, PartitionState};
+use consumers::Consumers;
 use dirty::Urgency;
-use flow::Flow;
-use frame::Frame;
-use input::{Config, Input, LeaseId};
+use input::{Config, Input};
 use lazy_flush::LazyFlush;
-use outbox::Outbox;
+use leases::Ended;
 use output::{Output, Verdict};
-use outstanding::Ended;
 use partition::Partition;
 use partitions::Partitions;
 use timers::{Due, Timer, Timers};
 
 use crate::{
     clock::Timestamp,
-    limits::{DELIVERY_MESSAGES_MAX, OUTSTANDING_MAX, READ_RETRY_MILLIS},
+    limits::{OUTSTANDING_MAX, READ_RETRY_MILLIS},
 };
 
 /// What a subscription does next. See the module.
@@ -58,13 +57,10 @@ use crate::{
 pub struct Engine {
     config: Config,
     partitions: Partitions,
-    flow: Flow,
+    consumers: Consumers,
     timers: Timers,
     lazy_flush: LazyFlush,
     flush_in_flight: bool,
-    outbox: Outbox,
-    /// Something could not be read just now, and no pull has been told.
-    found_damage: bool,
     /// Leases that just ended, whose credit goes back.
     ended: Vec<Ended>,
 }
@@ -84,12 +80,10 @@ impl Engine {
         let engine = Self {
             config,
             partitions,
-            flow: Flow::default(),
+            consumers: Consumers::default(),
             timers,
             lazy_flush: LazyFlush::default(),
             flush_in_flight: false,
-            outbox: Outbox::default(),
-            found_damage: false,
             ended: Vec::new(),
         };
         Ok((engine, voided))
@@ -127,7 +121,7 @@ impl Engine {
             return None;
         }
         self.flush_in_flight = true;
-        self.outbox.flush_started();
+        self.consumers.flush_started();
         Some(changes)
     }
 
@@ -138,14 +132,17 @@ impl Engine {
 
     /// Whether no consumer is here, nothing is outstanding and everything is stored.
     pub fn is_idle(&self) -> bool {
-        let is_idle =
-            |partition: &Partition| partition.leased() == 0 && partition.urgency() == Urgency::None;
-        self.flow.is_empty() && !self.flush_in_flight && self.partitions.iter().all(is_idle)
+        let is_idle = |partition: &Partition| {
+            let ledger = partition.ledger();
+            ledger.leased() == 0 && ledger.urgency() == Urgency::None
+        };
+        self.consumers.is_empty() && !self.flush_in_flight && self.partitions.iter().all(is_idle)
     }
 
     /// Delivered messages whose lease has not ended.
     pub fn outstanding(&self) -> usize {
-        self.partitions.iter().map(Partition::leased).sum()
+        let leased = |partition: &Partition| partition.ledger().leased();
+        self.partitions.iter().map(leased).sum()
     }
 
     fn take_in(
@@ -157,10 +154,14 @@ impl Engine {
     ) {
         self.pass_time(now);
         self.apply(now, input, out, verdicts);
-        self.release_credit();
-        self.dispatch(now, out);
+        self.consumers.release_credit(&self.ended);
+        self.ended.clear();
+        let (partitions, timers) = (&mut self.partitions, &mut self.timers);
+        self.consumers
+            .dispatch(now, self.config, partitions, timers, out);
         self.start_reads(out);
-        self.answer_pulls(out);
+        let fresh = self.takes_fresh();
+        self.consumers.answer_pulls(&self.partitions, fresh, out);
         self.plan_lazy_flush(now);
     }
 
@@ -226,184 +227,49 @@ impl Engine {
                 until,
                 retry_at,
             } => {
-                self.found_damage = true;
+                self.consumers.find_damage();
                 if let Some(partition) = self.partitions.get_mut(partition) {
                     partition.damaged(from..until, retry_at, &mut self.timers);
                 }
             }
-            Input::Open { consumer, demand } => self.flow.open(consumer, demand),
-            Input::Room { consumer, frames } => self.flow.set_room(consumer, frames),
+            Input::Open { consumer, demand } => self.consumers.open(consumer, demand),
+            Input::Room { consumer, frames } => {
+                self.consumers.flow().set_room(consumer, frames);
+            }
             Input::StreamDeadline {
                 consumer,
                 ack_deadline_millis,
-            } => self.flow.set_ack_deadline(consumer, ack_deadline_millis),
+            } => self
+                .consumers
+                .flow()
+                .set_ack_deadline(consumer, ack_deadline_millis),
             Input::Close { consumer } => {
-                self.flow.close(consumer);
-                // What waits to leave never reaches it.
-                for held in self.outbox.remove(consumer) {
-                    for delivery in held.deliveries {
-                        self.give_back(now, delivery.lease);
-                    }
+                for held in self.consumers.close(consumer) {
+                    let leases = held.deliveries.iter().map(|delivery| delivery.lease);
+                    self.partitions.give_back(now, leases, &mut self.ended);
                 }
             }
-            Input::Ack(leases) => self.ack(&leases, verdicts),
-            Input::ModifyDeadline(changes) => self.modify_deadlines(now, changes, verdicts),
+            Input::Ack(leases) => self.partitions.ack(&leases, &mut self.ended, verdicts),
+            Input::ModifyDeadline(changes) => {
+                let (timers, ended) = (&mut self.timers, &mut self.ended);
+                self.partitions
+                    .modify_deadlines(now, changes, timers, ended, verdicts);
+            }
             Input::Returned(leases) => {
-                for lease in leases {
-                    self.give_back(now, lease);
-                }
+                self.partitions
+                    .give_back(now, leases.into_iter(), &mut self.ended);
             }
             Input::Configure(config) => self.config = config,
             Input::Flushed { stored } => {
                 self.flush_in_flight = false;
                 for partition in self.partitions.iter_mut() {
-                    partition.flushed(stored);
+                    partition.ledger_mut().flushed(stored);
                 }
-                self.send_flushed(now, stored, out);
+                let (partitions, ended) = (&mut self.partitions, &mut self.ended);
+                self.consumers
+                    .send_flushed(now, self.config, stored, partitions, ended, out);
             }
             Input::Tick => {}
-        }
-    }
-
-    /// Gives the credit of leases that ended back, at once to each consumer for its neighbours.
-    fn release_credit(&mut self) {
-        for leases in self.ended.chunk_by(|a, b| a.consumer == b.consumer) {
-            if let Some(consumer) = leases[0].consumer {
-                let bytes = leases.iter().map(|lease| lease.bytes).sum();
-                self.flow.release(consumer, leases.len() as u64, bytes);
-            }
-        }
-        self.ended.clear();
-    }
-
-    /// An expired or superseded id acknowledges too: at-least-once accepts it (docs/behaviour.md, section 8).
-    fn ack(&mut self, leases: &[LeaseId], mut verdicts: Option<&mut Vec<Verdict>>) {
-        let follows = |a: &LeaseId, b: &LeaseId| {
-            (a.partition, a.generation) == (b.partition, b.generation)
-                && a.offset.checked_add(1) == Some(b.offset)
-        };
-        for run in leases.chunk_by(follows) {
-            let partition = self.partitions.current(run[0]);
-            if let Some(verdicts) = &mut verdicts {
-                verdicts.extend(run.iter().map(|lease| judge(partition.as_deref(), *lease)));
-            }
-            if let Some(partition) = partition {
-                let first = run[0].offset;
-                let end = first.saturating_add(run.len() as u64);
-                partition.ack(first..end, &mut self.ended);
-            }
-        }
-        for partition in self.partitions.iter_mut() {
-            partition.advance_cursor();
-        }
-    }
-
-    /// 0 milliseconds end the lease, which counts as a failed attempt.
-    fn modify_deadlines(
-        &mut self,
-        now: Timestamp,
-        changes: Vec<(LeaseId, u64)>,
-        mut verdicts: Option<&mut Vec<Verdict>>,
-    ) {
-        for (lease, millis) in changes {
-            let mut partition = self.partitions.current(lease);
-            let is_applied = partition.as_deref_mut().is_some_and(|partition| {
-                if millis > 0 {
-                    let deadline = now.plus_millis(millis);
-                    return partition.extend(lease, deadline, &mut self.timers);
-                }
-                let ended = partition.give_back(now, lease, true);
-                self.ended.extend(ended);
-                ended.is_some()
-            });
-            if let Some(verdicts) = &mut verdicts {
-                verdicts.push(if is_applied {
-                    Verdict::Applied
-                } else {
-                    judge(partition.as_deref(), lease)
-                });
-            }
-        }
-    }
-
-    /// Ends the lease of a delivery that never reached its consumer.
-    fn give_back(&mut self, now: Timestamp, lease: LeaseId) {
-        if let Some(partition) = self.partitions.current(lease) {
-            self.ended.extend(partition.give_back(now, lease, false));
-        }
-    }
-
-    /// Lets go what the flush that ended has made durable, as far as its leases still stand.
-    fn send_flushed(&mut self, now: Timestamp, stored: bool, out: &mut Vec<Output>) {
-        let retention = self.config.retention_millis;
-        for held in self.outbox.flushed(stored) {
-            let consumer = held.consumer;
-            let mut deliveries = held.deliveries;
-            deliveries.retain(|delivery| {
-                let partition = self.partitions.current(delivery.lease);
-                partition.is_some_and(|it| it.send(now, retention, delivery, &mut self.ended))
-            });
-            let is_sent = !deliveries.is_empty();
-            self.flow.left(consumer, is_sent);
-            if is_sent {
-                out.push(Output::Deliver {
-                    consumer,
-                    deliveries,
-                });
-            }
-        }
-    }
-
-    /// Hands ready messages out, round robin among the consumers.
-    fn dispatch(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        let (mut in_round, mut share) = (0, 0);
-        while self.flow.hungry() > 0 {
-            let ready = self.partitions.ready();
-            if ready == 0 {
-                return;
-            }
-            if in_round == 0 {
-                in_round = self.flow.hungry();
-                // With nothing behind what is ready, it is shared; otherwise full frames are cheaper.
-                let unread = self.partitions.iter().any(Partition::has_unread);
-                share = if unread {
-                    DELIVERY_MESSAGES_MAX
-                } else {
-                    ready.div_ceil(in_round)
-                };
-            }
-            in_round -= 1;
-            let Some(portion) = self.flow.next(share.min(DELIVERY_MESSAGES_MAX) as u64) else {
-                return;
-            };
-            let lease_millis = portion
-                .ack_deadline_millis
-                .unwrap_or(self.config.ack_deadline_millis);
-            let deadline = now.plus_millis(lease_millis);
-            let mut frame = Frame::new(portion, deadline, self.config.durable_leases);
-            let retention = self.config.retention_millis;
-            self.partitions
-                .fill(now, retention, &mut frame, &mut self.timers);
-            if frame.len() == 0 {
-                // All that was ready had become too old.
-                continue;
-            }
-            self.hand_out(frame, out);
-        }
-    }
-
-    fn hand_out(&mut self, frame: Frame, out: &mut Vec<Output>) {
-        let (consumer, is_held) = (frame.consumer(), frame.is_held());
-        let (messages, bytes) = (frame.len() as u64, frame.credit_bytes());
-        self.flow.served(consumer, messages, bytes, is_held);
-        let deliveries = frame.into_deliveries();
-        if is_held {
-            self.outbox.hold(consumer, deliveries);
-        } else {
-            out.push(Output::Deliver {
-                consumer,
-                deliveries,
-            });
         }
     }
 
@@ -412,7 +278,7 @@ impl Engine {
     }
 
     fn start_reads(&mut self, out: &mut Vec<Output>) {
-        if self.flow.hungry() == 0 {
+        if !self.consumers.are_hungry() {
             return;
         }
         let fresh = self.takes_fresh();
@@ -427,36 +293,13 @@ impl Engine {
         }
     }
 
-    fn answer_pulls(&mut self, out: &mut Vec<Output>) {
-        if self.flow.hungry() == 0 {
-            self.found_damage = false;
-            return;
-        }
-        if !self.found_damage && !self.flow.is_impatient() {
-            return;
-        }
-        let fresh = self.takes_fresh();
-        if !self.partitions.iter().all(|it| it.is_read(fresh)) {
-            return;
-        }
-        // Told once for each time that it was tried: a later pull needs nothing of what is known to be damaged.
-        let damaged =
-            mem::take(&mut self.found_damage) && self.partitions.iter().any(Partition::has_damage);
-        for consumer in self.flow.unserved_pulls(damaged) {
-            let mut partitions = self.partitions.iter();
-            if partitions.all(|it| it.has_nothing_for(consumer)) {
-                self.flow.close(consumer);
-                out.push(Output::Empty { consumer, damaged });
-            }
-        }
-    }
-
     fn plan_lazy_flush(&mut self, now: Timestamp) {
         let mut any = false;
         let mut leases = false;
         for partition in self.partitions.iter() {
-            any |= partition.urgency() != Urgency::None;
-            leases |= partition.has_changed_leases();
+            let ledger = partition.ledger();
+            any |= ledger.urgency() != Urgency::None;
+            leases |= ledger.has_changed_leases();
         }
         if !any {
             self.lazy_flush.cancel(&mut self.timers);
@@ -464,9 +307,4 @@ impl Engine {
         }
         self.lazy_flush.plan(now, leases, &mut self.timers);
     }
-}
-
-/// What a request with this id finds in the partition of its generation.
-fn judge(partition: Option<&Partition>, lease: LeaseId) -> Verdict {
-    partition.map_or(Verdict::Void, |partition| partition.judge(lease))
 }

@@ -1,20 +1,19 @@
 //! One subscription's state in one partition of its topic's log: for every offset, what has become of it.
 //!
-//! An offset is done (`progress`), leased or failed (`outstanding`), loaded and waiting for a consumer (`ready`),
-//! damaged, or fresh (`read_ahead`). Everything that was read is in exactly one of the first three, save that a failed
-//! message may be loaded again. This is where the four are kept in step.
+//! An offset is done, leased or failed (`ledger`), loaded and waiting for a consumer (`ready`), damaged, or fresh
+//! (`read_ahead`). A failed message may be loaded too; otherwise these exclude each other. This is where the three are
+//! kept in step.
 
 use std::ops::Range;
 
 use super::{
-    change::{PartitionChange, PartitionState},
+    change::PartitionState,
     chunk::ChunkError,
-    dirty::Urgency,
     frame::Frame,
     input::{ConsumerId, LeaseId, LoadedMessage},
+    leases::Ended,
+    ledger::Ledger,
     output::{Delivery, Verdict},
-    outstanding::{Ended, Outstanding},
-    progress::{Progress, Restored},
     read_ahead::ReadAhead,
     ready::Ready,
     timers::{Due, Timer, Timers},
@@ -28,8 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Partition {
     id: u32,
-    progress: Progress,
-    outstanding: Outstanding,
+    ledger: Ledger,
     ready: Ready,
     read_ahead: ReadAhead,
 }
@@ -39,8 +37,7 @@ impl Partition {
     pub(super) fn new(id: u32, generation: u32, cursor: u64) -> Self {
         Self {
             id,
-            progress: Progress::new(generation, cursor),
-            outstanding: Outstanding::new(id),
+            ledger: Ledger::new(id, generation, cursor),
             ready: Ready::default(),
             read_ahead: ReadAhead::new(id, cursor),
         }
@@ -54,22 +51,14 @@ impl Partition {
         timers: &mut Timers,
     ) -> Result<(Self, bool), ChunkError> {
         let id = state.partition;
-        let mut outstanding = Outstanding::new(id);
         // A log that does not show this partition yet says nothing about its end.
         let end = known_end.unwrap_or(u64::MAX);
-        let Restored {
-            progress,
-            seen,
-            is_void,
-        } = Progress::restore(state, end, |offset, slot| {
-            outstanding.restore(offset, slot, timers);
-        })?;
-        let mut read_ahead = ReadAhead::new(id, progress.cursor());
+        let (ledger, seen, is_void) = Ledger::restore(state, end, timers)?;
+        let mut read_ahead = ReadAhead::new(id, ledger.progress().cursor());
         read_ahead.see_end(known_end.unwrap_or(seen));
         let partition = Self {
             id,
-            progress,
-            outstanding,
+            ledger,
             ready: Ready::default(),
             read_ahead,
         };
@@ -80,8 +69,14 @@ impl Partition {
         self.id
     }
 
-    pub(super) fn generation(&self) -> u32 {
-        self.progress.generation()
+    /// What is stored of it.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// As [`Partition::ledger`], for what changes nothing but what is stored.
+    pub(super) fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     pub(super) fn see_end(&mut self, end: u64) {
@@ -93,19 +88,11 @@ impl Partition {
         self.ready.len()
     }
 
-    /// Leases.
-    pub(super) fn leased(&self) -> usize {
-        self.outstanding.leased()
-    }
-
-    /// Leases and failed messages.
-    pub(super) fn outstanding(&self) -> usize {
-        self.outstanding.len()
-    }
-
     /// Whether the log may hold more for a consumer than what is ready.
     pub(super) fn has_unread(&self) -> bool {
-        self.read_ahead.is_reading() || self.outstanding.has_due() || self.read_ahead.has_fresh()
+        self.read_ahead.is_reading()
+            || self.ledger.failed().has_due()
+            || self.read_ahead.has_fresh()
     }
 
     /// Whether something cannot be delivered because it cannot be read.
@@ -115,7 +102,7 @@ impl Partition {
 
     /// Whether no read is on its way or may start. `fresh`: messages that were never delivered may be taken on.
     pub(super) fn is_read(&self, fresh: bool) -> bool {
-        let unread = self.outstanding.has_due() || (fresh && self.read_ahead.has_fresh());
+        let unread = self.ledger.failed().has_due() || (fresh && self.read_ahead.has_fresh());
         !self.read_ahead.is_reading() && (!unread || self.read_ahead.is_paused())
     }
 
@@ -124,35 +111,13 @@ impl Partition {
         self.ready.is_empty_for(consumer)
     }
 
-    /// How soon a flush is needed.
-    pub(super) fn urgency(&self) -> Urgency {
-        self.progress.urgency()
-    }
-
-    /// Whether something other than skipping has to be stored.
-    pub(super) fn has_changed_leases(&self) -> bool {
-        self.progress.has_changed_leases()
-    }
-
-    /// What a flush must write; `all`: also what nobody waits for.
-    pub(super) fn take_changes(&mut self, all: bool) -> Option<PartitionChange> {
-        let outstanding = &self.outstanding;
-        self.progress
-            .take_changes(self.id, all, |offsets| outstanding.slots(offsets))
-    }
-
-    /// The changes of the last flush are durable, or must be written again.
-    pub(super) fn flushed(&mut self, stored: bool) {
-        self.progress.flushed(stored);
-    }
-
     /// What to read next, with the bytes to read, if more is wanted. `fresh`: messages that were never delivered
     /// may be taken on.
     pub(super) fn start_read(&mut self, fresh: bool) -> Option<(Range<u64>, usize)> {
         let room = self.ready.room()?;
-        let due = || self.outstanding.due_range(PREFETCH_MESSAGES_MAX / 2);
+        let due = || self.ledger.failed().due_range(PREFETCH_MESSAGES_MAX / 2);
         let room = fresh.then_some(room);
-        let range = self.read_ahead.start(&self.progress, room, due)?;
+        let range = self.read_ahead.start(self.ledger.progress(), room, due)?;
         Some((range, PREFETCH_BYTES_MAX / 2))
     }
 
@@ -184,14 +149,14 @@ impl Partition {
     fn load(&mut self, from: u64, message: LoadedMessage) {
         let offset = message.offset;
         let is_new = self.read_ahead.is_new(from, offset);
-        let is_due = self.outstanding.loaded(offset);
-        if self.progress.is_done(offset)
-            || self.outstanding.is_leased(offset)
+        let is_due = self.ledger.failed_mut().loaded(offset);
+        if self.ledger.progress().is_done(offset)
+            || self.ledger.is_leased(offset)
             || self.ready.contains(offset)
         {
             return;
         }
-        if self.outstanding.is_failed(offset) && !is_due {
+        if self.ledger.failed().contains(offset) && !is_due {
             // Its time has not come; the read was for others around it.
             self.ready.park(message);
         } else if is_new || is_due {
@@ -201,21 +166,16 @@ impl Partition {
 
     /// Counts offsets that hold nothing to deliver as done. Never worth a flush of its own.
     fn skip(&mut self, offsets: Range<u64>) {
-        let start = offsets.start.max(self.progress.cursor());
-        if start >= offsets.end {
-            return;
-        }
-        // A lease outlives its message: the consumer's credit ends with the ack or the deadline.
-        for offsets in self.outstanding.not_leased(start..offsets.end) {
-            self.outstanding.forget_failed(offsets.clone());
-            self.forget_loaded(offsets.clone());
-            self.progress.skip(offsets);
-        }
-    }
-
-    fn forget_loaded(&mut self, offsets: Range<u64>) {
-        self.ready.forget(&offsets);
-        self.read_ahead.forget_damage(offsets);
+        let Self {
+            ledger,
+            ready,
+            read_ahead,
+            ..
+        } = self;
+        ledger.skip(offsets, |skipped| {
+            ready.forget(&skipped);
+            read_ahead.forget_damage(skipped);
+        });
     }
 
     pub(super) fn read_failed(&mut self, retry_at: Timestamp, timers: &mut Timers) {
@@ -233,7 +193,9 @@ impl Partition {
             self.read_ahead.failed(retry_at, timers);
             return;
         }
-        self.outstanding.put_off(offsets.clone(), retry_at, timers);
+        self.ledger
+            .failed_mut()
+            .put_off(offsets.clone(), retry_at, timers);
         self.read_ahead.damaged(offsets, retry_at, timers);
     }
 
@@ -246,8 +208,7 @@ impl Partition {
         ended: &mut Vec<Ended>,
     ) {
         let Self {
-            progress,
-            outstanding,
+            ledger,
             ready,
             read_ahead,
             ..
@@ -257,14 +218,10 @@ impl Partition {
         }
         for offsets in due.offsets {
             match due.timer {
-                Timer::Leases(_) => {
-                    outstanding.expire(now, due.at, offsets, timers, |offset, lease| {
-                        progress.leases_changed(offset..offset + 1, Urgency::Lazy);
-                        ended.push(lease);
-                    });
-                }
+                Timer::Leases(_) => ledger.expire(now, due.at, offsets, timers, ended),
                 Timer::Redelivery(_) => {
-                    outstanding.come_due(now, offsets, |offset| ready.release(offset));
+                    let failed = ledger.failed_mut();
+                    failed.come_due(now, offsets, |offset| ready.release(offset));
                 }
                 Timer::Damage(_) => read_ahead.retry_damage(now, offsets),
                 Timer::Read(_) | Timer::Flush => {}
@@ -272,8 +229,7 @@ impl Partition {
         }
     }
 
-    /// Leases to the frame's consumer what it may have, until the frame is full, which the result tells. What was
-    /// loaded in time but became too old while it waited is done.
+    /// Leases to the frame's consumer what it may have, until the frame is full, which the result tells.
     pub(super) fn fill(
         &mut self,
         now: Timestamp,
@@ -281,60 +237,15 @@ impl Partition {
         frame: &mut Frame,
         timers: &mut Timers,
     ) -> bool {
-        let consumer = frame.consumer();
-        let mut is_full = false;
-        let mut run = 0..0;
-        while let Some(next) = self.ready.next_for(consumer) {
-            let offset = next.offset;
-            if next.publish_time.plus_millis(retention_millis) <= now {
-                self.skip(offset..offset + 1);
-                self.advance_cursor();
-                continue;
-            }
-            is_full = frame.is_full_for(next.body.len());
-            if is_full {
-                break;
-            }
-            let Some(message) = self.ready.take_next_for(consumer) else {
-                break;
-            };
-            let bytes = message.body.len() as u64;
-            let number = self
-                .outstanding
-                .lease(offset, frame.deadline(), frame.holder(), bytes);
-            if offset != run.end {
-                self.track(run, frame, timers);
-                run = offset..offset;
-            }
-            run.end = offset + 1;
-            frame.push(Delivery {
-                lease: LeaseId {
-                    generation: self.progress.generation(),
-                    partition: self.id,
-                    offset,
-                    number,
-                },
-                publish_time: message.publish_time,
-                body: message.body,
-            });
+        let Self {
+            id, ledger, ready, ..
+        } = self;
+        let too_old = frame.fill(now, retention_millis, *id, ready, ledger, timers);
+        if !too_old.is_empty() {
+            too_old.into_iter().for_each(|offsets| self.skip(offsets));
+            self.advance_cursor();
         }
-        self.track(run, frame, timers);
-        is_full
-    }
-
-    /// Sees to it that leases of neighbours for this frame end in time, and are stored.
-    fn track(&mut self, offsets: Range<u64>, frame: &Frame, timers: &mut Timers) {
-        if offsets.is_empty() {
-            return;
-        }
-        let urgency = if frame.is_held() {
-            Urgency::Urgent
-        } else {
-            Urgency::Lazy
-        };
-        self.outstanding
-            .watch(frame.deadline(), offsets.clone(), timers);
-        self.progress.leases_changed(offsets, urgency);
+        frame.is_full()
     }
 
     /// Lets a delivery leave whose lease is durable now. False when its lease has ended meanwhile, or it became too
@@ -349,17 +260,17 @@ impl Partition {
         let lease = delivery.lease;
         if delivery.publish_time.plus_millis(retention_millis) <= now {
             // It is read once more and then done.
-            ended.extend(self.give_back(now, lease, false));
+            ended.extend(self.ledger.give_back(now, lease, false));
             return false;
         }
-        self.outstanding.send(lease.offset, lease.number)
+        self.ledger.send(lease)
     }
 
     /// What a request with this id finds.
     pub(super) fn judge(&self, lease: LeaseId) -> Verdict {
-        if self.outstanding.is_current(lease.offset, lease.number) {
+        if self.ledger.is_current(lease) {
             Verdict::Applied
-        } else if self.progress.is_done(lease.offset) {
+        } else if self.ledger.progress().is_done(lease.offset) {
             Verdict::Done
         } else if lease.offset < self.read_ahead.end() {
             Verdict::Ended
@@ -370,122 +281,47 @@ impl Partition {
 
     /// Counts these neighbours as acknowledged, whatever their state was. Ended leases go to `ended`.
     pub(super) fn ack(&mut self, offsets: Range<u64>, ended: &mut Vec<Ended>) {
-        let cursor = self.progress.cursor();
+        let cursor = self.ledger.progress().cursor();
         if offsets.start < cursor {
-            self.progress.ack_again(offsets.start..offsets.start + 1);
+            self.ledger.ack_again(offsets.start);
         }
         // What was never read was never delivered, so an ack of it is not ours (a log that lost its end).
         let offsets = offsets.start.max(cursor)..offsets.end.min(self.read_ahead.end());
-        if offsets.is_empty() {
-            return;
+        if !offsets.is_empty() && self.ledger.ack(offsets.clone(), ended) {
+            self.ready.forget(&offsets);
+            self.read_ahead.forget_damage(offsets);
         }
-        let done = self.progress.piece_at(offsets.start);
-        if done.is_some_and(|done| done.end >= offsets.end) {
-            self.progress.ack_again(offsets);
-            return;
-        }
-        self.outstanding.ack(offsets.clone(), ended);
-        self.forget_loaded(offsets.clone());
-        self.progress.ack(offsets);
     }
 
     /// Moves the cursor over what is done.
     pub(super) fn advance_cursor(&mut self) {
-        if self.progress.advance_cursor() {
-            self.read_ahead.pass(self.progress.cursor());
+        if self.ledger.advance_cursor() {
+            self.read_ahead.pass(self.ledger.progress().cursor());
         }
-    }
-
-    /// Moves the deadline of a lease that has not ended or been superseded; whether there is one.
-    pub(super) fn extend(
-        &mut self,
-        lease: LeaseId,
-        deadline: Timestamp,
-        timers: &mut Timers,
-    ) -> bool {
-        let LeaseId { offset, number, .. } = lease;
-        let extended = self.outstanding.extend(offset, number, deadline, timers);
-        if extended {
-            self.progress
-                .leases_changed(offset..offset + 1, Urgency::Lazy);
-        }
-        extended
-    }
-
-    /// Ends a lease without an ack, if it has not ended or been superseded. `counts`: as a failed attempt.
-    pub(super) fn give_back(
-        &mut self,
-        now: Timestamp,
-        lease: LeaseId,
-        counts: bool,
-    ) -> Option<Ended> {
-        let LeaseId { offset, number, .. } = lease;
-        let ended = self.outstanding.give_back(now, offset, number, counts)?;
-        self.progress
-            .leases_changed(offset..offset + 1, Urgency::Lazy);
-        Some(ended)
     }
 }
 
 #[cfg(test)]
 impl Partition {
-    /// Whether the four parts agree.
+    /// Whether the three parts agree.
     pub(super) fn check(&self) {
-        self.progress.check();
+        let (progress, failed) = (self.ledger.progress(), self.ledger.failed());
+        self.ledger.check();
         self.ready.check();
-        self.read_ahead.check(self.progress.cursor());
-        for (offset, _) in self.outstanding.leases() {
-            assert!(!self.progress.is_done(offset) && !self.outstanding.is_failed(offset));
-            assert!(!self.ready.contains(offset) && !self.outstanding.is_due(offset));
+        self.read_ahead.check(progress.cursor());
+        for offset in self.ledger.leased_offsets() {
+            assert!(!self.ready.contains(offset));
         }
-        for (offset, _) in self.outstanding.failed() {
-            assert!(!self.progress.is_done(offset));
-            assert!(!self.outstanding.is_due(offset) || !self.ready.contains(offset));
-        }
-        assert!(
-            self.outstanding
-                .due()
-                .all(|it| self.outstanding.is_failed(it))
-        );
-        assert!(self.ready.offsets().all(|it| !self.progress.is_done(it)));
-        assert!(self.ready.parked().all(|it| self.outstanding.is_failed(it)));
+        assert!(self.ready.offsets().all(|it| !progress.is_done(it)));
+        assert!(!self.ready.offsets().any(|it| failed.is_due(it)));
+        assert!(self.ready.parked().all(|it| failed.contains(it)));
     }
 
     /// Failed messages that are neither loaded for anybody nor to be read, with the time that they wait for.
     pub(super) fn delayed(&self) -> impl Iterator<Item = Timestamp> {
-        let failed = self.outstanding.failed();
-        let waits = |offset| !self.ready.is_open(offset) && !self.outstanding.is_due(offset);
-        failed.filter_map(move |(offset, time)| waits(offset).then_some(time))
-    }
-
-    pub(super) fn cursor(&self) -> u64 {
-        self.progress.cursor()
-    }
-
-    pub(super) fn done_above_cursor(&self) -> &rangemap::RangeSet<u64> {
-        self.progress.done_above_cursor()
-    }
-
-    /// Leases and failed messages as they are stored.
-    pub(super) fn slots(&self) -> impl Iterator<Item = (u64, super::chunk::Slot)> {
-        self.outstanding.slots(0..u64::MAX)
-    }
-
-    pub(super) fn slot(&self, offset: u64) -> Option<super::chunk::Slot> {
-        let mut slots = self.outstanding.slots(offset..offset + 1);
-        slots.next().map(|(_, slot)| slot)
-    }
-
-    /// Whether this message is leased and waits to leave.
-    pub(super) fn waits_to_leave(&self, offset: u64) -> bool {
-        self.outstanding.waits_to_leave(offset)
-    }
-
-    /// Messages that are leased and wait to leave.
-    pub(super) fn waiting_to_leave(&self) -> usize {
-        let leases = self.outstanding.leases();
-        leases
-            .filter(|(offset, _)| self.waits_to_leave(*offset))
-            .count()
+        let failed = self.ledger.failed();
+        let waits = |offset| !self.ready.is_open(offset) && !failed.is_due(offset);
+        let times = failed.times();
+        times.filter_map(move |(offset, time)| waits(offset).then_some(time))
     }
 }

@@ -1,4 +1,4 @@
-//! All partitions of a subscription, round robin.
+//! All partitions of a subscription: round robin among them, and what requests with ids do in each.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,8 @@ use super::{
     chunk::ChunkError,
     frame::Frame,
     input::LeaseId,
+    leases::Ended,
+    output::Verdict,
     partition::Partition,
     timers::Timers,
 };
@@ -60,7 +62,7 @@ impl Partitions {
     pub(super) fn current(&mut self, lease: LeaseId) -> Option<&mut Partition> {
         self.all
             .get_mut(&lease.partition)
-            .filter(|partition| partition.generation() == lease.generation)
+            .filter(|partition| partition.ledger().generation() == lease.generation)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Partition> {
@@ -78,7 +80,8 @@ impl Partitions {
 
     /// Leases and failed messages.
     pub(super) fn outstanding(&self) -> usize {
-        self.iter().map(Partition::outstanding).sum()
+        let outstanding = |partition: &Partition| partition.ledger().outstanding();
+        self.iter().map(outstanding).sum()
     }
 
     /// Fills a frame from the next partition in order, and from those after it as long as there is room. The next
@@ -114,7 +117,84 @@ impl Partitions {
     /// What a flush must write; `all`: also what nobody waits for.
     pub(super) fn take_changes(&mut self, all: bool) -> Vec<PartitionChange> {
         self.iter_mut()
-            .filter_map(|partition| partition.take_changes(all))
+            .filter_map(|partition| partition.ledger_mut().take_changes(all))
             .collect()
     }
+
+    /// An expired or superseded id acknowledges too: at-least-once accepts it (docs/behaviour.md, section 8). Of each
+    /// id `verdicts` is told what it found.
+    pub(super) fn ack(
+        &mut self,
+        leases: &[LeaseId],
+        ended: &mut Vec<Ended>,
+        mut verdicts: Option<&mut Vec<Verdict>>,
+    ) {
+        let follows = |a: &LeaseId, b: &LeaseId| {
+            (a.partition, a.generation) == (b.partition, b.generation)
+                && a.offset.checked_add(1) == Some(b.offset)
+        };
+        for run in leases.chunk_by(follows) {
+            let partition = self.current(run[0]);
+            if let Some(verdicts) = &mut verdicts {
+                verdicts.extend(run.iter().map(|lease| judge(partition.as_deref(), *lease)));
+            }
+            if let Some(partition) = partition {
+                let first = run[0].offset;
+                let end = first.saturating_add(run.len() as u64);
+                partition.ack(first..end, ended);
+            }
+        }
+        for partition in self.iter_mut() {
+            partition.advance_cursor();
+        }
+    }
+
+    /// Moves deadlines to now plus so many milliseconds; 0 ends the lease, which counts as a failed attempt.
+    pub(super) fn modify_deadlines(
+        &mut self,
+        now: Timestamp,
+        changes: Vec<(LeaseId, u64)>,
+        timers: &mut Timers,
+        ended: &mut Vec<Ended>,
+        mut verdicts: Option<&mut Vec<Verdict>>,
+    ) {
+        for (lease, millis) in changes {
+            let mut partition = self.current(lease);
+            let is_applied = partition.as_deref_mut().is_some_and(|partition| {
+                let ledger = partition.ledger_mut();
+                if millis > 0 {
+                    return ledger.extend(lease, now.plus_millis(millis), timers);
+                }
+                let ended_now = ledger.give_back(now, lease, true);
+                ended.extend(ended_now);
+                ended_now.is_some()
+            });
+            if let Some(verdicts) = &mut verdicts {
+                verdicts.push(if is_applied {
+                    Verdict::Applied
+                } else {
+                    judge(partition.as_deref(), lease)
+                });
+            }
+        }
+    }
+
+    /// Ends the leases of deliveries that never reached their consumer.
+    pub(super) fn give_back(
+        &mut self,
+        now: Timestamp,
+        leases: impl Iterator<Item = LeaseId>,
+        ended: &mut Vec<Ended>,
+    ) {
+        for lease in leases {
+            if let Some(partition) = self.current(lease) {
+                ended.extend(partition.ledger_mut().give_back(now, lease, false));
+            }
+        }
+    }
+}
+
+/// What a request with this id finds in the partition of its generation.
+fn judge(partition: Option<&Partition>, lease: LeaseId) -> Verdict {
+    partition.map_or(Verdict::Void, |partition| partition.judge(lease))
 }

@@ -1,4 +1,4 @@
-//! What `delivery::driver` does for an engine, one step at a time.
+//! What `delivery::host` does for an engine, one step at a time.
 
 use std::{collections::VecDeque, ops::Range};
 

@@ -118,7 +118,7 @@ impl Run {
                 let mut frames = frames.into();
                 if let Some((consumer, Demand::Stream { .. })) = self.consumer(pick) {
                     // There is room for what waits to leave.
-                    frames = self.host.engine.outbox.frames(consumer).max(frames);
+                    frames = self.host.engine.consumers.held_frames(consumer).max(frames);
                     let frames = frames as u32;
                     if let Some(Demand::Stream { frames: room, .. }) =
                         self.model.consumers.get_mut(&consumer)
@@ -325,7 +325,7 @@ impl Run {
         for _ in 0..1000 {
             self.start_flush(true);
             if self.host.in_flight.is_none() {
-                assert!(self.host.engine.outbox.is_empty());
+                assert!(self.host.engine.consumers.hold_nothing());
                 return;
             }
             self.end_flush(true);
@@ -346,7 +346,7 @@ impl Run {
         let voided = self.host.restart();
         let mut stored = BTreeMap::new();
         for partition in self.host.engine.partitions.iter() {
-            for (offset, slot) in partition.slots() {
+            for (offset, slot) in partition.ledger().slots(0..u64::MAX) {
                 let Slot::Leased(lease) = slot else { continue };
                 let held = Held {
                     number: lease.number,
@@ -430,7 +430,7 @@ impl Run {
         let leased = |lease: LeaseId| {
             let mut partitions = partitions.iter();
             let partition = partitions.find(|it| it.id() == lease.partition);
-            let slot = partition.and_then(|it| it.slot(lease.offset));
+            let slot = partition.and_then(|it| slot_of(it, lease.offset));
             match slot {
                 Some(Slot::Leased(leased)) if leased.number == lease.number => leased,
                 slot => panic!("{lease:?} was delivered, and is {slot:?}"),
@@ -467,7 +467,7 @@ impl Run {
     }
 
     fn generation(&self, partition: u32) -> u32 {
-        self.partition(partition).generation()
+        self.partition(partition).ledger().generation()
     }
 
     fn partition(&self, partition: u32) -> &Partition {
@@ -509,7 +509,7 @@ impl Run {
     fn check(&mut self) {
         self.leave_rounding();
         let partitions = self.host.engine.partitions.iter();
-        let waiting: usize = partitions.map(Partition::waiting_to_leave).sum();
+        let waiting: usize = partitions.map(waiting_to_leave).sum();
         let outstanding = self.host.engine.outstanding();
         assert_eq!(outstanding - waiting, self.model.held.len());
         let next = self.host.engine.next_deadline();
@@ -530,7 +530,7 @@ impl Run {
                         ..
                     }
                 );
-                assert!(!is_immediate || self.host.engine.outbox.frames(*consumer) > 0);
+                assert!(!is_immediate || self.host.engine.consumers.held_frames(*consumer) > 0);
             }
         }
         for partition in self.host.engine.partitions.iter() {
@@ -559,9 +559,10 @@ impl Run {
             .zip(restored.partitions.iter())
         {
             assert_eq!(partition.id(), other.id());
-            assert_eq!(partition.generation(), other.generation());
-            assert_eq!(partition.cursor(), other.cursor());
-            assert_eq!(partition.done_above_cursor(), other.done_above_cursor());
+            assert_eq!(partition.ledger().generation(), other.ledger().generation());
+            let (progress, same) = (partition.ledger().progress(), other.ledger().progress());
+            assert_eq!(progress.cursor(), same.cursor());
+            assert_eq!(progress.done_above_cursor(), same.done_above_cursor());
             assert_eq!(facts(partition), facts(other));
         }
     }
@@ -619,6 +620,20 @@ impl Run {
     }
 }
 
+fn slot_of(partition: &Partition, offset: u64) -> Option<Slot> {
+    let mut slots = partition.ledger().slots(offset..offset + 1);
+    slots.next().map(|(_, slot)| slot)
+}
+
+/// Messages that are leased and wait to leave.
+fn waiting_to_leave(partition: &Partition) -> usize {
+    let ledger = partition.ledger();
+    let offsets = ledger.leased_offsets();
+    offsets
+        .filter(|offset| ledger.waits_to_leave(*offset))
+        .count()
+}
+
 /// What was delivered is stored as leased, until the deadline that the engine knows.
 fn check_durable(stored: &Stored, deliveries: &[Delivery], leased: impl Fn(LeaseId) -> Delivered) {
     let chunk = |delivery: &Delivery| {
@@ -642,7 +657,7 @@ fn check_durable(stored: &Stored, deliveries: &[Delivery], leased: impl Fn(Lease
 
 /// Leases with their deadlines as they are stored, and failed messages.
 fn facts(partition: &Partition) -> Vec<(u64, Slot)> {
-    let slots = partition.slots().map(|(offset, slot)| {
+    let slots = partition.ledger().slots(0..u64::MAX).map(|(offset, slot)| {
         let slot = match slot {
             Slot::Leased(lease) => Slot::Leased(Delivered {
                 time: rounded(lease.time),

@@ -379,12 +379,12 @@ impl Scenario {
     fn show_leases(&mut self) {
         let mut lines = Vec::new();
         for partition in self.host.engine.partitions.iter() {
-            for (offset, slot) in partition.slots() {
+            for (offset, slot) in partition.ledger().slots(0..u64::MAX) {
                 let name = &self.names[&(partition.id(), offset)];
                 lines.push(match slot {
                     Slot::Leased(lease) => {
                         let left = shown(lease.time.millis_since(self.host.now));
-                        let waits = if partition.waits_to_leave(offset) {
+                        let waits = if partition.ledger().waits_to_leave(offset) {
                             ", waits to leave"
                         } else {
                             ""

@@ -1,0 +1,201 @@
+//! Hands messages out to the consumers, and answers the pulls for which there are none.
+
+use std::mem;
+
+use super::{
+    flow::Flow,
+    frame::Frame,
+    input::{Config, ConsumerId, Demand},
+    leases::Ended,
+    outbox::{Held, Outbox},
+    output::Output,
+    partition::Partition,
+    partitions::Partitions,
+    timers::Timers,
+};
+use crate::{clock::Timestamp, limits::DELIVERY_MESSAGES_MAX};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    flow: Flow,
+    outbox: Outbox,
+    /// Something could not be read just now, and no pull has been told.
+    found_damage: bool,
+}
+
+impl Consumers {
+    /// Who takes messages, and how many.
+    pub(super) fn flow(&mut self) -> &mut Flow {
+        &mut self.flow
+    }
+
+    pub(super) fn open(&mut self, consumer: ConsumerId, demand: Demand) {
+        self.flow.open(consumer, demand);
+    }
+
+    /// A consumer has left. Returns what waits to leave to it, which it will never get.
+    pub(super) fn close(&mut self, consumer: ConsumerId) -> Vec<Held> {
+        self.flow.close(consumer);
+        self.outbox.remove(consumer)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.flow.is_empty()
+    }
+
+    /// Whether some consumer would take a message now.
+    pub(super) fn are_hungry(&self) -> bool {
+        self.flow.hungry() > 0
+    }
+
+    /// Something could not be read.
+    pub(super) fn find_damage(&mut self) {
+        self.found_damage = true;
+    }
+
+    /// Gives the credit of leases that ended back, at once to each consumer for its neighbours.
+    pub(super) fn release_credit(&mut self, ended: &[Ended]) {
+        for leases in ended.chunk_by(|a, b| a.consumer == b.consumer) {
+            if let Some(consumer) = leases[0].consumer {
+                let bytes = leases.iter().map(|lease| lease.bytes).sum();
+                self.flow.release(consumer, leases.len() as u64, bytes);
+            }
+        }
+    }
+
+    /// A flush starts with all that there is to store urgently.
+    pub(super) fn flush_started(&mut self) {
+        self.outbox.flush_started();
+    }
+
+    /// Lets go what the flush that ended has made durable, as far as its leases still stand. Those that end now go to
+    /// `ended`.
+    pub(super) fn send_flushed(
+        &mut self,
+        now: Timestamp,
+        config: Config,
+        stored: bool,
+        partitions: &mut Partitions,
+        ended: &mut Vec<Ended>,
+        out: &mut Vec<Output>,
+    ) {
+        for held in self.outbox.flushed(stored) {
+            let consumer = held.consumer;
+            let mut deliveries = held.deliveries;
+            deliveries.retain(|delivery| {
+                let partition = partitions.current(delivery.lease);
+                partition.is_some_and(|it| it.send(now, config.retention_millis, delivery, ended))
+            });
+            let is_sent = !deliveries.is_empty();
+            self.flow.left(consumer, is_sent);
+            if is_sent {
+                out.push(Output::Deliver {
+                    consumer,
+                    deliveries,
+                });
+            }
+        }
+    }
+
+    /// Hands ready messages out, round robin among the consumers.
+    pub(super) fn dispatch(
+        &mut self,
+        now: Timestamp,
+        config: Config,
+        partitions: &mut Partitions,
+        timers: &mut Timers,
+        out: &mut Vec<Output>,
+    ) {
+        let (mut in_round, mut share) = (0, 0);
+        while self.flow.hungry() > 0 {
+            let ready = partitions.ready();
+            if ready == 0 {
+                return;
+            }
+            if in_round == 0 {
+                in_round = self.flow.hungry();
+                // With nothing behind what is ready, it is shared; otherwise full frames are cheaper.
+                let unread = partitions.iter().any(Partition::has_unread);
+                share = if unread {
+                    DELIVERY_MESSAGES_MAX
+                } else {
+                    ready.div_ceil(in_round)
+                };
+            }
+            in_round -= 1;
+            let Some(portion) = self.flow.next(share.min(DELIVERY_MESSAGES_MAX) as u64) else {
+                return;
+            };
+            let lease_millis = portion
+                .ack_deadline_millis
+                .unwrap_or(config.ack_deadline_millis);
+            let deadline = now.plus_millis(lease_millis);
+            let mut frame = Frame::new(portion, deadline, config.durable_leases);
+            partitions.fill(now, config.retention_millis, &mut frame, timers);
+            if frame.len() == 0 {
+                // All that was ready had become too old.
+                continue;
+            }
+            self.hand_out(frame, out);
+        }
+    }
+
+    fn hand_out(&mut self, frame: Frame, out: &mut Vec<Output>) {
+        let (consumer, is_held) = (frame.consumer(), frame.is_held());
+        let (messages, bytes) = (frame.len() as u64, frame.credit_bytes());
+        self.flow.served(consumer, messages, bytes, is_held);
+        let deliveries = frame.into_deliveries();
+        if is_held {
+            self.outbox.hold(consumer, deliveries);
+        } else {
+            out.push(Output::Deliver {
+                consumer,
+                deliveries,
+            });
+        }
+    }
+
+    /// Answers the pulls that want an answer and find nothing. `fresh`: messages that were never delivered may be taken
+    /// on.
+    pub(super) fn answer_pulls(
+        &mut self,
+        partitions: &Partitions,
+        fresh: bool,
+        out: &mut Vec<Output>,
+    ) {
+        if self.flow.hungry() == 0 {
+            self.found_damage = false;
+            return;
+        }
+        if !self.found_damage && !self.flow.is_impatient() {
+            return;
+        }
+        if !partitions.iter().all(|it| it.is_read(fresh)) {
+            return;
+        }
+        // Told once for each time that it was tried: a later pull needs nothing of what is known to be damaged.
+        let damaged =
+            mem::take(&mut self.found_damage) && partitions.iter().any(Partition::has_damage);
+        for consumer in self.flow.unserved_pulls(damaged) {
+            let mut partitions = partitions.iter();
+            if partitions.all(|it| it.has_nothing_for(consumer)) {
+                self.flow.close(consumer);
+                out.push(Output::Empty { consumer, damaged });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Consumers {
+    /// Frames that wait to leave to this consumer.
+    pub(super) fn held_frames(&self, consumer: ConsumerId) -> usize {
+        self.outbox.frames(consumer)
+    }
+
+    /// Whether no frame waits to leave.
+    pub(super) fn hold_nothing(&self) -> bool {
+        self.outbox.is_empty()
+    }
+}

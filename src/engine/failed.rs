@@ -1,0 +1,147 @@
+//! Messages of a partition that were delivered and came back, and await redelivery.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+use super::{
+    chunk::{Delivered, Slot},
+    timers::{Timer, Timers},
+};
+use crate::clock::Timestamp;
+
+/// Redelivery reads take in what lies between two messages that are at most this far apart.
+const REDELIVERY_GAP_MAX: u64 = 16;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Failed {
+    partition: u32,
+    /// The last delivery of each, with the time from which on it may be delivered again.
+    failed: BTreeMap<u64, Delivered>,
+    /// Those that may be delivered again and have to be read.
+    due: BTreeSet<u64>,
+}
+
+impl Failed {
+    pub(super) fn new(partition: u32) -> Self {
+        Self {
+            partition,
+            failed: BTreeMap::new(),
+            due: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in what was stored.
+    pub(super) fn restore(&mut self, offset: u64, stored: Delivered, timers: &mut Timers) {
+        self.failed.insert(offset, stored);
+        let timer = Timer::Redelivery(self.partition);
+        timers.set_offsets(stored.time, timer, offset..offset + 1);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.failed.len()
+    }
+
+    pub(super) fn contains(&self, offset: u64) -> bool {
+        self.failed.contains_key(&offset)
+    }
+
+    /// Failed messages as they are stored.
+    pub(super) fn slots(&self, offsets: Range<u64>) -> impl Iterator<Item = (u64, Slot)> {
+        let failed = self.failed.range(offsets);
+        failed.map(|(offset, failed)| (*offset, Slot::Failed(*failed)))
+    }
+
+    /// The last delivery of a message failed; it may be delivered again now.
+    pub(super) fn insert(&mut self, offset: u64, failed: Delivered) {
+        self.failed.insert(offset, failed);
+        self.due.insert(offset);
+    }
+
+    /// The message is delivered again, or done. Returns its last delivery, if that failed.
+    pub(super) fn remove(&mut self, offset: u64) -> Option<Delivered> {
+        let failed = self.failed.remove(&offset)?;
+        self.due.remove(&offset);
+        Some(failed)
+    }
+
+    pub(super) fn forget(&mut self, offsets: Range<u64>) {
+        while let Some((&offset, _)) = self.failed.range(offsets.clone()).next() {
+            self.remove(offset);
+        }
+    }
+
+    /// Whether failed messages have to be read.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// What to read for redelivery, with at most so many messages.
+    pub(super) fn due_range(&self, messages_max: usize) -> Option<Range<u64>> {
+        let first = *self.due.first()?;
+        let mut last = first;
+        for &offset in self.due.iter().take(messages_max) {
+            if offset - last > REDELIVERY_GAP_MAX {
+                break;
+            }
+            last = offset;
+        }
+        Some(first..last + 1)
+    }
+
+    /// A message that had to be read is loaded. False when this one had not.
+    pub(super) fn loaded(&mut self, offset: u64) -> bool {
+        self.due.remove(&offset)
+    }
+
+    /// What had to be read of these offsets cannot be before this time.
+    pub(super) fn put_off(
+        &mut self,
+        offsets: Range<u64>,
+        not_before: Timestamp,
+        timers: &mut Timers,
+    ) {
+        while let Some(&offset) = self.due.range(offsets.clone()).next() {
+            self.due.remove(&offset);
+            if let Some(failed) = self.failed.get_mut(&offset) {
+                failed.time = not_before;
+                let timer = Timer::Redelivery(self.partition);
+                timers.set_offsets(not_before, timer, offset..offset + 1);
+            }
+        }
+    }
+
+    /// Those of these offsets whose time has come may be delivered again: those that `release` does not have must be
+    /// read.
+    pub(super) fn come_due(
+        &mut self,
+        now: Timestamp,
+        offsets: Range<u64>,
+        mut release: impl FnMut(u64) -> bool,
+    ) {
+        for (&offset, failed) in self.failed.range(offsets) {
+            if failed.time <= now && !release(offset) {
+                self.due.insert(offset);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Failed {
+    pub(super) fn check(&self) {
+        assert!(self.due.iter().all(|it| self.failed.contains_key(it)));
+    }
+
+    /// Offset of each, and when it may be delivered again.
+    pub(super) fn times(&self) -> impl Iterator<Item = (u64, Timestamp)> {
+        let failed = self.failed.iter();
+        failed.map(|(offset, failed)| (*offset, failed.time))
+    }
+
+    pub(super) fn is_due(&self, offset: u64) -> bool {
+        self.due.contains(&offset)
+    }
+}

@@ -1,0 +1,247 @@
+//! Which messages of a partition are leased, to which consumer, and until when.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use super::{
+    chunk::{Delivered, Slot},
+    input::ConsumerId,
+    timers::{Timer, Timers, tick_of, time_of},
+};
+use crate::clock::Timestamp;
+
+/// Whose credit a lease takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// Nobody's, after a restart.
+    Nobody,
+    /// The message is on its way to this consumer, or there.
+    Has(ConsumerId),
+    /// The message leaves to this consumer when its lease is durable.
+    Awaits(ConsumerId),
+}
+
+/// A delivery that awaits its ack.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    deadline: Timestamp,
+    number: u32,
+    attempts: u32,
+    holder: Holder,
+    bytes: u64,
+    /// The earliest time at which a timer finds it.
+    timer: Timestamp,
+}
+
+/// A lease that ended, with the credit that it gives back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) consumer: Option<ConsumerId>,
+    pub(super) bytes: u64,
+}
+
+/// A lease that ended without an ack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unacked {
+    pub(super) ended: Ended,
+    /// Failed attempts before this one.
+    pub(super) attempts: u32,
+    /// Whether the message has left to its consumer.
+    pub(super) has_left: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Leases {
+    partition: u32,
+    leases: BTreeMap<u64, Lease>,
+}
+
+impl Lease {
+    fn ended(&self) -> Ended {
+        let consumer = match self.holder {
+            Holder::Nobody => None,
+            Holder::Has(consumer) | Holder::Awaits(consumer) => Some(consumer),
+        };
+        Ended {
+            consumer,
+            bytes: self.bytes,
+        }
+    }
+}
+
+impl Leases {
+    pub(super) fn new(partition: u32) -> Self {
+        Self {
+            partition,
+            leases: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in what was stored.
+    pub(super) fn restore(&mut self, offset: u64, stored: Delivered, timers: &mut Timers) {
+        let lease = Lease {
+            deadline: stored.time,
+            number: stored.number,
+            attempts: stored.attempts,
+            holder: Holder::Nobody,
+            bytes: 0,
+            timer: rounded(stored.time),
+        };
+        self.leases.insert(offset, lease);
+        self.watch(lease.timer, offset..offset + 1, timers);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    pub(super) fn contains(&self, offset: u64) -> bool {
+        self.leases.contains_key(&offset)
+    }
+
+    /// Whether this delivery is the newest of its message, and its lease has not ended.
+    pub(super) fn is_current(&self, offset: u64, number: u32) -> bool {
+        self.leases
+            .get(&offset)
+            .is_some_and(|lease| lease.number == number)
+    }
+
+    /// Leases as they are stored.
+    pub(super) fn slots(&self, offsets: Range<u64>) -> impl Iterator<Item = (u64, Slot)> {
+        self.leases.range(offsets).map(|(offset, lease)| {
+            let delivered = Delivered {
+                time: lease.deadline,
+                number: lease.number,
+                attempts: lease.attempts,
+            };
+            (*offset, Slot::Leased(delivered))
+        })
+    }
+
+    /// Leases a message as its delivery of this number. [`Leases::watch`] is told of it with its neighbours.
+    pub(super) fn grant(&mut self, offset: u64, granted: Delivered, holder: Holder, bytes: u64) {
+        let lease = Lease {
+            deadline: granted.time,
+            number: granted.number,
+            attempts: granted.attempts,
+            holder,
+            bytes,
+            timer: rounded(granted.time),
+        };
+        self.leases.insert(offset, lease);
+    }
+
+    /// Sees to it that these leases end at their deadline.
+    pub(super) fn watch(&self, deadline: Timestamp, offsets: Range<u64>, timers: &mut Timers) {
+        timers.set_offsets(rounded(deadline), Timer::Leases(self.partition), offsets);
+    }
+
+    /// The message leaves. False when its lease has ended or been superseded.
+    pub(super) fn send(&mut self, offset: u64, number: u32) -> bool {
+        match self.leases.get_mut(&offset) {
+            Some(lease) if lease.number == number => {
+                if let Holder::Awaits(consumer) = lease.holder {
+                    lease.holder = Holder::Has(consumer);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Moves the deadline of a lease that has not ended or been superseded; whether there is one.
+    pub(super) fn extend(
+        &mut self,
+        offset: u64,
+        number: u32,
+        deadline: Timestamp,
+        timers: &mut Timers,
+    ) -> bool {
+        let Some(lease) = self.leases.get_mut(&offset) else {
+            return false;
+        };
+        if lease.number != number {
+            return false;
+        }
+        lease.deadline = deadline;
+        let timer = rounded(deadline);
+        // A later deadline is noticed when the earlier timer comes.
+        if timer < lease.timer {
+            lease.timer = timer;
+            self.watch(timer, offset..offset + 1, timers);
+        }
+        true
+    }
+
+    /// Ends a lease without an ack, if it has not ended or been superseded.
+    pub(super) fn end(&mut self, offset: u64, number: u32) -> Option<Unacked> {
+        if !self.is_current(offset, number) {
+            return None;
+        }
+        let lease = self.leases.remove(&offset)?;
+        Some(Unacked {
+            ended: lease.ended(),
+            attempts: lease.attempts,
+            has_left: !matches!(lease.holder, Holder::Awaits(_)),
+        })
+    }
+
+    /// Offset and number of the leases of `offsets` whose time has come. Those that were extended since the timer was
+    /// set get another one.
+    pub(super) fn late(
+        &mut self,
+        now: Timestamp,
+        timer: Timestamp,
+        offsets: Range<u64>,
+        timers: &mut Timers,
+    ) -> Vec<(u64, u32)> {
+        let mut late = Vec::new();
+        let name = Timer::Leases(self.partition);
+        for (&offset, lease) in self.leases.range_mut(offsets) {
+            if lease.deadline <= now {
+                late.push((offset, lease.number));
+            } else if lease.timer == timer {
+                lease.timer = rounded(lease.deadline);
+                timers.set_offsets(lease.timer, name, offset..offset + 1);
+            }
+        }
+        late
+    }
+
+    /// Ends the leases of offsets that are acknowledged.
+    pub(super) fn ack(&mut self, offsets: Range<u64>, ended: &mut Vec<Ended>) {
+        for offset in offsets {
+            ended.extend(self.leases.remove(&offset).map(|lease| lease.ended()));
+        }
+    }
+
+    /// Those of the offsets that are not leased, in ranges.
+    pub(super) fn gaps(&self, offsets: Range<u64>) -> Vec<Range<u64>> {
+        let mut ranges = Vec::new();
+        let mut start = offsets.start;
+        for (&offset, _) in self.leases.range(offsets.clone()) {
+            ranges.push(start..offset);
+            start = offset + 1;
+        }
+        ranges.push(start..offsets.end);
+        ranges.retain(|range| !range.is_empty());
+        ranges
+    }
+}
+
+/// Deadlines are in ticks, so that leases which end at about the same time share a timer.
+fn rounded(deadline: Timestamp) -> Timestamp {
+    time_of(tick_of(deadline))
+}
+
+#[cfg(test)]
+impl Leases {
+    pub(super) fn offsets(&self) -> impl Iterator<Item = u64> {
+        self.leases.keys().copied()
+    }
+
+    pub(super) fn waits_to_leave(&self, offset: u64) -> bool {
+        let lease = self.leases.get(&offset);
+        lease.is_some_and(|lease| matches!(lease.holder, Holder::Awaits(_)))
+    }
+}

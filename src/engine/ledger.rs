@@ -1,0 +1,290 @@
+//! What is stored of a partition: which offsets are done, leased or failed. Each change here is marked to be written.
+//!
+//! A message is leased or failed or neither, and what is done is neither.
+
+use std::ops::Range;
+
+use super::{
+    change::{PartitionChange, PartitionState},
+    chunk::{ChunkError, Delivered, Slot},
+    dirty::Urgency,
+    failed::Failed,
+    input::LeaseId,
+    leases::{Ended, Holder, Leases},
+    progress::{Progress, Restored},
+    timers::Timers,
+};
+use crate::clock::Timestamp;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    partition: u32,
+    progress: Progress,
+    leases: Leases,
+    failed: Failed,
+}
+
+impl Ledger {
+    /// Nothing has happened above `cursor`.
+    pub(super) fn new(partition: u32, generation: u32, cursor: u64) -> Self {
+        Self {
+            partition,
+            progress: Progress::new(generation, cursor),
+            leases: Leases::new(partition),
+            failed: Failed::new(partition),
+        }
+    }
+
+    /// As it was stored, over a log that ends at `end`. Returns from where on nothing is known, and whether the log
+    /// ends below that, so that what lies above its end is void under a new generation.
+    pub(super) fn restore(
+        state: &PartitionState,
+        end: u64,
+        timers: &mut Timers,
+    ) -> Result<(Self, u64, bool), ChunkError> {
+        let mut leases = Leases::new(state.partition);
+        let mut failed = Failed::new(state.partition);
+        let Restored {
+            progress,
+            seen,
+            is_void,
+        } = Progress::restore(state, end, |offset, slot| match slot {
+            Slot::Pending | Slot::Done => {}
+            Slot::Leased(stored) => leases.restore(offset, stored, timers),
+            Slot::Failed(stored) => failed.restore(offset, stored, timers),
+        })?;
+        let ledger = Self {
+            partition: state.partition,
+            progress,
+            leases,
+            failed,
+        };
+        Ok((ledger, seen, is_void))
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.progress.generation()
+    }
+
+    /// What is done.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Failed messages.
+    pub(super) fn failed(&self) -> &Failed {
+        &self.failed
+    }
+
+    /// As [`Ledger::failed`], for what needs not be stored: which of them have to be read.
+    pub(super) fn failed_mut(&mut self) -> &mut Failed {
+        &mut self.failed
+    }
+
+    /// Leases.
+    pub(super) fn leased(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Leases and failed messages.
+    pub(super) fn outstanding(&self) -> usize {
+        self.leases.len() + self.failed.len()
+    }
+
+    pub(super) fn is_leased(&self, offset: u64) -> bool {
+        self.leases.contains(offset)
+    }
+
+    /// Whether this delivery is the newest of its message, and its lease has not ended.
+    pub(super) fn is_current(&self, lease: LeaseId) -> bool {
+        self.leases.is_current(lease.offset, lease.number)
+    }
+
+    /// How soon a flush is needed.
+    pub(super) fn urgency(&self) -> Urgency {
+        self.progress.urgency()
+    }
+
+    /// Whether something other than skipping has to be stored.
+    pub(super) fn has_changed_leases(&self) -> bool {
+        self.progress.has_changed_leases()
+    }
+
+    /// What a flush must write; `all`: also what nobody waits for.
+    pub(super) fn take_changes(&mut self, all: bool) -> Option<PartitionChange> {
+        let (leases, failed) = (&self.leases, &self.failed);
+        self.progress.take_changes(self.partition, all, |offsets| {
+            leases.slots(offsets.clone()).chain(failed.slots(offsets))
+        })
+    }
+
+    /// The changes of the last flush are durable, or must be written again.
+    pub(super) fn flushed(&mut self, stored: bool) {
+        self.progress.flushed(stored);
+    }
+
+    /// Leases a message, and returns the delivery's number. [`Ledger::leased_together`] is told of it with its
+    /// neighbours.
+    pub(super) fn lease(
+        &mut self,
+        offset: u64,
+        deadline: Timestamp,
+        holder: Holder,
+        bytes: u64,
+    ) -> u32 {
+        let (number, attempts) = self
+            .failed
+            .remove(offset)
+            .map_or((0, 0), |failed| (failed.number, failed.attempts));
+        let granted = Delivered {
+            time: deadline,
+            number: number.saturating_add(1),
+            attempts,
+        };
+        self.leases.grant(offset, granted, holder, bytes);
+        granted.number
+    }
+
+    /// Sees to it that leases of neighbours end in time, and are stored.
+    pub(super) fn leased_together(
+        &mut self,
+        offsets: Range<u64>,
+        deadline: Timestamp,
+        urgency: Urgency,
+        timers: &mut Timers,
+    ) {
+        if offsets.is_empty() {
+            return;
+        }
+        self.leases.watch(deadline, offsets.clone(), timers);
+        self.progress.leases_changed(offsets, urgency);
+    }
+
+    /// The message leaves. False when its lease has ended or been superseded.
+    pub(super) fn send(&mut self, lease: LeaseId) -> bool {
+        self.leases.send(lease.offset, lease.number)
+    }
+
+    /// Moves the deadline of a lease that has not ended or been superseded; whether there is one.
+    pub(super) fn extend(
+        &mut self,
+        lease: LeaseId,
+        deadline: Timestamp,
+        timers: &mut Timers,
+    ) -> bool {
+        let LeaseId { offset, number, .. } = lease;
+        let extended = self.leases.extend(offset, number, deadline, timers);
+        if extended {
+            self.progress
+                .leases_changed(offset..offset + 1, Urgency::Lazy);
+        }
+        extended
+    }
+
+    /// Ends a lease without an ack, if it has not ended or been superseded; the message may be delivered again.
+    /// `counts`: as a failed attempt. What never left is none.
+    pub(super) fn give_back(
+        &mut self,
+        now: Timestamp,
+        lease: LeaseId,
+        counts: bool,
+    ) -> Option<Ended> {
+        self.end(now, lease.offset, lease.number, counts)
+    }
+
+    fn end(&mut self, now: Timestamp, offset: u64, number: u32, counts: bool) -> Option<Ended> {
+        let unacked = self.leases.end(offset, number)?;
+        let counts = counts && unacked.has_left;
+        let failed = Delivered {
+            time: now,
+            number,
+            attempts: unacked.attempts.saturating_add(counts.into()),
+        };
+        self.failed.insert(offset, failed);
+        self.progress
+            .leases_changed(offset..offset + 1, Urgency::Lazy);
+        Some(unacked.ended)
+    }
+
+    /// Ends the leases of `offsets` whose time has come at this timer. They go to `ended`.
+    pub(super) fn expire(
+        &mut self,
+        now: Timestamp,
+        timer: Timestamp,
+        offsets: Range<u64>,
+        timers: &mut Timers,
+        ended: &mut Vec<Ended>,
+    ) {
+        for (offset, number) in self.leases.late(now, timer, offsets, timers) {
+            ended.extend(self.end(now, offset, number, true));
+        }
+    }
+
+    /// Counts these as acknowledged, whatever their state was. Ended leases go to `ended`. False when all of them were
+    /// done before.
+    pub(super) fn ack(&mut self, offsets: Range<u64>, ended: &mut Vec<Ended>) -> bool {
+        let done = self.progress.piece_at(offsets.start);
+        if done.is_some_and(|done| done.end >= offsets.end) {
+            self.progress.ack_again(offsets);
+            return false;
+        }
+        self.leases.ack(offsets.clone(), ended);
+        self.failed.forget(offsets.clone());
+        self.progress.ack(offsets);
+        true
+    }
+
+    /// A caller waits for what lies below the cursor.
+    pub(super) fn ack_again(&mut self, offset: u64) {
+        self.progress.ack_again(offset..offset + 1);
+    }
+
+    /// Counts offsets that hold nothing to deliver as done, and passes them to `skipped`. Never worth a flush of its
+    /// own. A lease outlives its message: the consumer's credit ends with the ack or the deadline.
+    pub(super) fn skip(&mut self, offsets: Range<u64>, mut skipped: impl FnMut(Range<u64>)) {
+        let start = offsets.start.max(self.progress.cursor());
+        if start >= offsets.end {
+            return;
+        }
+        for offsets in self.leases.gaps(start..offsets.end) {
+            self.failed.forget(offsets.clone());
+            skipped(offsets.clone());
+            self.progress.skip(offsets);
+        }
+    }
+
+    /// Moves the cursor over what is done; whether it moved.
+    pub(super) fn advance_cursor(&mut self) -> bool {
+        self.progress.advance_cursor()
+    }
+}
+
+#[cfg(test)]
+impl Ledger {
+    pub(super) fn check(&self) {
+        self.progress.check();
+        self.failed.check();
+        for offset in self.leases.offsets() {
+            assert!(!self.progress.is_done(offset) && !self.failed.contains(offset));
+        }
+        for (offset, _) in self.failed.times() {
+            assert!(!self.progress.is_done(offset));
+        }
+    }
+
+    pub(super) fn leased_offsets(&self) -> impl Iterator<Item = u64> {
+        self.leases.offsets()
+    }
+
+    /// Leases and failed messages as they are stored.
+    pub(super) fn slots(&self, offsets: Range<u64>) -> impl Iterator<Item = (u64, Slot)> {
+        let leases = self.leases.slots(offsets.clone());
+        leases.chain(self.failed.slots(offsets))
+    }
+
+    /// Whether this message is leased and waits to leave.
+    pub(super) fn waits_to_leave(&self, offset: u64) -> bool {
+        self.leases.waits_to_leave(offset)
+    }
+}
