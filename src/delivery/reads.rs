@@ -53,6 +53,11 @@ impl Reads {
         self.0.push(read.boxed());
     }
 
+    /// A read that has ended, if there is one.
+    pub(super) fn ended(&mut self) -> Option<Read> {
+        self.next().now_or_never()?
+    }
+
     /// The next read that ends; `None` when none is on its way. Safe to cancel.
     pub(super) async fn next(&mut self) -> Option<Read> {
         self.0.next().await

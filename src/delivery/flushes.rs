@@ -1,0 +1,146 @@
+//! One subscription's flushes, one after the other, and the acks that wait for them.
+
+use futures_util::future::{BoxFuture, FutureExt};
+
+use super::{
+    activity::AckedBytes,
+    command::Reply,
+    error::{DeliveryError, EndCause},
+    flusher::{Flushed, Flusher},
+};
+use crate::{
+    clock::Timestamp,
+    engine::change::PartitionChange,
+    limits::{BUSY_RETRY_MILLIS, STORE_RETRY_MILLIS},
+    resource::id::SubscriptionId,
+    store::positions::{Flush, FlushOutcome},
+};
+
+/// See the module.
+pub(super) struct Flushes {
+    flusher: Flusher,
+    subscription: SubscriptionId,
+    epoch: u64,
+    on_its_way: Option<BoxFuture<'static, Flushed>>,
+    /// Acks that the flush on its way makes durable.
+    flushing: Vec<Reply<()>>,
+    /// Acks for the next flush.
+    waiting: Vec<Reply<()>>,
+    not_before: Timestamp,
+    acked_bytes: AckedBytes,
+    /// What the flush on its way lets retention delete.
+    flushing_bytes: u64,
+}
+
+impl Flushes {
+    /// Of the state of `subscription`, which was acquired with this epoch.
+    pub(super) fn new(flusher: Flusher, subscription: SubscriptionId, epoch: u64) -> Self {
+        Self {
+            flusher,
+            subscription,
+            epoch,
+            on_its_way: None,
+            flushing: Vec::new(),
+            waiting: Vec::new(),
+            not_before: Timestamp::ZERO,
+            acked_bytes: AckedBytes::default(),
+            flushing_bytes: 0,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// How much acknowledgements let go of.
+    pub(super) fn acked_bytes(&mut self) -> &mut AckedBytes {
+        &mut self.acked_bytes
+    }
+
+    /// The next flush answers these acks, or the next question whether there is something to flush.
+    pub(super) fn answer_later(&mut self, acks: Option<Reply<()>>) {
+        self.waiting.extend(acks);
+    }
+
+    /// Whether acks wait for a flush that has not started.
+    pub(super) fn are_awaited(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// When the next flush may start, if that is not now.
+    pub(super) fn retry_at(&self, now: Timestamp) -> Option<Timestamp> {
+        (self.not_before > now).then_some(self.not_before)
+    }
+
+    /// Whether a flush may start.
+    pub(super) fn are_free(&self, now: Timestamp) -> bool {
+        self.on_its_way.is_none() && self.not_before <= now
+    }
+
+    /// Starts a flush of these changes. Without any, what was acknowledged before is durable already.
+    pub(super) fn start(&mut self, changes: Option<Vec<PartitionChange>>) {
+        let Some(changes) = changes else {
+            answer(&mut self.waiting, &Ok(()));
+            return;
+        };
+        self.flushing.append(&mut self.waiting);
+        self.flushing_bytes = self.acked_bytes.take();
+        let flush = Flush {
+            subscription: self.subscription,
+            epoch: self.epoch,
+            changes,
+        };
+        self.on_its_way = Some(self.flusher.clone().flush(flush).boxed());
+    }
+
+    /// Waits for the flush on its way; `None` when there is none. Safe to cancel.
+    pub(super) async fn ended(&mut self) -> Option<Flushed> {
+        match &mut self.on_its_way {
+            Some(flush) => Some(flush.await),
+            None => None,
+        }
+    }
+
+    /// Answers the acks of a flush that has ended. Returns about how many bytes they let go of once its changes are
+    /// stored, `None` when they are to be stored again, or why the subscription is not ours any more.
+    pub(super) fn take_in(
+        &mut self,
+        now: Timestamp,
+        flushed: Flushed,
+    ) -> Result<Option<u64>, EndCause> {
+        self.on_its_way = None;
+        match flushed {
+            Ok(FlushOutcome::Stored) => {
+                answer(&mut self.flushing, &Ok(()));
+                Ok(Some(self.flushing_bytes))
+            }
+            Ok(FlushOutcome::Stale) => Err(EndCause::TakenOver),
+            Ok(FlushOutcome::Busy) => {
+                self.not_before = now.plus_millis(BUSY_RETRY_MILLIS);
+                self.waiting.append(&mut self.flushing);
+                Ok(None)
+            }
+            // Its deletion has not been announced yet.
+            Ok(FlushOutcome::Gone) => Err(EndCause::Deleted),
+            Err(error) => {
+                self.not_before = now.plus_millis(STORE_RETRY_MILLIS);
+                answer(&mut self.flushing, &Err(error.into()));
+                Ok(None)
+            }
+        }
+    }
+
+    /// No flush comes any more.
+    pub(super) fn refuse(&mut self, error: &DeliveryError) {
+        let refusal = Err(error.clone());
+        answer(&mut self.flushing, &refusal);
+        answer(&mut self.waiting, &refusal);
+    }
+}
+
+fn answer(replies: &mut Vec<Reply<()>>, result: &Result<(), DeliveryError>) {
+    for reply in replies.drain(..) {
+        // A caller that does not wait any more needs no answer.
+        drop(reply.send(result.clone()));
+    }
+}

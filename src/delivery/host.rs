@@ -1,0 +1,328 @@
+//! Tells one subscription's engine what happens, and carries out what it wants. Waits for nothing by itself.
+
+use std::{mem, sync::Arc};
+
+use super::{
+    command::Command,
+    consumers::Consumers,
+    error::EndCause,
+    flusher::Flushed,
+    flushes::Flushes,
+    mailbox::Mailbox,
+    node::Node,
+    reads::{Read, Reads},
+};
+use crate::{
+    clock::Timestamp,
+    engine::{
+        Engine,
+        input::{ConsumerId, Input, LeaseId},
+        output::Output,
+    },
+    limits::DRIVER_IDLE_MILLIS,
+    store::resources::SubscriptionRecord,
+};
+
+/// See the module.
+pub(super) struct Host {
+    node: Arc<Node>,
+    record: Arc<SubscriptionRecord>,
+    engine: Engine,
+    consumers: Consumers,
+    reads: Reads,
+    flushes: Flushes,
+    last_used: Timestamp,
+    outputs: Vec<Output>,
+}
+
+/// Something that was waited for.
+pub(super) enum Event {
+    Flushed(Flushed),
+    Read(Read),
+    /// A consumer has said something.
+    Mail,
+}
+
+impl Host {
+    /// Of a subscription that was acquired with this epoch.
+    pub(super) fn new(
+        node: Arc<Node>,
+        record: Arc<SubscriptionRecord>,
+        epoch: u64,
+        engine: Engine,
+    ) -> Self {
+        Self {
+            engine,
+            consumers: Consumers::new(Mailbox::new(node.lease.clone())),
+            reads: Reads::default(),
+            flushes: Flushes::new(node.flusher.clone(), record.id, epoch),
+            last_used: node.clock.now(),
+            outputs: Vec::new(),
+            node,
+            record,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.flushes.epoch()
+    }
+
+    /// Waits for what was started to end, or for a consumer. Safe to cancel.
+    pub(super) async fn event(&mut self) -> Event {
+        tokio::select! {
+            biased;
+            Some(flushed) = self.flushes.ended() => Event::Flushed(flushed),
+            Some(read) = self.reads.next() => Event::Read(read),
+            () = self.consumers.mailbox().rung() => Event::Mail,
+        }
+    }
+
+    /// Whether nobody has used the subscription for a while, and everything of it is stored.
+    pub(super) fn is_unused(&self, now: Timestamp) -> bool {
+        now.millis_since(self.last_used) >= DRIVER_IDLE_MILLIS
+            && self.consumers.is_empty()
+            && !self.flushes.are_awaited()
+            && self.engine.is_idle()
+    }
+
+    /// When there is something to do if nothing happens before.
+    pub(super) fn wake_at(&self, now: Timestamp) -> Timestamp {
+        let idle = self.last_used.plus_millis(DRIVER_IDLE_MILLIS);
+        let idle = (idle > now).then_some(idle);
+        self.engine
+            .next_deadline()
+            .into_iter()
+            .chain(idle)
+            .chain(self.flushes.retry_at(now))
+            .min()
+            .unwrap_or(Timestamp::NEVER)
+    }
+
+    /// Tells the engine.
+    pub(super) fn handle(&mut self, input: Input) {
+        let now = self.node.clock.now();
+        self.engine.handle(now, input, &mut self.outputs);
+    }
+
+    /// Tells the engine of the time, if that is of interest.
+    pub(super) fn pass_time(&mut self) {
+        let now = self.node.clock.now();
+        if self.engine.next_deadline().is_some_and(|due| due <= now) {
+            self.handle(Input::Tick);
+        }
+    }
+
+    /// Takes this read in, if there is one, and all others that have ended.
+    pub(super) fn take_reads(&mut self, read: Option<Read>) {
+        let mut next = read.or_else(|| self.reads.ended());
+        while let Some(read) = next {
+            let name = &self.record.subscription.name;
+            let input = read.into_input(name, self.node.clock.now());
+            self.handle(input);
+            next = self.reads.ended();
+        }
+    }
+
+    /// Takes in what consumers have said.
+    pub(super) fn read_mail(&mut self) {
+        let mail = self.consumers.mailbox().take();
+        if !mail.returned.is_empty() {
+            self.handle(Input::Returned(mail.returned));
+        }
+        for consumer in mail.closed {
+            self.last_used = self.node.clock.now();
+            self.consumers.close(consumer);
+            self.handle(Input::Close { consumer });
+        }
+        for consumer in mail.roomy {
+            self.tell_room(consumer);
+        }
+    }
+
+    fn tell_room(&mut self, consumer: ConsumerId) {
+        if let Some(frames) = self.consumers.room(consumer) {
+            self.handle(Input::Room { consumer, frames });
+        }
+    }
+
+    /// Carries commands out, and leaves the batch empty. Acks that come together are one event. Returns a cause when
+    /// delivery ends with one of them.
+    pub(super) fn obey(&mut self, batch: &mut Vec<Command>) -> Option<EndCause> {
+        if batch.is_empty() {
+            return None;
+        }
+        self.last_used = self.node.clock.now();
+        let mut acked = Vec::new();
+        let mut commands = batch.drain(..);
+        let mut cause = None;
+        for command in commands.by_ref() {
+            match command {
+                Command::Ack { mut leases, reply } => {
+                    if acked.is_empty() {
+                        acked = leases;
+                    } else {
+                        acked.append(&mut leases);
+                    }
+                    self.flushes.answer_later(reply);
+                }
+                command => {
+                    self.ack(mem::take(&mut acked));
+                    cause = self.obey_one(command);
+                }
+            }
+            if cause.is_some() {
+                break;
+            }
+        }
+        self.ack(acked);
+        if let Some(cause) = &cause {
+            let error = cause.clone().into();
+            commands.for_each(|command| command.refuse(&error));
+        }
+        cause
+    }
+
+    fn ack(&mut self, leases: Vec<LeaseId>) {
+        if !leases.is_empty() {
+            self.flushes.acked_bytes().ack(leases.len());
+            self.handle(Input::Ack(leases));
+        }
+    }
+
+    fn obey_one(&mut self, command: Command) -> Option<EndCause> {
+        match command {
+            Command::Stream {
+                consumer,
+                demand,
+                reply,
+            } => {
+                if let Some(reply) = self.consumers.admit(reply) {
+                    let stream = self.consumers.open_stream(consumer);
+                    self.handle(Input::Open { consumer, demand });
+                    // Dropped with an unanswered reply, the stream says itself that it is gone.
+                    drop(reply.send(Ok(stream)));
+                }
+            }
+            Command::Pull {
+                consumer,
+                demand,
+                reply,
+            } => {
+                if let Some(reply) = self.consumers.admit(reply) {
+                    let pull = self.consumers.open_pull(consumer);
+                    self.handle(Input::Open { consumer, demand });
+                    drop(reply.send(Ok(pull)));
+                }
+            }
+            Command::StreamDeadline {
+                consumer,
+                ack_deadline_millis,
+            } => self.handle(Input::StreamDeadline {
+                consumer,
+                ack_deadline_millis,
+            }),
+            Command::Ack { leases, reply } => {
+                self.ack(leases);
+                self.flushes.answer_later(reply);
+            }
+            Command::Modify { changes, reply } => {
+                self.handle(Input::ModifyDeadline(changes));
+                drop(reply.send(Ok(())));
+            }
+            Command::End { cause, reply } => {
+                self.end_consumers(&cause);
+                // The caller may be gone; it has ended all the same.
+                let _ = reply.send(());
+                return Some(cause);
+            }
+        }
+        None
+    }
+
+    /// Carries the engine's commands out until it has no more.
+    pub(super) fn carry_out(&mut self) {
+        while !self.outputs.is_empty() {
+            let mut served = Vec::new();
+            for output in mem::take(&mut self.outputs) {
+                match output {
+                    Output::Read {
+                        partition,
+                        range,
+                        bytes_max,
+                    } => self.reads.start(
+                        &self.node.log,
+                        &self.record.log,
+                        partition,
+                        range,
+                        bytes_max,
+                    ),
+                    Output::Deliver {
+                        consumer,
+                        deliveries,
+                    } => {
+                        let sizes = deliveries.iter().map(|delivery| delivery.body.len());
+                        self.flushes.acked_bytes().deliver(sizes);
+                        self.consumers.deliver(consumer, deliveries);
+                        served.push(consumer);
+                    }
+                    Output::Empty { consumer, damaged } => {
+                        self.consumers.answer_empty(consumer, damaged);
+                    }
+                }
+            }
+            for consumer in served {
+                self.tell_room(consumer);
+            }
+        }
+    }
+
+    /// Starts the next flush if one is needed and none is on its way.
+    pub(super) fn start_flush(&mut self) {
+        if self.flushes.are_free(self.node.clock.now()) {
+            self.flushes.start(self.engine.take_changes(false));
+        }
+    }
+
+    /// Returns a cause when the subscription is not ours any more.
+    pub(super) fn flushed(&mut self, flushed: Flushed) -> Option<EndCause> {
+        let now = self.node.clock.now();
+        match self.flushes.take_in(now, flushed) {
+            Ok(freed) => {
+                if let Some(bytes) = freed {
+                    let topic = self.record.log.incarnation;
+                    self.node.activity.add(topic, bytes, now);
+                }
+                let stored = freed.is_some();
+                self.handle(Input::Flushed { stored });
+                None
+            }
+            Err(cause) => Some(cause),
+        }
+    }
+
+    /// Stores everything, as far as the store takes it.
+    pub(super) async fn flush_everything(&mut self) {
+        if let Some(flushed) = self.flushes.ended().await
+            && self.flushed(flushed).is_some()
+        {
+            return;
+        }
+        self.flushes.start(self.engine.take_changes(true));
+        if let Some(flushed) = self.flushes.ended().await {
+            self.flushed(flushed);
+        }
+    }
+
+    /// Ends all streams and pulls. What comes from now on is not leased to them.
+    pub(super) fn end_consumers(&mut self, cause: &EndCause) {
+        for consumer in self.consumers.end(cause) {
+            self.handle(Input::Close { consumer });
+        }
+    }
+
+    /// Refuses the acks that no flush has made durable.
+    pub(super) fn refuse_acks(&mut self, cause: Option<&EndCause>) {
+        let cause = cause.cloned().unwrap_or(EndCause::Stopping);
+        self.flushes.refuse(&cause.into());
+    }
+}
