@@ -86,10 +86,14 @@ pub const HEALTH_VALID_MILLIS: u64 = 1_000;
 pub const CHUNK_OFFSETS: u64 = 256;
 /// Outstanding messages of one subscription; more are delivered when some of these end.
 pub const OUTSTANDING_MAX: usize = 500_000;
-/// Bytes and messages read from the log ahead of one subscription's consumers.
+/// Bytes and messages of one partition that were never delivered and are read ahead of a subscription's consumers.
 pub const PREFETCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// See [`PREFETCH_BYTES_MAX`].
 pub const PREFETCH_MESSAGES_MAX: usize = 4000;
+/// Bytes and messages of one partition that are read again because their delivery failed, beside those.
+pub const REDELIVERY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// See [`REDELIVERY_BYTES_MAX`].
+pub const REDELIVERY_MESSAGES_MAX: usize = 2000;
 /// Frames that wait in one stream for its connection to take them.
 pub const STREAM_FRAMES_MAX: usize = 2;
 /// Answers that wait in one stream for its connection to take them.

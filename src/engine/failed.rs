@@ -1,18 +1,13 @@
 //! Messages of a partition that were delivered and came back, and await redelivery.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::{collections::BTreeMap, ops::Range};
 
 use super::{
     chunk::{Delivered, Slot},
+    queue::Queue,
     timers::{Timer, Timers},
 };
 use crate::clock::Timestamp;
-
-/// Redelivery reads take in what lies between two messages that are at most this far apart.
-const REDELIVERY_GAP_MAX: u64 = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -21,7 +16,7 @@ pub(super) struct Failed {
     /// The last delivery of each, with the time from which on it may be delivered again.
     failed: BTreeMap<u64, Delivered>,
     /// Those that may be delivered again and have to be read.
-    due: BTreeSet<u64>,
+    due: Queue<()>,
 }
 
 impl Failed {
@@ -29,7 +24,7 @@ impl Failed {
         Self {
             partition,
             failed: BTreeMap::new(),
-            due: BTreeSet::new(),
+            due: Queue::default(),
         }
     }
 
@@ -57,13 +52,13 @@ impl Failed {
     /// The last delivery of a message failed; it may be delivered again now.
     pub(super) fn insert(&mut self, offset: u64, failed: Delivered) {
         self.failed.insert(offset, failed);
-        self.due.insert(offset);
+        self.due.push(offset, ());
     }
 
     /// The message is delivered again, or done. Returns its last delivery, if that failed.
     pub(super) fn remove(&mut self, offset: u64) -> Option<Delivered> {
         let failed = self.failed.remove(&offset)?;
-        self.due.remove(&offset);
+        self.due.remove(offset);
         Some(failed)
     }
 
@@ -78,12 +73,13 @@ impl Failed {
         !self.due.is_empty()
     }
 
-    /// What to read for redelivery, with at most so many messages.
-    pub(super) fn due_range(&self, messages_max: usize) -> Option<Range<u64>> {
-        let first = *self.due.first()?;
+    /// What to read for redelivery: what has waited longest, and what follows on it in the log, at most so many messages
+    /// with at most so many others between two of them.
+    pub(super) fn due_range(&self, messages_max: usize, gap_max: u64) -> Option<Range<u64>> {
+        let first = self.due.first()?.0;
         let mut last = first;
-        for &offset in self.due.iter().take(messages_max) {
-            if offset - last > REDELIVERY_GAP_MAX {
+        for offset in self.due.offsets(first..u64::MAX).take(messages_max) {
+            if offset - last > gap_max + 1 {
                 break;
             }
             last = offset;
@@ -91,9 +87,14 @@ impl Failed {
         Some(first..last + 1)
     }
 
-    /// A message that had to be read is loaded. False when this one had not.
-    pub(super) fn loaded(&mut self, offset: u64) -> bool {
-        self.due.remove(&offset)
+    /// Whether this message has to be read.
+    pub(super) fn is_due(&self, offset: u64) -> bool {
+        self.due.contains(offset)
+    }
+
+    /// A message that had to be read is loaded.
+    pub(super) fn loaded(&mut self, offset: u64) {
+        self.due.remove(offset);
     }
 
     /// What had to be read of these offsets cannot be before this time.
@@ -103,8 +104,9 @@ impl Failed {
         not_before: Timestamp,
         timers: &mut Timers,
     ) {
-        while let Some(&offset) = self.due.range(offsets.clone()).next() {
-            self.due.remove(&offset);
+        let due: Vec<u64> = self.due.offsets(offsets).collect();
+        for offset in due {
+            self.due.remove(offset);
             if let Some(failed) = self.failed.get_mut(&offset) {
                 failed.time = not_before;
                 let timer = Timer::Redelivery(self.partition);
@@ -123,7 +125,7 @@ impl Failed {
     ) {
         for (&offset, failed) in self.failed.range(offsets) {
             if failed.time <= now && !release(offset) {
-                self.due.insert(offset);
+                self.due.push(offset, ());
             }
         }
     }
@@ -132,16 +134,12 @@ impl Failed {
 #[cfg(test)]
 impl Failed {
     pub(super) fn check(&self) {
-        assert!(self.due.iter().all(|it| self.failed.contains_key(it)));
+        assert!(self.due.iter().all(|(it, ())| self.failed.contains_key(it)));
     }
 
     /// Offset of each, and when it may be delivered again.
     pub(super) fn times(&self) -> impl Iterator<Item = (u64, Timestamp)> {
         let failed = self.failed.iter();
         failed.map(|(offset, failed)| (*offset, failed.time))
-    }
-
-    pub(super) fn is_due(&self, offset: u64) -> bool {
-        self.due.contains(&offset)
     }
 }

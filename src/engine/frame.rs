@@ -1,6 +1,6 @@
 //! One frame for one consumer while it is filled.
 
-use std::ops::Range;
+use std::{mem, ops::Range};
 
 use super::{
     dirty::Urgency,
@@ -68,7 +68,8 @@ impl Frame {
         let consumer = self.consumer();
         let generation = ledger.generation();
         let mut too_old = Vec::new();
-        let mut run = 0..0;
+        // Neighbours among those that were never delivered, and among those that were.
+        let mut runs = [0..0, 0..0];
         while let Some(next) = ready.next_for(consumer) {
             let offset = next.offset;
             let is_too_old = next.publish_time.plus_millis(retention_millis) <= now;
@@ -85,9 +86,10 @@ impl Frame {
             }
             let bytes = message.body.len() as u64;
             let number = ledger.lease(offset, self.deadline, self.holder(), bytes);
+            let run = &mut runs[usize::from(number > 1)];
             if offset != run.end {
-                self.leased_together(run, ledger, timers);
-                run = offset..offset;
+                let ended = mem::replace(run, offset..offset);
+                self.leased_together(ended, ledger, timers);
             }
             run.end = offset + 1;
             self.push(Delivery {
@@ -101,7 +103,9 @@ impl Frame {
                 body: message.body,
             });
         }
-        self.leased_together(run, ledger, timers);
+        for run in runs {
+            self.leased_together(run, ledger, timers);
+        }
         too_old
     }
 

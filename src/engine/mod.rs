@@ -25,6 +25,7 @@ pub mod output;
 mod partition;
 mod partitions;
 mod progress;
+mod queue;
 mod read_ahead;
 mod ready;
 mod timers;
@@ -278,10 +279,7 @@ impl Engine {
     }
 
     fn start_reads(&mut self, out: &mut Vec<Output>) {
-        if !self.consumers.are_hungry() {
-            return;
-        }
-        let fresh = self.takes_fresh();
+        let fresh = self.consumers.are_hungry() && self.takes_fresh();
         for partition in self.partitions.iter_mut() {
             if let Some((range, bytes_max)) = partition.start_read(fresh) {
                 out.push(Output::Read {

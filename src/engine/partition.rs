@@ -14,13 +14,13 @@ use super::{
     leases::Ended,
     ledger::Ledger,
     output::{Delivery, Verdict},
-    read_ahead::ReadAhead,
+    read_ahead::{Purpose, ReadAhead},
     ready::Ready,
     timers::{Due, Timer, Timers},
 };
 use crate::{
     clock::Timestamp,
-    limits::{PREFETCH_BYTES_MAX, PREFETCH_MESSAGES_MAX},
+    limits::{PREFETCH_BYTES_MAX, REDELIVERY_BYTES_MAX},
 };
 
 /// See the module.
@@ -111,14 +111,27 @@ impl Partition {
         self.ready.is_empty_for(consumer)
     }
 
-    /// What to read next, with the bytes to read, if more is wanted. `fresh`: messages that were never delivered
-    /// may be taken on.
+    /// What to read next, with the bytes to read, if more is wanted. `fresh`: messages that were never delivered are.
+    /// What is to be delivered again is read in any case, so that it is there when somebody comes.
     pub(super) fn start_read(&mut self, fresh: bool) -> Option<(Range<u64>, usize)> {
-        let room = self.ready.room()?;
-        let due = || self.ledger.failed().due_range(PREFETCH_MESSAGES_MAX / 2);
-        let room = fresh.then_some(room);
-        let range = self.read_ahead.start(self.ledger.progress(), room, due)?;
-        Some((range, PREFETCH_BYTES_MAX / 2))
+        let Self {
+            ledger,
+            ready,
+            read_ahead,
+            ..
+        } = self;
+        let due = |gap_max| {
+            let failed = ledger.failed();
+            let room = ready.redelivery_room().filter(|_| failed.has_due())?;
+            failed.due_range(room, gap_max)
+        };
+        let room = ready.room().filter(|_| fresh);
+        let (range, purpose) = read_ahead.start(ledger.progress(), room, due)?;
+        let bytes_max = match purpose {
+            Purpose::Fresh => PREFETCH_BYTES_MAX / 2,
+            Purpose::Redelivery => REDELIVERY_BYTES_MAX / 2,
+        };
+        Some((range, bytes_max))
     }
 
     /// Takes in what a read found. Whatever in `from..next` has no record is done.
@@ -132,7 +145,9 @@ impl Partition {
     ) {
         // What is to be skipped begins here: neighbours are one range, whether they are missing or too old.
         let mut skipped = from;
+        let mut bytes = 0;
         for message in messages {
+            bytes += message.body.len() as u64;
             if message.publish_time.plus_millis(retention_millis) > now {
                 let offset = message.offset;
                 self.skip(skipped..offset);
@@ -141,7 +156,7 @@ impl Partition {
             }
         }
         self.skip(skipped..next);
-        self.read_ahead.loaded(from, next);
+        self.read_ahead.loaded(from, next, bytes);
         self.advance_cursor();
     }
 
@@ -149,17 +164,21 @@ impl Partition {
     fn load(&mut self, from: u64, message: LoadedMessage) {
         let offset = message.offset;
         let is_new = self.read_ahead.is_new(from, offset);
-        let is_due = self.ledger.failed_mut().loaded(offset);
+        let is_due = self.ledger.failed().is_due(offset);
         if self.ledger.progress().is_done(offset)
             || self.ledger.is_leased(offset)
             || self.ready.contains(offset)
         {
             return;
         }
-        if self.ledger.failed().contains(offset) && !is_due {
+        if is_due {
+            if self.ready.insert_again(message) {
+                self.ledger.failed_mut().loaded(offset);
+            }
+        } else if self.ledger.failed().contains(offset) {
             // Its time has not come; the read was for others around it.
             self.ready.park(message);
-        } else if is_new || is_due {
+        } else if is_new {
             self.ready.insert(message);
         }
     }
@@ -315,6 +334,17 @@ impl Partition {
         assert!(self.ready.offsets().all(|it| !progress.is_done(it)));
         assert!(!self.ready.offsets().any(|it| failed.is_due(it)));
         assert!(self.ready.parked().all(|it| failed.contains(it)));
+    }
+
+    /// Whether something is to be delivered again, could be read, and is not.
+    pub(super) fn leaves_due_unread(&self) -> bool {
+        let idle = !self.read_ahead.is_reading() && !self.read_ahead.is_paused();
+        idle && self.ledger.failed().has_due() && self.ready.redelivery_room().is_some()
+    }
+
+    /// What is loaded.
+    pub(super) fn loaded_messages(&self) -> &Ready {
+        &self.ready
     }
 
     /// Failed messages that are neither loaded for anybody nor to be read, with the time that they wait for.

@@ -10,6 +10,21 @@ use super::{
 };
 use crate::{clock::Timestamp, limits::CHUNK_OFFSETS};
 
+/// Messages, and about how many bytes, that a read for redelivery passes over between two of those that it is for. To
+/// read through them costs about as much as a read of its own does.
+const REDELIVERY_GAP_MAX: u64 = 256;
+/// See [`REDELIVERY_GAP_MAX`].
+const REDELIVERY_GAP_BYTES_MAX: u64 = 256 * 1024;
+
+/// What a read is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Messages that were never delivered; others on the way are taken in too.
+    Fresh,
+    /// Messages that are to be delivered again, and no others.
+    Redelivery,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct ReadAhead {
@@ -22,11 +37,14 @@ pub(super) struct ReadAhead {
     damaged: RangeMap<u64, Timestamp>,
     /// Those whose time has come.
     retry: RangeSet<u64>,
-    reading: bool,
+    /// What the read on its way is for.
+    reading: Option<Purpose>,
     /// A read failed, and its timer has not come.
     paused: bool,
-    /// Whether the last read was for redelivery, so that the next one is for fresh messages.
-    redelivered_last: bool,
+    /// What the last read was for, so that the next one is for the other.
+    last: Purpose,
+    /// What an offset took in the last read.
+    bytes_per_offset: u64,
 }
 
 impl ReadAhead {
@@ -37,9 +55,10 @@ impl ReadAhead {
             end: next,
             damaged: RangeMap::new(),
             retry: RangeSet::new(),
-            reading: false,
+            reading: None,
             paused: false,
-            redelivered_last: false,
+            last: Purpose::Fresh,
+            bytes_per_offset: 0,
         }
     }
 
@@ -52,7 +71,7 @@ impl ReadAhead {
     }
 
     pub(super) fn is_reading(&self) -> bool {
-        self.reading
+        self.reading.is_some()
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -69,27 +88,53 @@ impl ReadAhead {
         !self.damaged.is_empty()
     }
 
-    /// What to read next, unless a read is on its way or has to wait. `due` says what is to be delivered again;
-    /// `room` how many messages that were never delivered may be read, if any.
+    /// What to read next, and what for, unless a read is on its way or has to wait. `room` says how many messages that
+    /// were never delivered may be read, if any; `due` what is to be delivered again, with at most so many others between
+    /// two of them.
     pub(super) fn start(
         &mut self,
         progress: &Progress,
         room: Option<usize>,
-        due: impl FnOnce() -> Option<Range<u64>>,
-    ) -> Option<Range<u64>> {
-        if self.reading || self.paused {
+        due: impl FnOnce(u64) -> Option<Range<u64>>,
+    ) -> Option<(Range<u64>, Purpose)> {
+        if self.is_reading() || self.paused {
             return None;
         }
-        let fresh = room.and_then(|room| self.fresh_range(progress, room as u64));
-        let again = if self.redelivered_last && fresh.is_some() {
+        let fresh = room.and_then(|room| self.wanted_range(progress, room as u64));
+        let again = if self.last == Purpose::Redelivery && fresh.is_some() {
             None
         } else {
-            self.retry.first().cloned().or_else(due)
+            let gap_bytes = REDELIVERY_GAP_BYTES_MAX / self.bytes_per_offset.max(1);
+            due(gap_bytes.min(REDELIVERY_GAP_MAX)).map(|due| self.before_damage(due))
         };
-        self.redelivered_last = again.is_some();
-        let range = again.or(fresh)?;
-        self.reading = true;
-        Some(range)
+        let read = match (again, fresh) {
+            (Some(again), _) => (again, Purpose::Redelivery),
+            (None, fresh) => (fresh?, Purpose::Fresh),
+        };
+        self.last = read.1;
+        self.reading = Some(read.1);
+        Some(read)
+    }
+
+    /// What was never delivered: first what could not be read, then what was never read.
+    fn wanted_range(&mut self, progress: &Progress, room: u64) -> Option<Range<u64>> {
+        if let Some(retry) = self.retry.first() {
+            return Some(retry.start..retry.end.min(retry.start.saturating_add(room)));
+        }
+        self.fresh_range(progress, room)
+    }
+
+    /// As much of these offsets as is damaged altogether or not at all.
+    fn before_damage(&self, offsets: Range<u64>) -> Range<u64> {
+        let Some((damaged, _)) = self.damaged.overlapping(offsets.clone()).next() else {
+            return offsets;
+        };
+        let end = if damaged.start > offsets.start {
+            damaged.start
+        } else {
+            damaged.end
+        };
+        offsets.start..offsets.end.min(end)
     }
 
     fn fresh_range(&mut self, progress: &Progress, room: u64) -> Option<Range<u64>> {
@@ -110,17 +155,21 @@ impl ReadAhead {
         (self.next < stop).then_some(self.next..stop)
     }
 
-    /// Whether a message of a read from `from` on is one that was not read before. A redelivery that starts above
-    /// `next` (after a restart) leaves fresh ones to their own read.
+    /// Whether a message of the read from `from` on is one that was not read before. A read for redelivery leaves fresh
+    /// ones to their own, as there may be no room for them.
     pub(super) fn is_new(&self, from: u64, offset: u64) -> bool {
-        (offset >= self.next && from <= self.next) || self.damaged.contains_key(&offset)
+        let is_fresh = self.reading != Some(Purpose::Redelivery);
+        (is_fresh && offset >= self.next && from <= self.next) || self.damaged.contains_key(&offset)
     }
 
-    /// What lies in `from..next` was read.
-    pub(super) fn loaded(&mut self, from: u64, next: u64) {
-        self.reading = false;
-        if (from..=next).contains(&self.next) {
+    /// What lies in `from..next` was read, and took so many bytes.
+    pub(super) fn loaded(&mut self, from: u64, next: u64, bytes: u64) {
+        let is_fresh = self.reading.take() != Some(Purpose::Redelivery);
+        if is_fresh && (from..=next).contains(&self.next) {
             self.next = next;
+        }
+        if next > from {
+            self.bytes_per_offset = bytes / (next - from);
         }
         self.forget_damage(from..next);
     }
@@ -131,7 +180,7 @@ impl ReadAhead {
     }
 
     pub(super) fn failed(&mut self, retry_at: Timestamp, timers: &mut Timers) {
-        self.reading = false;
+        self.reading = None;
         self.paused = true;
         timers.set(retry_at, Timer::Read(self.partition));
     }
@@ -148,7 +197,7 @@ impl ReadAhead {
         retry_at: Timestamp,
         timers: &mut Timers,
     ) {
-        self.reading = false;
+        self.reading = None;
         if (offsets.start..offsets.end).contains(&self.next) {
             self.next = offsets.end;
         }

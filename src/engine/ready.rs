@@ -1,85 +1,134 @@
-//! Messages of a partition that are loaded and wait for a consumer, and who may have which.
+//! Messages of a partition that are loaded and wait for a consumer, and which of them a consumer may have.
+//!
+//! What was delivered before has room of its own, and every second place: neither does a backlog hold up what came back,
+//! nor do messages that come back again and again hold up the backlog.
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::input::{ConsumerId, LoadedMessage};
-use crate::limits::{PREFETCH_BYTES_MAX, PREFETCH_MESSAGES_MAX};
+use super::{
+    input::{ConsumerId, LoadedMessage},
+    queue::Queue,
+};
+use crate::limits::{
+    PREFETCH_BYTES_MAX, PREFETCH_MESSAGES_MAX, REDELIVERY_BYTES_MAX, REDELIVERY_MESSAGES_MAX,
+};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    /// Anybody may have these.
-    open: Loaded,
+    /// Never delivered, and anybody may have these, the oldest first.
+    fresh: Loaded,
+    /// Delivered before, and anybody may have these, first come first served.
+    again: Queue<LoadedMessage>,
+    again_bytes: usize,
+    /// Whether what was taken last had been delivered before.
+    took_again: bool,
     /// Nobody may have these yet. Their bodies are here to save a read, and go when others need the room.
     parked: Loaded,
 }
 
 impl Ready {
-    /// The next message for this consumer. At present anybody may have everything that is open, the oldest first.
+    /// The next message for this consumer. At present anybody may have everything that is not parked.
     pub(super) fn next_for(&self, _consumer: ConsumerId) -> Option<&LoadedMessage> {
-        self.open.messages.first_key_value().map(|(_, next)| next)
+        let fresh = self.fresh.messages.first_key_value();
+        match self.again.first() {
+            Some((_, again)) if fresh.is_none() || !self.took_again => Some(again),
+            _ => fresh.map(|(_, fresh)| fresh),
+        }
     }
 
     /// Takes what [`Ready::next_for`] shows.
     pub(super) fn take_next_for(&mut self, _consumer: ConsumerId) -> Option<LoadedMessage> {
-        let (_, message) = self.open.messages.pop_first()?;
-        self.open.bytes -= message.body.len();
+        let is_again =
+            !self.again.is_empty() && (self.fresh.messages.is_empty() || !self.took_again);
+        self.took_again = is_again;
+        if is_again {
+            let (_, message) = self.again.pop_first()?;
+            self.again_bytes -= message.body.len();
+            return Some(message);
+        }
+        let (_, message) = self.fresh.messages.pop_first()?;
+        self.fresh.bytes -= message.body.len();
         Some(message)
     }
 
     /// Whether this consumer would find nothing.
     pub(super) fn is_empty_for(&self, _consumer: ConsumerId) -> bool {
-        self.open.messages.is_empty()
+        self.len() == 0
     }
 
     /// Messages that a consumer may have.
     pub(super) fn len(&self) -> usize {
-        self.open.messages.len()
+        self.fresh.messages.len() + self.again.len()
     }
 
-    /// How many more messages may be loaded; `None` while there are enough of them.
+    /// How many more messages that were never delivered may be loaded; `None` while there are enough of them.
     pub(super) fn room(&self) -> Option<usize> {
-        let enough = self.open.bytes >= PREFETCH_BYTES_MAX / 2
-            || self.open.messages.len() >= PREFETCH_MESSAGES_MAX / 2;
-        (!enough).then(|| PREFETCH_MESSAGES_MAX - self.open.messages.len())
+        let loaded = self.fresh.messages.len();
+        let enough =
+            self.fresh.bytes >= PREFETCH_BYTES_MAX / 2 || loaded >= PREFETCH_MESSAGES_MAX / 2;
+        (!enough).then(|| PREFETCH_MESSAGES_MAX - loaded)
+    }
+
+    /// How many more messages that were delivered before may be loaded; `None` while there are enough of them.
+    pub(super) fn redelivery_room(&self) -> Option<usize> {
+        let loaded = self.again.len();
+        let enough =
+            self.again_bytes >= REDELIVERY_BYTES_MAX / 2 || loaded >= REDELIVERY_MESSAGES_MAX / 2;
+        (!enough).then(|| REDELIVERY_MESSAGES_MAX - loaded)
     }
 
     /// Whether this message is loaded.
     pub(super) fn contains(&self, offset: u64) -> bool {
-        self.open.messages.contains_key(&offset) || self.parked.messages.contains_key(&offset)
+        let is_in = |loaded: &Loaded| loaded.messages.contains_key(&offset);
+        is_in(&self.fresh) || is_in(&self.parked) || self.again.contains(offset)
     }
 
+    /// Takes a message in that was never delivered.
     pub(super) fn insert(&mut self, message: LoadedMessage) {
-        self.open.insert(message);
-        self.keep_budget();
+        self.fresh.insert(message);
+        self.make_room();
+    }
+
+    /// Takes a message in that may be delivered again. False when there is no room for it.
+    pub(super) fn insert_again(&mut self, message: LoadedMessage) -> bool {
+        let is_full =
+            self.again_bytes >= REDELIVERY_BYTES_MAX || self.again.len() >= REDELIVERY_MESSAGES_MAX;
+        if !is_full {
+            self.again_bytes += message.body.len();
+            self.again.push(message.offset, message);
+        }
+        !is_full
     }
 
     /// Takes a message in that nobody may have yet.
     pub(super) fn park(&mut self, message: LoadedMessage) {
         self.parked.insert(message);
-        self.keep_budget();
+        self.make_room();
     }
 
-    /// Anybody may have this message from now on. False when it must be read again, as its body is not here.
+    /// Anybody may have this message from now on. False when it must be read again, as its body is not here or there is
+    /// no room.
     pub(super) fn release(&mut self, offset: u64) -> bool {
         match self.parked.remove(offset) {
-            Some(message) => {
-                self.open.insert(message);
-                true
-            }
+            Some(message) => self.insert_again(message),
             None => false,
         }
     }
 
     pub(super) fn forget(&mut self, offsets: &Range<u64>) {
-        self.open.forget(offsets);
+        self.fresh.forget(offsets);
         self.parked.forget(offsets);
+        let again: Vec<u64> = self.again.offsets(offsets.clone()).collect();
+        for message in again.into_iter().filter_map(|it| self.again.remove(it)) {
+            self.again_bytes -= message.body.len();
+        }
     }
 
     /// What is parked makes room for what is not, the newest first.
-    fn keep_budget(&mut self) {
-        while self.open.bytes + self.parked.bytes > PREFETCH_BYTES_MAX
-            || self.open.messages.len() + self.parked.messages.len() > PREFETCH_MESSAGES_MAX
+    fn make_room(&mut self) {
+        while self.fresh.bytes + self.parked.bytes > PREFETCH_BYTES_MAX
+            || self.fresh.messages.len() + self.parked.messages.len() > PREFETCH_MESSAGES_MAX
         {
             let Some((&last, _)) = self.parked.messages.last_key_value() else {
                 return;
@@ -118,23 +167,40 @@ impl Loaded {
 #[cfg(test)]
 impl Ready {
     pub(super) fn check(&self) {
-        for loaded in [&self.open, &self.parked] {
+        for loaded in [&self.fresh, &self.parked] {
             let bytes: usize = loaded.messages.values().map(|it| it.body.len()).sum();
             assert_eq!(loaded.bytes, bytes);
         }
-        assert!(self.open.bytes + self.parked.bytes <= PREFETCH_BYTES_MAX);
-        assert!(self.open.messages.len() + self.parked.messages.len() <= PREFETCH_MESSAGES_MAX);
-        let both = |offset| self.open.messages.contains_key(offset);
-        assert!(!self.parked.messages.keys().any(both));
+        let again_bytes: usize = self.again.iter().map(|(_, it)| it.body.len()).sum();
+        assert_eq!(self.again_bytes, again_bytes);
+        assert!(self.again_bytes <= REDELIVERY_BYTES_MAX);
+        assert!(self.again.len() <= REDELIVERY_MESSAGES_MAX);
+        assert!(self.fresh.bytes + self.parked.bytes <= PREFETCH_BYTES_MAX);
+        assert!(self.fresh.messages.len() + self.parked.messages.len() <= PREFETCH_MESSAGES_MAX);
+        let mut offsets: Vec<u64> = self.offsets().collect();
+        let all = offsets.len();
+        offsets.sort_unstable();
+        offsets.dedup();
+        assert_eq!(offsets.len(), all, "something is loaded twice");
     }
 
     pub(super) fn is_open(&self, offset: u64) -> bool {
-        self.open.messages.contains_key(&offset)
+        self.fresh.messages.contains_key(&offset) || self.again.contains(offset)
+    }
+
+    /// Messages that were never delivered.
+    pub(super) fn fresh(&self) -> impl Iterator<Item = u64> {
+        self.fresh.messages.keys().copied()
+    }
+
+    /// Messages that were delivered before, in the order in which they go out.
+    pub(super) fn again(&self) -> impl Iterator<Item = u64> {
+        self.again.iter().map(|(offset, _)| *offset)
     }
 
     pub(super) fn offsets(&self) -> impl Iterator<Item = u64> {
-        let open = self.open.messages.keys();
-        open.chain(self.parked.messages.keys()).copied()
+        let open = self.fresh().chain(self.again());
+        open.chain(self.parked())
     }
 
     pub(super) fn parked(&self) -> impl Iterator<Item = u64> {
@@ -174,6 +240,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_delivered_before_has_every_second_place_in_the_order_in_which_it_came() {
+        let mut ready = Ready::default();
+        (10..14).for_each(|offset| ready.insert(message(offset, 1)));
+        assert!(
+            [5, 3, 20]
+                .iter()
+                .all(|it| ready.insert_again(message(*it, 1)))
+        );
+        ready.forget(&(3..4));
+        ready.check();
+        let taken = std::iter::from_fn(|| {
+            let next = ready.next_for(ANYBODY).map(|next| next.offset);
+            assert_eq!(ready.take_next_for(ANYBODY).map(|next| next.offset), next);
+            next
+        });
+        assert_eq!(taken.collect::<Vec<_>>(), [5, 10, 20, 11, 12, 13]);
+    }
+
+    #[test]
     fn what_is_parked_makes_room_for_what_is_open_and_must_then_be_read_again() {
         let mut ready = Ready::default();
         ready.insert(message(1, PREFETCH_BYTES_MAX / 2 - 1));
@@ -194,5 +279,17 @@ mod tests {
         }
         ready.check();
         assert!(!ready.release(PREFETCH_MESSAGES_MAX as u64) && ready.release(0));
+    }
+
+    #[test]
+    fn no_more_is_released_than_there_is_room_for_redelivery() {
+        let mut ready = Ready::default();
+        for offset in 0..PREFETCH_MESSAGES_MAX as u64 {
+            ready.park(message(offset, 0));
+        }
+        let released = (0..PREFETCH_MESSAGES_MAX as u64).filter(|it| ready.release(*it));
+        assert_eq!(released.count(), REDELIVERY_MESSAGES_MAX);
+        ready.check();
+        assert!(ready.redelivery_room().is_none() && ready.room().is_some());
     }
 }

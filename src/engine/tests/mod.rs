@@ -5,6 +5,7 @@ mod model;
 mod operations;
 mod partitions;
 mod property;
+mod redelivery;
 mod scenario;
 mod scenario_commands;
 mod simulated_log;

@@ -61,6 +61,10 @@ struct Run {
     flushing: Vec<Position>,
     /// How many frames went to others, per partition, since it has had messages to deliver.
     passed_over: BTreeMap<u32, usize>,
+    /// Messages that were handed out, per partition.
+    handed_out: BTreeMap<u32, u64>,
+    /// How many will have been when a failed message that is loaded has been too, at the latest.
+    redelivered_by: BTreeMap<Position, u64>,
 }
 
 impl Run {
@@ -77,6 +81,8 @@ impl Run {
             waiting: Vec::new(),
             flushing: Vec::new(),
             passed_over: BTreeMap::new(),
+            handed_out: BTreeMap::new(),
+            redelivered_by: BTreeMap::new(),
         }
     }
 
@@ -359,6 +365,7 @@ impl Run {
         let durable_leases = self.host.config.durable_leases;
         self.model.restarted(stored, durable_leases);
         self.passed_over.clear();
+        self.redelivered_by.clear();
         if !voided.is_empty() {
             self.flush_all();
         }
@@ -449,7 +456,46 @@ impl Run {
         if config.durable_leases {
             frames.for_each(|frame| check_durable(&self.host.stored, frame, leased));
         } else {
-            frames.for_each(|frame| self.check_round_robin(frame));
+            let frames: Vec<&[Delivery]> = frames.map(Vec::as_slice).collect();
+            frames.iter().for_each(|it| self.check_round_robin(it));
+            self.check_redelivery(&frames);
+        }
+    }
+
+    /// A failed message is handed out within twice as many messages of its partition as failed before it, and those that
+    /// never were have every second place.
+    fn check_redelivery(&mut self, frames: &[&[Delivery]]) {
+        for partition in self.host.engine.partitions.iter() {
+            let (id, loaded) = (partition.id(), partition.loaded_messages());
+            let handed_out = self.handed_out.entry(id).or_default();
+            let mut last_again = false;
+            for delivery in frames.iter().copied().flatten() {
+                let lease = delivery.lease;
+                if lease.partition != id {
+                    continue;
+                }
+                *handed_out += 1;
+                let latest = self.redelivered_by.remove(&(id, lease.offset));
+                assert!(
+                    latest.is_none_or(|latest| *handed_out <= latest),
+                    "{lease:?} is late"
+                );
+                let is_again = lease.number > 1;
+                let has_fresh = loaded.fresh().next().is_some();
+                assert!(
+                    !(last_again && is_again && has_fresh),
+                    "{lease:?} holds others up"
+                );
+                last_again = is_again;
+            }
+            let waits =
+                |(of, offset): &Position| *of != id || loaded.again().any(|it| it == *offset);
+            self.redelivered_by.retain(|position, _| waits(position));
+            for (before, offset) in (1..).zip(loaded.again()) {
+                let latest = *handed_out + 2 * before;
+                let latest = *self.redelivered_by.entry((id, offset)).or_insert(latest);
+                assert!(*handed_out < latest, "{offset} of {id} is passed over");
+            }
         }
     }
 
@@ -540,6 +586,7 @@ impl Run {
         }
         for partition in self.host.engine.partitions.iter() {
             partition.check();
+            assert!(!partition.leaves_due_unread());
             assert!(partition.delayed().all(|time| time > self.host.now));
         }
     }

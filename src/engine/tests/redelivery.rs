@@ -1,0 +1,210 @@
+//! What came back is delivered soon, whatever waits behind it, and holds nothing up.
+
+use bytes::Bytes;
+
+use super::host::Host;
+use crate::{
+    clock::Timestamp,
+    engine::{
+        input::{Config, ConsumerId, Demand, Input, LeaseId},
+        output::Output,
+    },
+    limits::{REDELIVERY_BYTES_MAX, REDELIVERY_MESSAGES_MAX},
+};
+
+/// A subscription whose reads are answered at once, as far as the log's answer goes.
+struct Backlog {
+    host: Host,
+    pulls: u64,
+    /// How many offsets each read asked for.
+    reads: Vec<u64>,
+}
+
+impl Backlog {
+    fn new(messages: u64, bytes: usize) -> Self {
+        let config = Config {
+            ack_deadline_millis: 10_000,
+            retention_millis: 604_800_000,
+            durable_leases: false,
+        };
+        let mut host = Host::new(Timestamp::from_millis(1_000_000_000_000), config, 1);
+        for _ in 0..messages {
+            host.log.append(0, host.now, Bytes::from(vec![0; bytes]));
+        }
+        let mut backlog = Self {
+            host,
+            pulls: 0,
+            reads: Vec::new(),
+        };
+        let seen = backlog.host.log.ends();
+        backlog.handle(Input::LogEnds(seen));
+        backlog
+    }
+
+    /// Tells the engine, answers its reads, and returns what was delivered.
+    fn handle(&mut self, input: Input) -> Vec<LeaseId> {
+        let mut out = self.host.handle(input);
+        let mut delivered = Vec::new();
+        loop {
+            for output in out.drain(..) {
+                if let Output::Deliver { deliveries, .. } = output {
+                    delivered.extend(deliveries.iter().map(|it| it.lease));
+                }
+            }
+            let Some(read) = self.host.reads.front() else {
+                return delivered;
+            };
+            self.reads.push(read.range.end - read.range.start);
+            out = self.host.answer_read(u64::MAX >> 1, false);
+        }
+    }
+
+    fn pull(&mut self, messages_max: usize) -> Vec<LeaseId> {
+        self.pulls += 1;
+        let consumer = ConsumerId(self.pulls);
+        let demand = Demand::Pull {
+            messages_max,
+            immediate: true,
+        };
+        self.handle(Input::Open { consumer, demand })
+    }
+
+    fn pull_one(&mut self) -> LeaseId {
+        self.pull(1)[0]
+    }
+
+    fn nack(&mut self, leases: impl IntoIterator<Item = LeaseId>) {
+        let changes = leases.into_iter().map(|lease| (lease, 0)).collect();
+        self.handle(Input::ModifyDeadline(changes));
+    }
+
+    /// How many pulls of one message it takes until this offset comes.
+    fn pulls_until(&mut self, offset: u64) -> usize {
+        let mut pulls = 1;
+        while self.pull_one().offset != offset {
+            pulls += 1;
+        }
+        pulls
+    }
+}
+
+#[test]
+fn a_nacked_message_comes_back_at_once_before_a_long_backlog() {
+    let mut backlog = Backlog::new(6_000, 10);
+    let lease = backlog.pull_one();
+    backlog.nack([lease]);
+    assert!(backlog.pulls_until(0) <= 2);
+}
+
+#[test]
+fn an_expired_message_comes_back_at_once_before_a_long_backlog() {
+    let mut backlog = Backlog::new(6_000, 10);
+    assert_eq!(backlog.pull_one().offset, 0);
+    while let Some(next) = backlog.host.engine.next_deadline() {
+        if next > backlog.host.now.plus_millis(10_000) {
+            break;
+        }
+        backlog.host.now = next;
+        backlog.handle(Input::Tick);
+    }
+    assert!(backlog.pulls_until(0) <= 2);
+}
+
+#[test]
+fn a_stream_at_its_limit_gets_what_it_nacks_as_its_next_or_the_one_after() {
+    let mut backlog = Backlog::new(6_000, 10);
+    let demand = Demand::Stream {
+        ack_deadline_millis: 600_000,
+        messages_max: 10,
+        bytes_max: u64::MAX,
+        frames: u32::MAX,
+    };
+    let consumer = ConsumerId(1);
+    let first = backlog.handle(Input::Open { consumer, demand });
+    assert_eq!(first.len(), 10);
+    let after_nack = backlog.handle(Input::ModifyDeadline(vec![(first[4], 0)]));
+    let after_ack = backlog.handle(Input::Ack(vec![first[5]]));
+    let next = [after_nack, after_ack].concat();
+    assert_eq!(next.len(), 2);
+    assert!(next.iter().any(|lease| lease.offset == 4), "{next:?}");
+}
+
+#[test]
+fn what_is_always_nacked_takes_at_most_every_second_place() {
+    let mut backlog = Backlog::new(1_001, 10);
+    let mut delivered = 0;
+    for _ in 0..2_001 {
+        let lease = backlog.pull_one();
+        if lease.offset == 0 {
+            backlog.nack([lease]);
+        } else {
+            delivered += 1;
+            backlog.handle(Input::Ack(vec![lease]));
+        }
+    }
+    assert_eq!(delivered, 1_000);
+}
+
+#[test]
+fn a_failed_message_waits_for_those_that_failed_before_it_and_no_others() {
+    let mut backlog = Backlog::new(100, 10);
+    let leases = backlog.pull(50);
+    backlog.nack([leases[30]]);
+    backlog.nack(leases[..20].iter().copied());
+    let mut came = Vec::new();
+    for _ in 0..42 {
+        let lease = backlog.pull_one();
+        if lease.number > 1 {
+            came.push(lease.offset);
+            // It fails over and over, and keeps no other from its place.
+            backlog.nack([lease]);
+        }
+    }
+    let expected: Vec<u64> = [30].into_iter().chain(0..20).collect();
+    assert_eq!(came, expected);
+}
+
+#[test]
+fn sparse_redeliveries_are_read_together_when_little_lies_between() {
+    let mut backlog = Backlog::new(10_000, 10);
+    let mut leases = Vec::new();
+    while leases.len() < 10_000 {
+        leases.extend(backlog.pull(1_000));
+    }
+    backlog.reads.clear();
+    backlog.nack(leases.iter().step_by(20).copied());
+    let again: usize = (0..500).map(|_| backlog.pull(1).len()).sum();
+    assert_eq!(again, 500);
+    assert!(backlog.reads.len() <= 5, "{:?}", backlog.reads);
+}
+
+#[test]
+fn sparse_redeliveries_of_large_messages_are_read_one_by_one() {
+    let mut backlog = Backlog::new(40, 100_000);
+    let leases: Vec<_> = (0..2).flat_map(|_| backlog.pull(1_000)).collect();
+    assert_eq!(leases.len(), 40);
+    backlog.reads.clear();
+    backlog.nack([leases[1], leases[3], leases[20], leases[21], leases[39]]);
+    assert_eq!(backlog.pull(10).len(), 5);
+    assert_eq!(backlog.reads, [3, 2, 1]);
+}
+
+#[test]
+fn what_comes_back_is_read_ahead_within_a_bound_of_its_own() {
+    let mut backlog = Backlog::new(20_000, 10);
+    let mut leases = Vec::new();
+    while leases.len() < 10_000 {
+        leases.extend(backlog.pull(1_000));
+    }
+    let ready = |backlog: &Backlog| {
+        let mut partitions = backlog.host.engine.partitions.iter();
+        let loaded = partitions.next().expect("one").loaded_messages();
+        (loaded.fresh().count(), loaded.again().count())
+    };
+    let (fresh, _) = ready(&backlog);
+    backlog.nack(leases);
+    let (still_fresh, again) = ready(&backlog);
+    assert_eq!(fresh, still_fresh, "a backlog gives up its place");
+    assert!((1..=REDELIVERY_MESSAGES_MAX).contains(&again), "{again}");
+    const { assert!(REDELIVERY_BYTES_MAX >= 10 * REDELIVERY_MESSAGES_MAX) };
+}
