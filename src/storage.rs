@@ -1,7 +1,5 @@
 //! Puts a log and a state store together, of whatever kinds they are.
 
-mod examine;
-
 use std::{path::PathBuf, sync::Arc};
 
 use thiserror::Error;
@@ -19,8 +17,6 @@ use crate::{
         sqlite,
     },
 };
-
-pub use examine::examine;
 
 /// Where messages and subscriptions are stored.
 #[derive(Clone, Debug)]

@@ -7,7 +7,11 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{print, storage::StorageArguments};
-use crate::{clock::Clock, config::File, storage, store::finding::Level};
+use crate::{
+    clock::Clock,
+    config::File,
+    doctor::{self, finding::Level},
+};
 
 /// Check Kafka, Postgres and the data directory, and say what to do.
 ///
@@ -44,7 +48,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let clock = Clock::system();
-        let mut examination = pin!(storage::examine(&durable, &clock));
+        let mut examination = pin!(doctor::examine(&durable, &clock));
         // A first signal waits until nothing is left behind, which takes seconds; a second one does not.
         for _ in 0..2 {
             tokio::select! {

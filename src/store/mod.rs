@@ -10,7 +10,6 @@ mod contract;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod faulty;
-pub mod finding;
 pub mod kafka;
 pub mod log;
 pub mod membership;

@@ -288,6 +288,7 @@ fn a_folder_within_another_has_rules_of_its_own() {
         ),
         ("store/cached.rs", "engine::change::PartitionState"),
         ("delivery/driver.rs", "store::log::LogEnds"),
+        ("doctor/kafka/probe.rs", "store::kafka::Inspection"),
     ] {
         assert!(allows(file, path), "{file} may name {path}");
     }
@@ -296,6 +297,7 @@ fn a_folder_within_another_has_rules_of_its_own() {
         ("store/cached.rs", "store::sqlite::SqliteState"),
         ("store/cached.rs", "engine::input::Config"),
         ("store/sqlite/flush.rs", "store::kafka::KafkaLog"),
+        ("store/kafka/mod.rs", "doctor::finding::Finding"),
         ("delivery/driver.rs", "store::kafka::KafkaLog"),
         ("resource/name.rs", "store::StoreError"),
     ] {

@@ -6,7 +6,7 @@
 //!   node appends itself gets there first (`head`) and need not be read again (`resting`).
 //! - `read`: reads what is no longer in the tail, through a few clients.
 //! - `admin`: asks about topics, and changes them, many in one call (`calls`).
-//! - `examine`: examines a cluster for an operator.
+//! - `inspection`: what an examination of a cluster asks and tries.
 //!
 //! Calls of the clients that block never run on the runtime's own threads.
 
@@ -14,8 +14,8 @@ mod admin;
 mod append;
 mod context;
 mod errors;
-mod examine;
 mod follow;
+mod inspection;
 mod known;
 mod log;
 mod names;
@@ -26,7 +26,9 @@ mod record;
 #[cfg(test)]
 pub(in crate::store) mod tests;
 
-pub use examine::{Examined, Reached, examine};
+pub(crate) use inspection::{Broker, Inspection, Listing, Settings, Told, TopicState};
 pub use log::KafkaLog;
+pub(crate) use names::kafka_topic;
 pub use open::OpenError;
+pub(crate) use open::{VERSION_MIN, parse_version};
 pub use options::{Options, TopicOverride};

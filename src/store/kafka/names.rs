@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The name of the Kafka topic behind one life of `topic`.
-pub(super) fn kafka_topic(
+pub(crate) fn kafka_topic(
     prefix: &str,
     topic: &TopicName,
     incarnation: TopicIncarnation,

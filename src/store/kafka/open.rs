@@ -94,7 +94,7 @@ pub enum OpenError {
 }
 
 /// The oldest version that we are tested with.
-pub(super) const VERSION_MIN: (u32, u32) = (3, 9);
+pub(crate) const VERSION_MIN: (u32, u32) = (3, 9);
 /// How long one attempt lasts; then what the client complained about is examined.
 const ATTEMPT: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(KAFKA_OPEN_MILLIS);
@@ -304,7 +304,7 @@ fn check_version(options: &Options, broker: Option<&ConfigResource>) -> Result<(
     }
 }
 
-pub(super) fn parse_version(version: &str) -> Option<(u32, u32)> {
+pub(crate) fn parse_version(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split(['.', '-']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

@@ -8,8 +8,8 @@
 
 mod changes;
 mod database;
-mod examine;
 mod flush;
+mod inspection;
 mod link;
 mod listener;
 mod membership;
@@ -26,8 +26,11 @@ mod sweep;
 pub(in crate::store) mod tests;
 mod topics;
 
+pub(crate) use self::{
+    inspection::{Inspection, Node, OldTransaction, Privileges, Server, TopicRows},
+    schema::VERSION as TABLES_VERSION,
+};
 pub use self::{
-    examine::{Examined, Topics, examine},
     open::{OpenError, Refusal},
     options::{Options, OptionsError},
     state::PostgresState,

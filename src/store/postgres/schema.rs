@@ -19,7 +19,7 @@ pub(super) const MIGRATIONS: [&str; 2] = [
     include_str!("migrations/state_2.sql"),
 ];
 /// What the tables are like once all migrations are done.
-pub(super) const VERSION: i32 = 2;
+pub(crate) const VERSION: i32 = 2;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 /// First half of the advisory lock under which migrations run; the other one stands for the schema.
 const MIGRATION_LOCK: i32 = 0x5042_4d47;

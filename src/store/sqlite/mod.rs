@@ -3,8 +3,8 @@
 mod checksum;
 mod database;
 mod directory;
-mod examine;
 mod flush;
+mod inspection;
 mod log;
 mod log_delete;
 mod log_read;
@@ -25,10 +25,10 @@ use database::{Database, Kind};
 use directory::{Directory, LogId};
 use writer::WriterGuard;
 
+pub(crate) use self::inspection::{DataFile, Inspection, TopicRows};
 pub use self::{
     database::WriterSettings,
     directory::{DirectoryLock, OpenError},
-    examine::{Contents, Examined, Topics, examine},
     log::SqliteLog,
     state::SqliteState,
 };

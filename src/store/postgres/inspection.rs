@@ -1,66 +1,184 @@
-//! What a server and a database say about themselves.
+//! What a server and a database say about themselves, for an examination. Only reads, and registers as no node.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection, Row as _};
 
-use super::judgement;
+use super::{
+    Options, Refusal,
+    database::{Database, bounded},
+    open, schema, topics,
+};
 use crate::{
     clock::Timestamp,
     limits::OLD_TRANSACTION_SECONDS,
-    store::{finding::Finding, postgres::schema, rows::from_sql},
+    store::{StoreError, resources::TopicRow, rows::from_sql},
 };
+
+/// A session that changes nothing. Each question takes no longer than an answer may.
+pub(crate) struct Inspection {
+    connection: PgConnection,
+    options: Options,
+}
 
 /// Of the server, the database and the user.
 #[derive(Debug)]
-pub(super) struct Facts {
-    version: i32,
-    is_standby: bool,
-    fsync: String,
-    full_page_writes: String,
-    synchronous_commit: String,
-    pub(super) connections_max: u32,
+pub(crate) struct Server {
+    /// Postgres' number for it, such as 150004.
+    pub(crate) version: i32,
+    pub(crate) is_standby: bool,
+    pub(crate) fsync: String,
+    pub(crate) full_page_writes: String,
+    pub(crate) synchronous_commit: String,
+    pub(crate) connections_max: u32,
     /// Connections in use that are not of our nodes.
-    pub(super) connections_of_others: u32,
-    privileges: Privileges,
+    pub(crate) connections_of_others: u32,
+    pub(crate) privileges: Privileges,
 }
 
 /// What the user may do.
 #[derive(Clone, Debug)]
-pub(super) struct Privileges {
+pub(crate) struct Privileges {
     /// Schema in which tables are made and found; none where no schema of the search path exists or may be used.
-    pub(super) schema: Option<String>,
-    pub(super) may_create: bool,
+    pub(crate) schema: Option<String>,
+    pub(crate) may_create: bool,
     /// Those of our tables that are there but may not be read and written.
-    pub(super) closed: Vec<String>,
+    pub(crate) closed: Vec<String>,
     /// Those of our tables that are there and belong to another user.
-    pub(super) not_owned: Vec<String>,
+    pub(crate) not_owned: Vec<String>,
 }
 
 /// The row of the store.
 #[derive(Debug)]
-pub(super) struct Store {
-    pub(super) version: i32,
-    pub(super) log_identity: String,
+pub(crate) struct StoreRow {
+    pub(crate) version: i32,
+    pub(crate) log_identity: String,
 }
 
 /// A node that lives.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) name: String,
-    pub(super) address: String,
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) address: String,
     /// Until its lease runs out.
-    pub(super) millis_left: i64,
+    pub(crate) millis_left: i64,
 }
 
 /// A transaction that has been open for long.
 #[derive(Debug)]
-pub(super) struct OldTransaction {
+pub(crate) struct OldTransaction {
     /// Process id and application, or the name of a prepared transaction.
-    pub(super) whose: String,
-    pub(super) seconds: i64,
+    pub(crate) whose: String,
+    pub(crate) seconds: i64,
 }
 
-impl Facts {
-    pub(super) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+/// Reads the rows of topics. The default has none, as where no tables are yet.
+#[derive(Debug, Default)]
+pub(crate) struct TopicRows {
+    database: Option<Database>,
+}
+
+/// All of our tables.
+const TABLES: [&str; 11] = [
+    "packetboat",
+    "topics",
+    "subscriptions",
+    "nodes",
+    "owners",
+    "positions",
+    "chunks",
+    "leftovers",
+    "changes",
+    "records",
+    "retained",
+];
+
+impl Inspection {
+    /// Connects as a node would. A server that is just starting is waited for.
+    pub(crate) async fn connect(options: &Options) -> Result<Self, Refusal> {
+        let connect = options.connect.clone();
+        let options = Options {
+            connect: connect
+                .application_name("packetboat doctor")
+                .options([("default_transaction_read_only", "on")]),
+            ..options.clone()
+        };
+        Ok(Self {
+            connection: open::connect(&options).await?,
+            options,
+        })
+    }
+
+    /// The server's clock.
+    pub(crate) async fn time(&mut self) -> Result<Timestamp, Refusal> {
+        Ok(bounded(time(&mut self.connection)).await?)
+    }
+
+    /// The server, the database and the user.
+    pub(crate) async fn server(&mut self) -> Result<Server, Refusal> {
+        Ok(bounded(Server::read(&mut self.connection)).await?)
+    }
+
+    /// Transactions that keep dead rows from being removed, the oldest first. Of other users' transactions the server
+    /// tells only who may see them.
+    pub(crate) async fn old_transactions(&mut self) -> Result<Vec<OldTransaction>, Refusal> {
+        Ok(bounded(old_transactions(&mut self.connection)).await?)
+    }
+
+    /// Tables that have the names of ours, where the one that says whose they are is missing.
+    pub(crate) async fn tables_of_others(&mut self) -> Result<Vec<String>, Refusal> {
+        Ok(bounded(tables_of_others(&mut self.connection)).await?)
+    }
+
+    /// The row of the store, if the tables are there.
+    pub(crate) async fn store(&mut self) -> Result<Option<StoreRow>, Refusal> {
+        Ok(bounded(store(&mut self.connection)).await?)
+    }
+
+    /// The nodes whose lease has not run out.
+    pub(crate) async fn nodes(&mut self) -> Result<Vec<Node>, Refusal> {
+        Ok(bounded(nodes(&mut self.connection)).await?)
+    }
+
+    /// Reads the topics of a store whose tables this version knows.
+    pub(crate) fn topics(&self) -> TopicRows {
+        let database = Database::new(self.options.connect.clone(), &self.options.shown);
+        TopicRows {
+            database: Some(database),
+        }
+    }
+
+    /// Ends the session.
+    pub(crate) async fn close(self) {
+        // The server ends it in any case.
+        self.connection.close().await.ok();
+    }
+}
+
+impl StoreRow {
+    /// Whether this version knows the tables.
+    pub(crate) const fn is_readable(&self) -> bool {
+        self.version == schema::VERSION
+    }
+}
+
+impl TopicRows {
+    /// All rows, as they are now.
+    pub(crate) async fn read(&self) -> Result<Vec<TopicRow>, StoreError> {
+        match &self.database {
+            Some(database) => topics::logs(database).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Closes the connection.
+    pub(crate) async fn close(self) {
+        if let Some(database) = self.database {
+            database.close().await;
+        }
+    }
+}
+
+impl Server {
+    async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         let row = sqlx::query(
             "SELECT current_setting('server_version_num')::integer, pg_is_in_recovery(),
                 current_setting('fsync'), current_setting('full_page_writes'),
@@ -103,45 +221,9 @@ impl Facts {
             },
         })
     }
-
-    /// What they mean. `shown` is the database.
-    pub(super) fn findings(&self, shown: &str) -> Vec<Finding> {
-        let mut findings = vec![judgement::server(shown, self.version)];
-        findings.extend(judgement::standby(self.is_standby));
-        findings.extend(judgement::durability(
-            &self.fsync,
-            &self.full_page_writes,
-            &self.synchronous_commit,
-        ));
-        findings.push(judgement::privileges(&self.privileges));
-        findings
-    }
 }
 
-impl Store {
-    /// Whether this version knows the tables.
-    pub(super) const fn is_readable(&self) -> bool {
-        self.version == schema::VERSION
-    }
-}
-
-/// All of our tables.
-pub(super) const TABLES: [&str; 11] = [
-    "packetboat",
-    "topics",
-    "subscriptions",
-    "nodes",
-    "owners",
-    "positions",
-    "chunks",
-    "leftovers",
-    "changes",
-    "records",
-    "retained",
-];
-
-/// The server's clock.
-pub(super) async fn time(connection: &mut PgConnection) -> Result<Timestamp, sqlx::Error> {
+async fn time(connection: &mut PgConnection) -> Result<Timestamp, sqlx::Error> {
     let millis: i64 =
         sqlx::query_scalar("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
             .fetch_one(connection)
@@ -149,9 +231,7 @@ pub(super) async fn time(connection: &mut PgConnection) -> Result<Timestamp, sql
     Ok(Timestamp::from_millis(from_sql(millis)))
 }
 
-/// Transactions that keep dead rows from being removed, the oldest first. Of other users' transactions the server tells
-/// only who may see them.
-pub(super) async fn old_transactions(
+async fn old_transactions(
     connection: &mut PgConnection,
 ) -> Result<Vec<OldTransaction>, sqlx::Error> {
     let rows = sqlx::query(
@@ -176,10 +256,7 @@ pub(super) async fn old_transactions(
     rows.collect()
 }
 
-/// Tables that have the names of ours, where the one that says whose they are is missing.
-pub(super) async fn tables_of_others(
-    connection: &mut PgConnection,
-) -> Result<Vec<String>, sqlx::Error> {
+async fn tables_of_others(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT name FROM unnest($1::text[]) AS name
         WHERE to_regclass('packetboat') IS NULL AND to_regclass(name) IS NOT NULL",
@@ -189,8 +266,7 @@ pub(super) async fn tables_of_others(
     .await
 }
 
-/// The row of the store, if the tables are there.
-pub(super) async fn store(connection: &mut PgConnection) -> Result<Option<Store>, sqlx::Error> {
+async fn store(connection: &mut PgConnection) -> Result<Option<StoreRow>, sqlx::Error> {
     let exists: bool = sqlx::query_scalar("SELECT to_regclass('packetboat') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;
@@ -200,14 +276,13 @@ pub(super) async fn store(connection: &mut PgConnection) -> Result<Option<Store>
     let row = sqlx::query("SELECT version, log_identity FROM packetboat")
         .fetch_one(connection)
         .await?;
-    Ok(Some(Store {
+    Ok(Some(StoreRow {
         version: row.try_get(0)?,
         log_identity: row.try_get(1)?,
     }))
 }
 
-/// The nodes whose lease has not run out.
-pub(super) async fn nodes(connection: &mut PgConnection) -> Result<Vec<Node>, sqlx::Error> {
+async fn nodes(connection: &mut PgConnection) -> Result<Vec<Node>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT name, address, ceil(extract(epoch FROM expires - clock_timestamp()) * 1000)::bigint FROM nodes
         WHERE expires > clock_timestamp() ORDER BY name",

@@ -1,19 +1,29 @@
-//! Examines everything that a server would use, without being one.
+//! Examines everything that a server would use, without being one: `packetboat doctor`.
+//!
+//! A backend's `inspection` has the questions; what the answers mean is here.
+//!
+//! - `finding`: one thing that was examined, and how it is told.
+//! - `kafka`, `postgres`, `sqlite`: an examination each.
 
-use super::Durable;
+pub mod finding;
+mod kafka;
+mod postgres;
+mod sqlite;
+
+use self::{finding::Finding, sqlite::Contents};
 use crate::{
     clock::Clock,
+    storage::Durable,
     store::{
-        finding::Finding,
-        kafka, postgres,
-        sqlite::{self, Contents},
+        kafka::Inspection as Cluster, postgres::TopicRows as PostgresRows,
+        sqlite::TopicRows as DirectoryRows,
     },
 };
 
 /// Where the rows of topics are.
 enum Topics {
-    Postgres(postgres::Topics),
-    Directory(sqlite::Topics),
+    Postgres(PostgresRows),
+    Directory(DirectoryRows),
 }
 
 /// Examines each store, and whether they belong together. Changes nothing that a server would see.
@@ -23,7 +33,7 @@ pub async fn examine(durable: &Durable, clock: &Clock) -> Vec<Finding> {
     if let Some(options) = &durable.kafka {
         let examined = kafka::examine(options, clock).await;
         findings.extend(examined.findings);
-        log = examined.cluster.as_ref().map(kafka::Reached::identity);
+        log = examined.cluster.as_ref().map(Cluster::identity);
         cluster = examined.cluster;
     }
     let contents = match (&durable.kafka, &durable.postgres) {
@@ -59,15 +69,15 @@ pub async fn examine(durable: &Durable, clock: &Clock) -> Vec<Finding> {
 
 impl Topics {
     /// Compares the rows with the topics that there are in Kafka.
-    async fn compare(self, cluster: &kafka::Reached) -> Vec<Finding> {
+    async fn compare(self, cluster: &Cluster) -> Vec<Finding> {
         match self {
-            Self::Postgres(topics) => {
-                let compared = cluster.compare(async || topics.rows().await).await;
-                topics.close().await;
+            Self::Postgres(rows) => {
+                let compared = kafka::compare(cluster, async || rows.read().await).await;
+                rows.close().await;
                 compared.unwrap_or_else(|error| vec![Finding::failure(&error)])
             }
-            Self::Directory(topics) => {
-                let compared = cluster.compare(async || topics.rows().await).await;
+            Self::Directory(rows) => {
+                let compared = kafka::compare(cluster, async || rows.read().await).await;
                 compared.unwrap_or_else(|error| vec![Finding::failure(&error)])
             }
         }

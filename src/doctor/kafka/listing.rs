@@ -1,74 +1,10 @@
-//! The brokers and topics of a cluster, as one answer of its brokers has them.
-
-use std::fmt;
-
-use rdkafka::metadata::Metadata;
+//! Whether the brokers have room for what there is, and how its partitions are.
 
 use crate::{
+    doctor::finding::{Finding, a_few, counted},
     limits::KAFKA_BROKER_REPLICAS_MAX,
-    store::finding::{Finding, a_few, counted},
+    store::kafka::{Listing, TopicState},
 };
-
-/// Everything that there is.
-#[derive(Debug)]
-pub(super) struct Listing {
-    pub(super) brokers: Vec<Broker>,
-    pub(super) topics: Vec<TopicState>,
-}
-
-/// A broker, and where it says that it is reached.
-#[derive(Debug)]
-pub(super) struct Broker {
-    pub(super) id: i32,
-    pub(super) host: String,
-    pub(super) port: i32,
-}
-
-/// How a topic is.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TopicState {
-    pub(super) name: String,
-    pub(super) partitions: usize,
-    /// Copies of all partitions together.
-    pub(super) replicas: usize,
-    /// Partitions that nobody leads.
-    pub(super) leaderless: usize,
-    /// Partitions of which not all copies are in sync.
-    pub(super) behind: usize,
-}
-
-impl fmt::Display for Broker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}:{}", self.id, self.host, self.port)
-    }
-}
-
-impl From<&Metadata> for Listing {
-    fn from(metadata: &Metadata) -> Self {
-        let brokers = metadata.brokers().iter().map(|broker| Broker {
-            id: broker.id(),
-            host: broker.host().to_owned(),
-            port: broker.port(),
-        });
-        let topics = metadata.topics().iter().map(|topic| {
-            let partitions = topic.partitions();
-            TopicState {
-                name: topic.name().to_owned(),
-                partitions: partitions.len(),
-                replicas: partitions.iter().map(|one| one.replicas().len()).sum(),
-                leaderless: partitions.iter().filter(|one| one.leader() < 0).count(),
-                behind: partitions
-                    .iter()
-                    .filter(|one| one.isr().len() < one.replicas().len())
-                    .count(),
-            }
-        });
-        Self {
-            brokers: brokers.collect(),
-            topics: topics.collect(),
-        }
-    }
-}
 
 /// Whether the brokers have more to keep than they can.
 pub(super) fn size(listing: &Listing) -> Finding {
@@ -140,7 +76,7 @@ pub(super) fn health<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::finding::Level;
+    use crate::{doctor::finding::Level, store::kafka::Broker};
 
     fn listing(brokers: i32, topics: Vec<TopicState>) -> Listing {
         let broker = |id: i32| Broker {

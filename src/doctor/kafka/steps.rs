@@ -1,6 +1,6 @@
 //! What a node does to topics, and what an operator has to do where it may not.
 
-use crate::store::{StoreError, finding::Finding};
+use crate::{doctor::finding::Finding, store::StoreError};
 
 /// What a node does to topics, as an operator grants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

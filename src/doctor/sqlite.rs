@@ -1,23 +1,13 @@
 //! Examines a data directory. Changes nothing in it, and leaves one alone that a server uses.
 
-use std::{
-    fs::OpenOptions,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
-
-use super::{
-    LOG, STATE,
-    database::Kind,
-    directory::{self, LogId, OpenError},
-    open_error, topics,
-};
-use crate::store::{finding::Finding, resources::TopicRow};
+use super::finding::Finding;
+use crate::store::sqlite::{DataFile, Inspection, OpenError, TopicRows};
 
 /// Contents of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contents<'a> {
+pub(super) enum Contents<'a> {
     /// Messages and everything else.
     Everything,
     /// Messages only.
@@ -28,24 +18,17 @@ pub enum Contents<'a> {
 
 /// What was found.
 #[derive(Debug)]
-pub struct Examined {
+pub(super) struct Examined {
     /// One by one.
-    pub findings: Vec<Finding>,
+    pub(super) findings: Vec<Finding>,
     /// The identity of the log in it, or a text that says that there is none yet.
-    pub log: Option<String>,
+    pub(super) log: Option<String>,
     /// The topics, if they can be read, and are of the log that was given.
-    pub topics: Option<Topics>,
-}
-
-/// Reads the rows of topics.
-#[derive(Debug)]
-pub struct Topics {
-    /// `None` where there is no file yet.
-    file: Option<PathBuf>,
+    pub(super) topics: Option<TopicRows>,
 }
 
 /// Examines the contents of a directory.
-pub async fn examine(path: &Path, contents: Contents<'_>) -> Examined {
+pub(super) async fn examine(path: &Path, contents: Contents<'_>) -> Examined {
     let mut examined = Examined {
         findings: Vec::new(),
         log: None,
@@ -63,32 +46,29 @@ async fn examine_files(
     examined: &mut Examined,
 ) -> Result<(), OpenError> {
     let shown = path.display();
-    let Some((id, true)) = found(path)? else {
+    let Some(directory) = Inspection::of(path)? else {
         examined.findings.push(Finding::ok(format!(
             "the data directory {shown} is new: its files are made at start"
         )));
         examined.log = Some(format!("the new data directory {shown}"));
-        examined.topics = Some(Topics { file: None });
+        examined.topics = Some(TopicRows::default());
         return Ok(());
     };
-    examined.log = Some(id.identity());
-    if let Some(user) = directory::user(path)? {
+    examined.log = Some(directory.log_identity());
+    if let Some(user) = directory.user()? {
         examined.findings.push(Finding::ok(format!(
             "the data directory {shown} is in use by {user}, and is left alone"
         )));
         return Ok(());
     }
-    let kinds: &[&Kind] = match contents {
-        Contents::Everything => &[&LOG, &STATE],
-        Contents::Log => &[&LOG],
-        Contents::State(_) => &[&STATE],
+    let files: &[DataFile] = match contents {
+        Contents::Everything => &[DataFile::Log, DataFile::State],
+        Contents::Log => &[DataFile::Log],
+        Contents::State(_) => &[DataFile::State],
     };
     let mut is_current = true;
-    for kind in kinds {
-        is_current &= directory::check_file(path, kind)? == kind.migrations.len() as u32;
-        let file = path.join(kind.file);
-        let opened = OpenOptions::new().read(true).write(true).open(&file);
-        opened.map_err(|source| directory::io_error(&file, source))?;
+    for file in files {
+        is_current &= directory.is_current(*file)?;
     }
     examined.findings.push(Finding::ok(format!(
         "the data directory {shown} is complete, and no server uses it"
@@ -100,76 +80,9 @@ async fn examine_files(
         return Ok(());
     }
     if let Contents::State(expected) = contents {
-        let file = path.join(STATE.file);
-        let found = log_of(&file).await;
-        let found = found.map_err(|source| open_error(&file, source))?;
-        match expected {
-            None => {}
-            Some(expected) if found == expected.as_bytes() => {
-                examined.topics = Some(Topics { file: Some(file) });
-            }
-            Some(expected) => {
-                return Err(OpenError::OtherLog {
-                    path: file,
-                    found: directory::shown_log(&found),
-                    expected: expected.to_owned(),
-                });
-            }
-        }
+        examined.topics = directory.topics(expected).await?;
     }
     Ok(())
-}
-
-/// Whose log is there; `None` where the next start makes everything.
-fn found(path: &Path) -> Result<Option<(LogId, bool)>, OpenError> {
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return Ok(None),
-        Err(source) => return Err(directory::io_error(path, source)),
-    }
-    let marker = directory::read_marker(path)?;
-    if marker.is_none() && !directory::is_empty(path)? {
-        return Err(OpenError::NotOurs {
-            path: path.to_owned(),
-        });
-    }
-    Ok(marker)
-}
-
-async fn log_of(file: &Path) -> Result<Vec<u8>, sqlx::Error> {
-    let mut connection = connect(file).await?;
-    let log = sqlx::query_scalar("SELECT log_id FROM store")
-        .fetch_one(&mut connection)
-        .await;
-    connection.close().await?;
-    log
-}
-
-/// Without making a file beside it, unless a crash has left some that have to be read with it.
-async fn connect(file: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    SqliteConnectOptions::new()
-        .filename(file)
-        .read_only(true)
-        .immutable(!directory::has_wal(file))
-        .disable_statement_logging()
-        .connect()
-        .await
-}
-
-impl Topics {
-    /// All rows, as they are now.
-    pub async fn rows(&self) -> Result<Vec<TopicRow>, OpenError> {
-        let Some(file) = &self.file else {
-            return Ok(Vec::new());
-        };
-        let read = async {
-            let mut connection = connect(file).await?;
-            let rows = topics::rows(&mut connection).await;
-            connection.close().await?;
-            rows
-        };
-        read.await.map_err(|source| open_error(file, source))
-    }
 }
 
 #[cfg(test)]
@@ -177,7 +90,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{clock::Clock, store::finding::Level};
+    use crate::{clock::Clock, doctor::finding::Level, store::sqlite};
 
     /// Names and contents of what is in a directory.
     fn files(path: &Path) -> Vec<(String, Vec<u8>)> {
@@ -210,9 +123,7 @@ mod tests {
     async fn a_directory_is_left_as_it_is_in_use_or_not() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
-        let (state, lock) = super::super::open_state(path, "kafka:a:b")
-            .await
-            .expect("open");
+        let (state, lock) = sqlite::open_state(path, "kafka:a:b").await.expect("open");
         lock.set_address("127.0.0.1:1").expect("written");
         let before = files(path);
         let examined = examine(path, Contents::State(Some("kafka:a:b"))).await;
@@ -225,7 +136,7 @@ mod tests {
         let before = files(path);
         let examined = examine(path, Contents::State(Some("kafka:a:b"))).await;
         assert_eq!(levels(&examined), [Level::Ok]);
-        let rows = examined.topics.expect("topics").rows().await;
+        let rows = examined.topics.expect("topics").read().await;
         assert_eq!(rows.expect("rows"), []);
         let examined = examine(path, Contents::State(Some("kafka:a:c"))).await;
         let problem = examined.findings.last().expect("a finding");
@@ -244,9 +155,7 @@ mod tests {
 
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
-        let (log, state, lock) = super::super::open(path, Clock::system())
-            .await
-            .expect("open");
+        let (log, state, lock) = sqlite::open(path, Clock::system()).await.expect("open");
         crate::store::StateBackend::close(&state).await;
         crate::store::MessageLog::close(&log).await;
         drop((log, state, lock));

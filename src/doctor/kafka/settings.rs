@@ -1,48 +1,15 @@
 //! What the settings of brokers mean to us. Values in, findings out.
 
-use std::{collections::HashMap, str::FromStr};
-
-use rdkafka::admin::ConfigResource;
-
-use super::super::{
-    Options,
-    open::{VERSION_MIN, parse_version},
-};
 use crate::{
+    doctor::finding::{Finding, counted},
     limits::{KAFKA_RECORD_BYTES_MAX, KAFKA_TIMESTAMP_MILLIS_MIN},
-    store::finding::{Finding, counted},
+    store::kafka::{Options, Settings, VERSION_MIN, parse_version},
 };
-
-/// Settings of a broker by name, and whether each is the default.
-#[derive(Debug, Default)]
-pub(super) struct Settings(HashMap<String, (String, bool)>);
-
-impl From<ConfigResource> for Settings {
-    fn from(described: ConfigResource) -> Self {
-        let entries = described.entries.into_iter();
-        let told = entries.filter_map(|one| Some((one.name, (one.value?, one.is_default))));
-        Self(told.collect())
-    }
-}
-
-impl Settings {
-    /// A setting that is a number.
-    pub(super) fn number<T: FromStr>(&self, name: &str) -> Option<T> {
-        self.0.get(name)?.0.parse().ok()
-    }
-
-    fn is_on(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|(value, _)| value == "true")
-    }
-}
 
 /// Everything that there is to say about one broker's settings.
 pub(super) fn judge(settings: &Settings, options: &Options, brokers: usize) -> Vec<Finding> {
-    let protocol = settings.0.get("inter.broker.protocol.version");
     let default_copies = settings.number("default.replication.factor");
-    let mut findings = vec![version(
-        protocol.map(|(value, is_default)| (value.as_str(), *is_default)),
-    )];
+    let mut findings = vec![version(settings.get("inter.broker.protocol.version"))];
     if let Some(copies) = options.replication_factor.or(default_copies) {
         findings.push(copies_of("new topics", copies, brokers));
         if let Some(in_sync) = settings.number("min.insync.replicas") {
@@ -216,15 +183,13 @@ fn timestamps(name: &str, millis: u64) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::finding::Level;
+    use crate::doctor::finding::Level;
 
     fn settings(given: &[(&str, &str)]) -> Settings {
         let given = given.iter();
-        Settings(
-            given
-                .map(|(name, value)| ((*name).to_owned(), ((*value).to_owned(), false)))
-                .collect(),
-        )
+        given
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned(), false))
+            .collect()
     }
 
     fn worst(given: &[(&str, &str)], brokers: usize) -> Level {

@@ -1,44 +1,17 @@
 //! Whether all brokers can be connected to, those that were named and those that the cluster names.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{
-    super::{context::Listener, errors},
-    PATIENCE,
-    listing::Broker,
-    settings::Settings,
+use crate::{
+    doctor::finding::{Finding, counted},
+    limits::KAFKA_ANSWER_MILLIS,
+    store::kafka::{Broker, Told},
 };
-use crate::store::finding::{Finding, counted};
 
-/// What a broker answered when it was asked for its settings.
-pub(super) enum Told {
-    Settings(Settings),
-    /// Nothing, as we may not know them.
-    Refused(String),
-    Silent(String),
-}
-
-/// Asks one broker, and no other, for its settings.
-pub(super) async fn ask(admin: &AdminClient<Listener>, broker: &Broker) -> Told {
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-    let broker = ResourceSpecifier::Broker(broker.id);
-    match admin.describe_configs([&broker], &options).await {
-        Ok(mut described) => match described.pop() {
-            // The client does not tell a refusal from a broker without settings, which there is not.
-            Some(Ok(described)) if !described.entries.is_empty() => {
-                Told::Settings(described.into())
-            }
-            Some(Err(code)) => Told::Refused(code.to_string()),
-            _ => Told::Refused("the answer is empty".to_owned()),
-        },
-        Err(error) => {
-            let complaint = admin.inner().context().last();
-            Told::Silent(complaint.map_or_else(|| errors::text(&error), |complaint| complaint.text))
-        }
-    }
-}
+const PATIENCE: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
 
 /// Connects to the brokers that were named, `HOST:PORT` between commas.
 pub(super) async fn addresses(named: &str) -> Vec<Finding> {
@@ -103,7 +76,7 @@ pub(super) fn brokers(cluster: &str, brokers: &[Broker], told: &[Told]) -> Vec<F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::finding::Level;
+    use crate::{doctor::finding::Level, store::kafka::Settings};
 
     #[test]
     fn a_broker_that_does_not_answer_is_named_and_one_that_tells_nothing_is_reached() {

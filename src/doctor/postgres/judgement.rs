@@ -1,16 +1,26 @@
 //! What a database's answers mean. Values in, findings out.
 
-use super::facts::{Node, OldTransaction, Privileges};
 use crate::{
+    doctor::finding::{Finding, a_few, counted},
     limits::{OLD_TRANSACTION_SECONDS, POSTGRES_NODE_CONNECTIONS_MAX, POSTGRES_VERSION_MIN},
-    store::{
-        finding::{Finding, a_few, counted},
-        postgres::{Refusal, schema},
-    },
+    store::postgres::{self, Node, OldTransaction, Privileges, Refusal, Server},
 };
 
+/// What the server, the database and the user are like. `shown` is the database.
+pub(super) fn server(server: &Server, shown: &str) -> Vec<Finding> {
+    let mut findings = vec![server_version(shown, server.version)];
+    findings.extend(standby(server.is_standby));
+    findings.extend(durability(
+        &server.fsync,
+        &server.full_page_writes,
+        &server.synchronous_commit,
+    ));
+    findings.push(privileges(&server.privileges));
+    findings
+}
+
 /// Whether the server is new enough. `version` is Postgres' number for it, such as 150004.
-pub(super) fn server(shown: &str, version: i32) -> Finding {
+fn server_version(shown: &str, version: i32) -> Finding {
     let found = format!("{}.{}", version / 10_000, version % 10_000);
     if version < POSTGRES_VERSION_MIN * 10_000 {
         Finding::problem(shown, Refusal::OldServer { found })
@@ -19,16 +29,12 @@ pub(super) fn server(shown: &str, version: i32) -> Finding {
     }
 }
 
-pub(super) fn standby(is_standby: bool) -> Option<Finding> {
+fn standby(is_standby: bool) -> Option<Finding> {
     is_standby.then(|| Finding::failure(&Refusal::Standby))
 }
 
 /// Whether what was committed survives a crash of the server.
-pub(super) fn durability(
-    fsync: &str,
-    full_page_writes: &str,
-    synchronous_commit: &str,
-) -> Vec<Finding> {
+fn durability(fsync: &str, full_page_writes: &str, synchronous_commit: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if fsync == "off" {
         findings.push(Finding::problem(
@@ -55,7 +61,7 @@ pub(super) fn durability(
     findings
 }
 
-pub(super) fn privileges(privileges: &Privileges) -> Finding {
+fn privileges(privileges: &Privileges) -> Finding {
     let owner = "make the user the owner of the database and of the tables in it";
     let Some(schema) = &privileges.schema else {
         return Finding::problem(
@@ -120,8 +126,8 @@ pub(super) fn tables_of_others(names: &[String]) -> Option<Finding> {
 }
 
 /// The version of the tables, if there are any.
-pub(super) fn version(found: Option<i32>) -> Finding {
-    let known = schema::VERSION;
+pub(super) fn tables(found: Option<i32>) -> Finding {
+    let known = postgres::TABLES_VERSION;
     match found {
         None => Finding::ok("there are no tables yet: they are made at start"),
         Some(found) if found > known => Finding::failure(&Refusal::Newer { found, known }),
@@ -186,12 +192,12 @@ pub(super) fn connections(usable: u32, of_others: u32, nodes: usize) -> Finding 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::finding::Level;
+    use crate::doctor::finding::Level;
 
     #[test]
     fn a_server_is_new_enough_and_primary() {
-        assert_eq!(server("db", 150_004).level, Level::Ok);
-        let old = server("db", 140_009);
+        assert_eq!(server_version("db", 150_004).level, Level::Ok);
+        let old = server_version("db", 140_009);
         assert_eq!(old.level, Level::Problem);
         assert!(old.text.contains("14.9"), "{}", old.text);
         assert_eq!(standby(true).map(|one| one.level), Some(Level::Problem));
@@ -268,10 +274,13 @@ mod tests {
 
     #[test]
     fn tables_of_a_newer_version_or_of_another_log_are_a_problem() {
-        assert_eq!(version(None).level, Level::Ok);
-        assert_eq!(version(Some(schema::VERSION)).level, Level::Ok);
-        assert_eq!(version(Some(schema::VERSION - 1)).level, Level::Ok);
-        assert_eq!(version(Some(schema::VERSION + 1)).level, Level::Problem);
+        assert_eq!(tables(None).level, Level::Ok);
+        assert_eq!(tables(Some(postgres::TABLES_VERSION)).level, Level::Ok);
+        assert_eq!(tables(Some(postgres::TABLES_VERSION - 1)).level, Level::Ok);
+        assert_eq!(
+            tables(Some(postgres::TABLES_VERSION + 1)).level,
+            Level::Problem
+        );
         assert_eq!(belongs("a", Some("a")).level, Level::Ok);
         assert_eq!(belongs("a", None).level, Level::Ok);
         let other = belongs("a", Some("b"));

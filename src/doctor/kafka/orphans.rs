@@ -2,15 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{
-    super::names,
-    listing::{self, TopicState},
-    probe,
-};
+use super::{listing, probe};
 use crate::{
+    doctor::finding::{Finding, a_few, counted},
     resource::id::TopicIncarnation,
     store::{
-        finding::{Finding, a_few, counted},
+        kafka::{self, TopicState},
         resources::{TopicPhase, TopicRow},
     },
 };
@@ -92,7 +89,7 @@ pub(super) fn compare(
 fn kafka_name(prefix: &str, row: &TopicRow) -> String {
     match &row.location {
         Some(location) => location.name.clone(),
-        None => names::kafka_topic(prefix, &row.name, row.incarnation),
+        None => kafka::kafka_topic(prefix, &row.name, row.incarnation),
     }
 }
 
@@ -158,10 +155,7 @@ fn left_over(names: &[&str]) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        resource::name::TopicName,
-        store::{finding::Level, log::LogLocation},
-    };
+    use crate::{doctor::finding::Level, resource::name::TopicName, store::log::LogLocation};
 
     fn in_kafka(names: &[&str]) -> Vec<TopicState> {
         let state = |name: &&str| TopicState {
