@@ -34,7 +34,7 @@ impl FromStr for LogSetting {
         }
         let brokers = text.strip_prefix("kafka://").ok_or_else(|| {
             format!(
-                "{} is not a place for messages: it is kafka://HOST:PORT[,HOST:PORT] or {EMBEDDED}",
+                "{} is not a location for messages: it is kafka://HOST:PORT[,HOST:PORT] or {EMBEDDED}",
                 shown(text)
             )
         })?;
@@ -75,7 +75,7 @@ impl FromStr for StateSetting {
         }
         if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
             return Err(format!(
-                "{} is not a place for state: it is postgres://USER@HOST/DATABASE or {EMBEDDED}",
+                "{} is not a location for state: it is postgres://USER@HOST/DATABASE or {EMBEDDED}",
                 shown(text)
             ));
         }

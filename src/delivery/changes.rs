@@ -58,7 +58,7 @@ pub(super) async fn watch_lease(node: Arc<Node>) {
         tokio::select! {
             biased;
             () = node.stopping.cancelled() => return,
-            () = node.lease.lost() => {}
+            () = node.membership.lost() => {}
         }
         tracing::error!(
             "the state store has not answered for too long: everything is refused until it does"
@@ -67,7 +67,7 @@ pub(super) async fn watch_lease(node: Arc<Node>) {
         tokio::select! {
             biased;
             () = node.stopping.cancelled() => return,
-            () = node.lease.held() => tracing::info!("the state store answers again"),
+            () = node.membership.held() => tracing::info!("the state store answers again"),
         }
     }
 }

@@ -90,7 +90,7 @@ impl Driver {
     async fn drive(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<EndCause> {
         loop {
             // Others may own the subscription by now, whatever was to be sent.
-            if !self.node.lease.holds() {
+            if !self.node.membership.holds() {
                 return Some(EndCause::lease_lost());
             }
             self.host.carry_out();

@@ -227,7 +227,7 @@ impl Drivers {
         if self.node.stopping.is_cancelled() {
             return Err(EndCause::Stopping);
         }
-        if !self.node.lease.holds() {
+        if !self.node.membership.holds() {
             return Err(EndCause::lease_lost());
         }
         Ok(())

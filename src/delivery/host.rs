@@ -53,7 +53,7 @@ impl Host {
     ) -> Self {
         Self {
             engine,
-            consumers: Consumers::new(Mailbox::new(node.lease.clone())),
+            consumers: Consumers::new(Mailbox::new(node.membership.clone())),
             reads: Reads::default(),
             flushes: Flushes::new(node.flusher.clone(), record.id, epoch),
             last_used: node.clock.now(),

@@ -25,7 +25,8 @@ pub(super) struct Node {
     /// The same topics and subscriptions, in memory.
     pub(super) resources: Arc<CachedResources>,
     pub(super) log: Arc<dyn MessageLog>,
-    pub(super) lease: NodeLease,
+    /// Whether this node may answer for its subscriptions.
+    pub(super) membership: NodeLease,
     pub(super) clock: Clock,
     pub(super) flusher: Flusher,
     pub(super) activity: Activity,
@@ -43,7 +44,7 @@ impl Node {
         flusher: Flusher,
     ) -> Self {
         Self {
-            lease: store.membership.node_lease(),
+            membership: store.membership.node_lease(),
             store,
             resources,
             log,

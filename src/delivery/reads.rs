@@ -75,7 +75,7 @@ async fn read(
     match log.read(topic, partition, range.clone(), bytes_max).await {
         Ok(batch) if !batch.answers(&range) => {
             let text = "the log answered with other records than were asked for";
-            tracing::error!(place = ?topic.location, partition, ?range, next = batch.next, "{text}");
+            tracing::error!(location = ?topic.location, partition, ?range, next = batch.next, "{text}");
             Err(ReadError::Failed(StoreError::Unavailable(text.to_owned())))
         }
         Ok(batch) => {

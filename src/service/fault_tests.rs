@@ -348,7 +348,7 @@ async fn a_change_whose_caller_goes_away_is_seen_by_everybody() {
 }
 
 #[tokio::test]
-async fn a_topic_whose_creation_failed_halfway_is_there_for_whoever_creates_it_again() {
+async fn a_topic_whose_creation_failed_halfway_is_there_for_the_next_that_creates_it() {
     for call in ["create", "publish_topic"] {
         let world = World::new().await;
         let name = TopicName::parse("name", "projects/p/topics/half").expect("valid");

@@ -46,7 +46,7 @@ impl Baseline {
             return Ok(());
         }
         let said = if change > 0.0 {
-            "more than the baseline; look for what allocates anew or, if it has to, accept it"
+            "more than the baseline; find the new allocation or accept it if it is needed"
         } else {
             "fewer than the baseline; bring that down"
         };

@@ -39,7 +39,7 @@ attend() {
 
 # Kafka and Postgres, for the whole run: one broker, and a database that is as durable as production has it. The broker
 # has a collector that hardly pauses: with another, its pauses, which grow with the number of topics, are what the
-# slowest publishes wait for, whoever publishes.
+# slowest publishes wait for, with any publisher.
 start_services() {
   local exports
   chmod a+x "$work" # Postgres does not run as root

@@ -24,7 +24,7 @@ fn secured(more: &str, protocol: &str, mechanism: &str, user: &str, ca: &str) ->
 }
 
 #[tokio::test]
-async fn a_kafka_with_tls_and_scram_serves_whoever_has_the_password_and_nobody_else() {
+async fn a_kafka_with_tls_and_scram_serves_those_with_the_password_only() {
     let kafka = Service::kafka(&[("KAFKA_SECURE", "1")]).await;
     let encrypted = format!("kafka://{}", kafka.export("PACKETBOAT_TEST_KAFKA_SASL_SSL"));
     let clear = kafka.export("PACKETBOAT_TEST_KAFKA_SASL_PLAINTEXT");
@@ -115,7 +115,7 @@ async fn a_kafka_with_tls_and_scram_serves_whoever_has_the_password_and_nobody_e
 }
 
 #[tokio::test]
-async fn a_postgres_with_passwords_serves_whoever_has_the_right_one_and_nobody_else() {
+async fn a_postgres_with_passwords_serves_those_with_the_right_one_only() {
     let server = Service::postgres().await;
     let url = server.export("PACKETBOAT_TEST_POSTGRES");
     let mut admin = PgConnection::connect(url).await.expect("Postgres");

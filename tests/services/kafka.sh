@@ -10,7 +10,7 @@
 #   KAFKA_VERSION   a release of Apache Kafka (kafka-jars.sh has the default)
 #   KAFKA_BROKERS   1 (default) or 3
 #   KAFKA_SECURE    1: also SASL_PLAINTEXT and SASL_SSL, with PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, and ACLs: the user
-#                   `packetboat` and whoever comes by the plain listener may do everything, the user `stranger` nothing
+#                   `packetboat` and clients of the plain listener may do everything, the user `stranger` nothing
 #   KAFKA_SETTINGS  further lines of server.properties
 # Read at every start:
 #   PACKETBOAT_TEST_OWNER  a process id; when that process is gone, the service is stopped

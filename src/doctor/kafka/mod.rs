@@ -101,7 +101,7 @@ async fn list(cluster: &Inspection) -> Result<Listing, Finding> {
     cluster.list().await.map_err(|why| {
         Finding::problem(
             format!("Kafka does not list its topics ({why})"),
-            "look at the logs of the brokers",
+            "read the logs of the brokers",
         )
     })
 }

@@ -42,7 +42,7 @@ impl Step {
                 "grant the user {operation} on topics that begin with {prefix}. (kafka-acls --add --operation ... --topic \
                  {prefix}. --resource-pattern-type prefixed), or see what the brokers' policies refuse"
             ),
-            _ => "look at the logs of the brokers, and whether there are as many as topics have copies".to_owned(),
+            _ => "read the logs of the brokers, and see whether there are as many as topics have copies".to_owned(),
         };
         if self == Self::Delete {
             advice.push_str("; then delete that topic by hand");

@@ -16,22 +16,22 @@ import (
 
 const startLimit = 30 * time.Second
 
-// server is a Packetboat process of a test's own: one port and one place for data, through kills and restarts.
+// server is a Packetboat process of a test's own: one port and one location for data, through kills and restarts.
 type server struct {
 	t         *testing.T
 	directory string
 	host      string
-	place     []string
+	location  []string
 	process   *exec.Cmd
 }
 
 func startServer(t *testing.T) *server {
 	t.Helper()
 	s := &server{t: t, directory: t.TempDir(), host: reserveAddress(t)}
-	// Makes a place for data, of the kind that is tested.
-	place, err := exec.Command("../place.sh", s.directory).Output()
+	// Makes a location for data, of the kind that is tested.
+	location, err := exec.Command("../location.sh", s.directory).Output()
 	check(t, err)
-	s.place = strings.Fields(string(place))
+	s.location = strings.Fields(string(location))
 	s.start()
 	t.Cleanup(s.kill)
 	return s
@@ -43,7 +43,7 @@ func (s *server) start() {
 	log, err := os.OpenFile(filepath.Join(s.directory, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	check(s.t, err)
 	defer log.Close()
-	s.process = exec.Command(os.Getenv("PACKETBOAT_BIN"), append([]string{"serve", "--listen", s.host}, s.place...)...)
+	s.process = exec.Command(os.Getenv("PACKETBOAT_BIN"), append([]string{"serve", "--listen", s.host}, s.location...)...)
 	s.process.Stderr = log
 	output, err := s.process.StdoutPipe()
 	check(s.t, err)

@@ -9,16 +9,16 @@ const path = require("node:path");
 const readline = require("node:readline");
 
 const START_LIMIT_MS = 30_000;
-// Makes a place for data, of the kind that is tested.
-const PLACE = path.join(__dirname, "..", "place.sh");
+// Makes a location for data, of the kind that is tested.
+const LOCATION = path.join(__dirname, "..", "location.sh");
 
-/** Runs `$PACKETBOAT_BIN serve` on an empty place for data until the test `t` ends; its host and port. */
+/** Runs `$PACKETBOAT_BIN serve` on an empty location for data until the test `t` ends; its host and port. */
 async function startServer(t) {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "packetboat-"));
-  const place = execFileSync(PLACE, [directory], { encoding: "utf8" }).trim().split("\n");
+  const location = execFileSync(LOCATION, [directory], { encoding: "utf8" }).trim().split("\n");
   const logPath = path.join(directory, "server.log");
   const log = fs.openSync(logPath, "a");
-  const server = spawn(process.env.PACKETBOAT_BIN, ["serve", "--listen", "127.0.0.1:0", ...place], {
+  const server = spawn(process.env.PACKETBOAT_BIN, ["serve", "--listen", "127.0.0.1:0", ...location], {
     stdio: ["ignore", "pipe", log],
   });
   fs.closeSync(log);

@@ -45,7 +45,7 @@ def right(name: str, value):
 
 @schemathesis.hook
 def after_call(context, case, response):
-    """Whoever comes next finds the topic and the subscription, with a message that is leased and one that is not."""
+    """The next request finds the topic and the subscription, with a message that is leased and one that is not."""
     if case.method.upper() == "DELETE" or case.path.endswith((":detach", ":pull")):
         base = urllib.parse.urljoin(response.request.url, "/v1/")
         call("DELETE", base + SUBSCRIPTION)

@@ -89,7 +89,7 @@ def wait_until(condition, what: str, limit_seconds: float = WAIT_LIMIT_SECONDS) 
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    """A server with an empty place for data, and clients that find it by PUBSUB_EMULATOR_HOST."""
+    """A server with an empty location for data, and clients that find it by PUBSUB_EMULATOR_HOST."""
     server = Server(tmp_path)
     server.start()
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.host)

@@ -12,18 +12,18 @@ import threading
 
 START_LIMIT_SECONDS = 30
 STOP_LIMIT_SECONDS = 15
-# Makes a place for data, of the kind that is tested.
-PLACE = pathlib.Path(__file__).parent.parent / "place.sh"
+# Makes a location for data, of the kind that is tested.
+LOCATION = pathlib.Path(__file__).parent.parent / "location.sh"
 
 
 class Server:
-    """Runs `$PACKETBOAT_BIN serve` on one port and one place for its data, through kills and restarts."""
+    """Runs `$PACKETBOAT_BIN serve` on one port and one location for its data, through kills and restarts."""
 
     def __init__(self, directory: pathlib.Path):
         self.directory = directory
         self.port, self.reservation = reserve_port()
-        place = subprocess.run([PLACE, str(directory)], stdout=subprocess.PIPE, text=True, check=True)
-        self.place = place.stdout.splitlines()
+        location = subprocess.run([LOCATION, str(directory)], stdout=subprocess.PIPE, text=True, check=True)
+        self.location = location.stdout.splitlines()
         self.process = None
 
     @property
@@ -35,7 +35,7 @@ class Server:
         """Returns once the server says that it serves; its log is in `server.log` beside its data."""
         with open(self.directory / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                [os.environ["PACKETBOAT_BIN"], "serve", "--listen", self.host, *self.place],
+                [os.environ["PACKETBOAT_BIN"], "serve", "--listen", self.host, *self.location],
                 stdout=subprocess.PIPE, stderr=log, text=True,
             )
         lines = queue.Queue()

@@ -28,15 +28,15 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../place.sh");
-        let place = Command::new(place).arg(directory.path()).output().await;
-        let place = place.expect("place.sh runs");
-        assert!(place.status.success(), "{place:?}");
-        let place = String::from_utf8(place.stdout).expect("text");
+        let location = Path::new(env!("CARGO_MANIFEST_DIR")).join("../location.sh");
+        let location = Command::new(location).arg(directory.path()).output().await;
+        let location = location.expect("location.sh runs");
+        assert!(location.status.success(), "{location:?}");
+        let location = String::from_utf8(location.stdout).expect("text");
         let binary = std::env::var("PACKETBOAT_BIN").expect("PACKETBOAT_BIN names the server");
         let mut process = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(place.lines())
+            .args(location.lines())
             .stdout(std::process::Stdio::piped())
             .kill_on_drop(true)
             .spawn()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# place.sh DIRECTORY - makes a place for the data of a new server, and prints the flags that name it, one on a line.
+# location.sh DIRECTORY - makes a location for the data of a new server, and prints its flags, one on a line.
 #
 # $PACKETBOAT_TEST_PAIR says what it is made of: embedded (in DIRECTORY), or kafka+postgres, which are those of
 # $PACKETBOAT_TEST_KAFKA and $PACKETBOAT_TEST_POSTGRES (tests/services starts them).
