@@ -10,7 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
-use super::layers::{budget::Budget, closing, frames, node_lease, unserved};
+use super::layers::{
+    budget::{Budget, Held},
+    closing, frames, node_lease, unserved,
+    whole::Whole,
+};
 use crate::{
     limits::REQUEST_BYTES_HELD_MAX,
     rpc::{OnClosing, Rpc},
@@ -42,20 +46,45 @@ impl Calls {
         &self.budget
     }
 
-    /// Answers a gRPC request, which has its caller in its extensions.
+    /// Answers a client's gRPC request, which has its caller in its extensions.
     pub async fn call<B>(self, request: Request<B>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
     {
-        let uri = request.uri().clone();
-        let rpc = Rpc::at(uri.path());
+        let rpc = Rpc::at(request.uri().path());
         if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {
             node_lease::let_arrive(request.into_body()).await;
             return refused;
         }
-        // A published message is a slice of its request, which is held until the answer.
         let held = self.budget.request();
         let request = frames::check(request, rpc, held.clone()).map(Body::new);
+        self.answer(rpc, request, held).await
+    }
+
+    /// Answers a call of `rpc` whose request is there as one message, in protobuf, which `held` counts. It is not read
+    /// as gRPC's frames would be, nor counted again.
+    pub async fn call_whole(
+        self,
+        rpc: &Rpc,
+        request: Request<Bytes>,
+        held: Held,
+    ) -> Response<Body> {
+        if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {
+            return refused;
+        }
+        let (parts, message) = request.into_parts();
+        match Whole::of(message, rpc.message_bytes_max) {
+            Ok(body) => {
+                let request = Request::from_parts(parts, Body::new(body));
+                self.answer(rpc, request, held).await
+            }
+            Err(refused) => refused.into_http(),
+        }
+    }
+
+    async fn answer(self, rpc: &Rpc, request: Request<Body>, held: Held) -> Response<Body> {
+        let uri = request.uri().clone();
+        // A published message is a slice of its request, which is held until the answer.
         let Ok(mut response) = self.grpc.oneshot(request).await;
         drop(held);
         // What was done meanwhile may be undone elsewhere: the client has to ask again.

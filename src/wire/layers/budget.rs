@@ -59,10 +59,27 @@ impl Held {
     pub fn add(&self, bytes: usize) -> Result<(), Status> {
         let mut account = self.account.lock();
         let bytes = account.bytes.saturating_add(bytes);
+        self.count(&mut account, bytes)
+    }
+
+    /// Counts `bytes` in place of what was counted before: it has become another text of that size.
+    ///
+    /// # Errors
+    /// As of [`Held::add`], if it has become larger.
+    pub fn replace(&self, bytes: usize) -> Result<(), Status> {
+        self.count(&mut self.account.lock(), bytes)
+    }
+
+    fn count(&self, account: &mut Account, bytes: usize) -> Result<(), Status> {
+        let needed = bytes.div_ceil(PERMIT_BYTES);
         let held = account.permits.as_ref();
         let held = held.map_or(0, OwnedSemaphorePermit::num_permits);
-        let missing = bytes.div_ceil(PERMIT_BYTES).saturating_sub(held);
-        if missing > 0 {
+        if let Some(permits) = &mut account.permits
+            && held > needed
+        {
+            drop(permits.split(held - needed));
+        } else if needed > held {
+            let missing = needed - held;
             let missing = u32::try_from(missing).unwrap_or(u32::MAX);
             let more = Arc::clone(&self.budget.permits)
                 .try_acquire_many_owned(missing)
@@ -102,5 +119,19 @@ mod tests {
         assert!(budget.request().add(1).is_err());
         held.clear();
         budget.request().add(10 * PERMIT_BYTES).expect("given back");
+    }
+
+    #[test]
+    fn what_became_smaller_gives_the_rest_back() {
+        let budget = Budget::new(10 * PERMIT_BYTES);
+        let held = budget.request();
+        held.add(10 * PERMIT_BYTES).expect("there is room");
+        held.replace(4 * PERMIT_BYTES - 1).expect("it is smaller");
+        let other = budget.request();
+        other.add(6 * PERMIT_BYTES).expect("given back");
+        held.add(1).expect("its last permit has room for it");
+        assert!(held.replace(5 * PERMIT_BYTES).is_err());
+        held.replace(0).expect("it is smaller");
+        other.add(4 * PERMIT_BYTES).expect("given back");
     }
 }

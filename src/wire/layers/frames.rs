@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The flag that says whether a frame is compressed, and its length.
-const HEADER_BYTES: usize = 5;
+pub const HEADER_BYTES: usize = 5;
 /// Pieces smaller than this are put together: each costs about 100 bytes to keep.
 const PIECE_BYTES_MIN: usize = 512;
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -41,8 +41,7 @@ pub fn check<B>(mut request: Request<B>, rpc: &Rpc, held: Held) -> Request<Frame
         request.headers_mut().remove(ENCODING);
     }
     let limit_bytes = rpc.message_bytes_max;
-    let needs_message = rpc.requests == Requests::One;
-    request.map(|body| Frames::new(body, gzip, limit_bytes, needs_message, held))
+    request.map(|body| Frames::new(body, gzip, limit_bytes, rpc.requests, held))
 }
 
 /// A request's body in which every frame is whole, within its limit and not compressed.
@@ -51,6 +50,9 @@ pub struct Frames<B> {
     body: B,
     gzip: bool,
     limit_bytes: usize,
+    /// How many messages there may be.
+    requests: Requests,
+    /// One has to come yet.
     needs_message: bool,
     /// What its large messages take of the server's budget.
     held: Held,
@@ -63,12 +65,13 @@ pub struct Frames<B> {
 }
 
 impl<B> Frames<B> {
-    fn new(body: B, gzip: bool, limit_bytes: usize, needs_message: bool, held: Held) -> Self {
+    fn new(body: B, gzip: bool, limit_bytes: usize, requests: Requests, held: Held) -> Self {
         Self {
             body,
             gzip,
             limit_bytes,
-            needs_message,
+            requests,
+            needs_message: requests == Requests::One,
             held,
             arrived: Pieces::default(),
             ready: VecDeque::new(),
@@ -118,11 +121,11 @@ impl<B> Frames<B> {
 
     /// Takes in what has arrived.
     fn arrive(&mut self, piece: Bytes) -> Result<(), Status> {
-        if self.arrived.bytes == 0 {
-            // What came before it has been handed on; of a stream, it has been answered for.
+        let bytes = piece.len();
+        if self.requests == Requests::Stream && self.arrived.bytes == 0 && bytes > 0 {
+            // What came before it has been handed on and answered for. Of any other call the answer is still to come.
             self.held.clear();
         }
-        let bytes = piece.len();
         self.arrived.push(piece);
         self.count(bytes, self.arrived.bytes)
     }

@@ -7,3 +7,4 @@ pub mod gzip;
 pub mod node_lease;
 pub mod size;
 pub mod unserved;
+pub mod whole;

@@ -4,43 +4,65 @@ use std::{fmt::Display, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use tokio::time::timeout;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::routes::Route;
 use crate::{
     auth::caller::Caller,
-    limits::{
-        BODY_WAIT_MILLIS, DISCARD_MILLIS_MAX, DISCARDED_BYTES_MAX, JSON_BYTES_MAX,
-        REQUEST_BYTES_UNCOUNTED,
-    },
+    limits::{BODY_WAIT_MILLIS, DISCARD_MILLIS_MAX, DISCARDED_BYTES_MAX, REQUEST_BYTES_UNCOUNTED},
     rpc::Rpc,
     wire::{
         calls::Calls,
         layers::{
             budget::{Budget, Held},
             size::too_large,
+            whole,
         },
     },
 };
 
-/// The flag that says whether a message is compressed, and its length.
-const HEADER_BYTES: usize = 5;
-
 /// A request's body, counted as long as it is in memory.
 pub struct Collected {
     bytes: Bytes,
-    _held: Held,
+    held: Held,
 }
 
 impl Collected {
     /// What arrived.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The call with the message that the body stands for, which is counted from now on in its place.
+    ///
+    /// # Errors
+    /// The message is larger than the body, and the server holds too much.
+    pub fn becomes(self, message: Vec<u8>) -> Result<Encoded, Status> {
+        let Self { bytes, held } = self;
+        drop(bytes);
+        let counted = match message.len() {
+            ..=REQUEST_BYTES_UNCOUNTED => 0,
+            bytes => bytes,
+        };
+        held.replace(counted)?;
+        Ok(Encoded { message, held })
+    }
+}
+
+/// A request in protobuf, counted as long as it is in memory.
+pub struct Encoded {
+    message: Vec<u8>,
+    held: Held,
+}
+
+impl Encoded {
+    /// That of a call without a body.
+    pub fn without_body(message: Vec<u8>, budget: &Budget) -> Self {
+        let held = budget.request();
+        Self { message, held }
     }
 }
 
@@ -79,7 +101,7 @@ pub async fn collect(mut body: Body, route: &Route, budget: &Budget) -> Result<C
         }
     }
     let bytes = if all.is_empty() { first } else { all.freeze() };
-    Ok(Collected { bytes, _held: held })
+    Ok(Collected { bytes, held })
 }
 
 /// What arrives next; nothing at the end.
@@ -136,62 +158,66 @@ pub async fn unary(
     calls: &Calls,
     rpc: &Rpc,
     caller: Caller,
-    message: Vec<u8>,
+    request: Encoded,
     client_timeout: Option<Duration>,
 ) -> Result<Bytes, Status> {
-    let mut request = request(rpc.path, message)?;
+    let Encoded { message, held } = request;
+    let mut request = self::request(rpc.path, message)?;
     request.extensions_mut().insert(caller);
     if let Some(timeout) = client_timeout {
         let millis = HeaderValue::try_from(format!("{}m", timeout.as_millis()));
         let millis = millis.map_err(|error| Status::internal(error.to_string()))?;
         request.headers_mut().insert("grpc-timeout", millis);
     }
-    let response = calls.clone().call(request).await;
+    let response = calls.clone().call_whole(rpc, request, held).await;
     let (head, body) = response.into_parts();
     // An error without a message is in the headers.
     if let Some(status) = Status::from_header_map(&head.headers) {
-        ok(status)?;
+        whole::ok(status)?;
     }
-    let collected = body.collect().await;
-    let collected = collected.map_err(|error| Status::from_error(error.into()))?;
-    let trailers = collected.trailers().and_then(Status::from_header_map);
-    if let Some(status) = trailers {
-        ok(status)?;
-    }
-    let mut answer = collected.to_bytes();
-    if answer.len() < HEADER_BYTES {
-        return Err(Status::internal("the call ended without an answer"));
-    }
-    Ok(answer.split_off(HEADER_BYTES))
+    whole::message(body).await
 }
 
-fn ok(status: Status) -> Result<(), Status> {
-    match status.code() {
-        Code::Ok => Ok(()),
-        _ => Err(status),
-    }
-}
-
-fn request(path: &'static str, message: Vec<u8>) -> Result<Request<Body>, Status> {
-    let length = u32::try_from(message.len()).map_err(|_| too_large(JSON_BYTES_MAX))?;
-    let mut header = BytesMut::with_capacity(HEADER_BYTES);
-    header.extend_from_slice(&[0]);
-    header.extend_from_slice(&length.to_be_bytes());
-    let frames = [header.freeze(), message.into()];
-    let frames = frames.map(|piece| Ok::<_, std::convert::Infallible>(Frame::data(piece)));
+fn request(path: &'static str, message: Vec<u8>) -> Result<Request<Bytes>, Status> {
     let request = Request::builder()
         .method(Method::POST)
         .version(Version::HTTP_2)
         .uri(path)
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
-        .body(Body::new(StreamBody::new(stream::iter(frames))));
+        .body(message.into());
     request.map_err(|error| Status::internal(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::rest::routes::Routes;
+
+    const JSON_BYTES: usize = 200 * 1024;
+
+    async fn published(budget: &Budget) -> Result<Collected, Status> {
+        let pool = prost_reflect::DescriptorPool::decode(crate::proto::DESCRIPTORS);
+        let routes = Routes::read(&pool.expect("descriptors")).expect("routes");
+        let found = routes.find(&Method::POST, "/v1/projects/p/topics/top:publish");
+        let (route, _) = found.expect("a path").expect("a route");
+        collect(Body::from(vec![b' '; JSON_BYTES]), route, budget).await
+    }
+
+    #[tokio::test]
+    async fn a_body_is_counted_until_it_is_a_message_and_then_that_is() {
+        let budget = Budget::new(JSON_BYTES + JSON_BYTES / 2);
+        let first = published(&budget).await.expect("there is room");
+        assert!(published(&budget).await.is_err());
+        let message = vec![0; JSON_BYTES / 4];
+        let first = first.becomes(message).expect("it is smaller");
+        let second = published(&budget).await.expect("there is room");
+        let message = vec![0; JSON_BYTES];
+        let second = second.becomes(message).expect("as large as the body");
+        assert!(published(&budget).await.is_err());
+        drop((first, second));
+        published(&budget).await.expect("given back");
+    }
 
     #[test]
     fn a_timeout_is_a_number_of_seconds_and_anything_else_is_ignored() {

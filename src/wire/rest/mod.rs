@@ -176,11 +176,12 @@ impl Gateway {
         let timeout = call.timeout;
         let request = if let BodyIs::Nothing = route.body {
             call::discard(body).await;
-            call.encode(&[])?
+            call::Encoded::without_body(call.encode(&[])?, calls.budget())
         } else {
             let body = call::collect(body, &route, calls.budget()).await?;
             if body.bytes().len() <= JSON_BYTES_AT_ONCE_MAX {
-                call.encode(body.bytes())?
+                let message = call.encode(body.bytes())?;
+                body.becomes(message)?
             } else {
                 self.encode_beside(call, body).await?
             }
@@ -195,13 +196,14 @@ impl Gateway {
     }
 
     /// A body of many small messages takes its time, which is not to be that of other requests.
-    async fn encode_beside(&self, call: Call, body: Collected) -> Result<Vec<u8>, Failure> {
+    async fn encode_beside(&self, call: Call, body: Collected) -> Result<call::Encoded, Failure> {
         let permit = Arc::clone(&self.0.readers).acquire_owned().await;
         let permit = permit.map_err(|error| Failure::internal(&error))?;
         let encoded = tokio::task::spawn_blocking(move || {
             // Also when the client has gone away meanwhile.
             let _permit = permit;
-            call.encode(body.bytes())
+            let message = call.encode(body.bytes())?;
+            Ok(body.becomes(message)?)
         });
         encoded.await.map_err(|error| Failure::internal(&error))?
     }

@@ -21,7 +21,7 @@ async fn read(body: &[u8], piece_bytes: usize, gzip: bool) -> (Vec<Bytes>, Optio
         .collect();
     let held = Budget::new(1 << 20).request();
     let body = StreamBody::new(stream::iter(pieces));
-    let mut frames = Frames::new(body, gzip, LIMIT, true, held);
+    let mut frames = Frames::new(body, gzip, LIMIT, Requests::One, held);
     let mut read = Vec::new();
     loop {
         match frames.frame().await {
@@ -111,7 +111,7 @@ async fn large_requests_count_with_what_has_arrived_until_they_are_answered() {
             .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
             .collect();
         let body = StreamBody::new(stream::iter(pieces));
-        Frames::new(body, false, 1 << 20, true, held)
+        Frames::new(body, false, 1 << 20, Requests::One, held)
             .collect()
             .await
             .map(http_body_util::Collected::to_bytes)
@@ -128,4 +128,26 @@ async fn large_requests_count_with_what_has_arrived_until_they_are_answered() {
     // The first request is answered.
     drop(first);
     assert!(read(&large, budget.request()).await.is_ok());
+}
+
+/// Reads a large message and then `rest`, and tells whether another large request has room beside it.
+async fn leaves_room(requests: Requests, rest: &'static [u8]) -> bool {
+    let budget = Budget::new(200 * 1024);
+    let held = budget.request();
+    let large = Bytes::from(frame(0, &vec![1; 190 * 1024]));
+    let pieces = [large, Bytes::from_static(rest)];
+    let pieces = pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+    let body = StreamBody::new(stream::iter(pieces));
+    let frames = Frames::new(body, false, 1 << 20, requests, held.clone());
+    frames.collect().await.expect("within the budget");
+    budget.request().add(190 * 1024).is_ok()
+}
+
+#[tokio::test]
+async fn only_the_next_message_of_a_stream_gives_back_what_came_before_it() {
+    const NEXT: &[u8] = &[0, 0, 0, 0, 0];
+    assert!(!leaves_room(Requests::One, b"").await);
+    assert!(!leaves_room(Requests::One, NEXT).await);
+    assert!(!leaves_room(Requests::Stream, b"").await);
+    assert!(leaves_room(Requests::Stream, NEXT).await);
 }
