@@ -18,7 +18,7 @@ use prost::{
 };
 
 pub use self::{
-    accepted::AcceptedMessages,
+    accepted::{AcceptedMessages, check_decodable},
     layout::{Layouts, ScannedMessage},
     parts::{Parts, encode},
 };

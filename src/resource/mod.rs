@@ -8,6 +8,7 @@ pub mod message;
 pub mod name;
 pub mod page;
 pub mod policy;
+pub mod published;
 pub mod requirement;
 pub mod subscription;
 pub mod topic;

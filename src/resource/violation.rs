@@ -131,6 +131,12 @@ pub enum Violation {
         /// The field's name, or a sentence about it.
         argument: String,
     },
+    /// A part of the request that was to be read and is no such part.
+    #[error("You have passed an invalid argument to the service (argument={what}).")]
+    Undecodable {
+        /// A sentence about it.
+        what: String,
+    },
     /// Labels that break section 1.7.
     #[error(
         "You have passed an invalid argument to the service (argument=Invalid labels: {reason})."
@@ -214,6 +220,11 @@ impl Violation {
         Self::Argument {
             argument: argument.into(),
         }
+    }
+
+    /// A part of the request that is no such part; `what` is a sentence about it.
+    pub fn undecodable(what: impl Into<String>) -> Self {
+        Self::Undecodable { what: what.into() }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Acknowledge and ModifyAckDeadline (docs/behaviour.md, section 8).
 
-use std::sync::Arc;
-
 use super::{ConsumeError, EndCause, Service};
 use crate::{
     delivery::DeliveryError,
     engine::input::LeaseId,
-    resource::{id::SubscriptionId, name::SubscriptionName, violation::Violation},
+    resource::{
+        id::SubscriptionId, name::SubscriptionName, subscription::lease_millis,
+        violation::Violation,
+    },
     store::resources::SubscriptionRecord,
 };
 
@@ -17,21 +18,24 @@ impl Service {
         name: &SubscriptionName,
         ack_ids: &[String],
     ) -> Result<(), ConsumeError> {
-        let Some((record, leases)) = self.leases(name, ack_ids).await? else {
+        let record = self.found(name).await?;
+        let Some(leases) = self.leases(&record, ack_ids)? else {
             return Ok(());
         };
         let done = self.delivery.acknowledge(&record, leases).await;
         settled(&record, done)
     }
 
-    /// Moves the deadline of these deliveries to now plus `millis`; 0 gives them back.
+    /// Moves the deadline of these deliveries to now plus `seconds`, at most 600; 0 gives them back.
     pub async fn modify_ack_deadline(
         &self,
         name: &SubscriptionName,
         ack_ids: &[String],
-        millis: u64,
+        seconds: i32,
     ) -> Result<(), ConsumeError> {
-        let Some((record, leases)) = self.leases(name, ack_ids).await? else {
+        let record = self.found(name).await?;
+        let millis = lease_millis(seconds)?;
+        let Some(leases) = self.leases(&record, ack_ids)? else {
             return Ok(());
         };
         let changes = leases.into_iter().map(|lease| (lease, millis)).collect();
@@ -39,22 +43,21 @@ impl Service {
         settled(&record, done)
     }
 
-    /// The subscription and the deliveries that a unary request is about; `None` when there is nothing to do.
-    async fn leases(
+    /// The deliveries of the subscription that a unary request is about; `None` when there is nothing to do.
+    fn leases(
         &self,
-        name: &SubscriptionName,
+        record: &SubscriptionRecord,
         ack_ids: &[String],
-    ) -> Result<Option<(Arc<SubscriptionRecord>, Vec<LeaseId>)>, ConsumeError> {
+    ) -> Result<Option<Vec<LeaseId>>, Violation> {
         if ack_ids.is_empty() {
-            return Err(Violation::NoAckIds.into());
+            return Err(Violation::NoAckIds);
         }
         let leases = ack_ids
             .iter()
             .map(|ack_id| self.decode(ack_id))
             .collect::<Result<Vec<_>, _>>()?;
-        let record = self.found(name).await?;
-        let leases = own(&record, leases);
-        Ok((!leases.is_empty() && !record.subscription.detached).then_some((record, leases)))
+        let leases = own(record, leases);
+        Ok((!leases.is_empty() && !record.subscription.detached).then_some(leases))
     }
 
     fn decode(&self, ack_id: &str) -> Result<(SubscriptionId, LeaseId), Violation> {

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::Service;
 use crate::{
     delivery::{DeliveryError, EndCause},
-    resource::{name::SubscriptionName, violation::Violation},
+    resource::{name::SubscriptionName, subscription::Subscription, violation::Violation},
     store::{StoreError, resources::SubscriptionRecord},
 };
 
@@ -50,6 +50,7 @@ impl ConsumeError {
 }
 
 impl Service {
+    /// The subscription that a request is about.
     pub(super) async fn found(
         &self,
         name: &SubscriptionName,
@@ -61,18 +62,15 @@ impl Service {
                 resource: name.id().to_owned(),
             })
     }
+}
 
-    /// A subscription that messages may be had of.
-    pub(super) async fn consumed(
-        &self,
-        name: &SubscriptionName,
-    ) -> Result<Arc<SubscriptionRecord>, ConsumeError> {
-        let record = self.found(name).await?;
-        if record.subscription.detached {
-            return Err(ConsumeError::Detached {
-                resource: name.id().to_owned(),
-            });
-        }
-        Ok(record)
+/// Refuses a subscription that no messages may be had of any more.
+pub(super) fn check_attached(record: &SubscriptionRecord) -> Result<(), ConsumeError> {
+    let Subscription { name, detached, .. } = &record.subscription;
+    if *detached {
+        return Err(ConsumeError::Detached {
+            resource: name.id().to_owned(),
+        });
     }
+    Ok(())
 }

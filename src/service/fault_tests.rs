@@ -17,6 +17,7 @@ use crate::{
     resource::{
         message::ReceivedMessage,
         name::{SubscriptionName, TopicName},
+        published::Published,
         subscription::SubscriptionSettings,
         topic::{Topic, TopicChange},
     },
@@ -92,7 +93,8 @@ impl World {
 
     async fn publish(&self, text: &str) -> Result<Vec<String>, PublishError> {
         let topic = topic();
-        let publish = self.service.publish(&topic, vec![message(text)], 100);
+        let published = Published::scan(vec![message(text)], 100).expect("a message");
+        let publish = self.service.publish(&topic, published);
         self.in_time(publish).await
     }
 

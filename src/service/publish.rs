@@ -1,18 +1,11 @@
 //! Publish (docs/behaviour.md, section 3).
 
-use bytes::Bytes;
-
 use thiserror::Error;
 
 use super::Service;
 use crate::{
     delivery::{AppendError, Appended},
-    limits::{PUBLISH_BYTES_MAX, PUBLISH_MESSAGES_MAX},
-    resource::{
-        message::{AcceptedMessages, MessageIds},
-        name::TopicName,
-        violation::Violation,
-    },
+    resource::{message::MessageIds, name::TopicName, published::Published, violation::Violation},
     store::StoreError,
 };
 
@@ -34,34 +27,25 @@ pub enum PublishError {
 }
 
 impl Service {
-    /// Appends encoded messages to a topic, all or none, and returns their ids in order once they are durable.
-    /// `request_bytes` is the size of the whole encoded request.
+    /// Appends messages to a topic, all or none, and returns their ids in order once they are durable.
     pub async fn publish(
         &self,
         name: &TopicName,
-        messages: Vec<Bytes>,
-        request_bytes: usize,
+        published: Published,
     ) -> Result<Vec<String>, PublishError> {
-        let count = messages.len();
-        if count == 0 {
-            return Err(Violation::too_small("message_count", 0, 1).into());
-        }
-        if count > PUBLISH_MESSAGES_MAX {
-            return Err(Violation::too_large("message_count", count, PUBLISH_MESSAGES_MAX).into());
-        }
-        if request_bytes > PUBLISH_BYTES_MAX {
-            let violation = Violation::too_large("request_size", request_bytes, PUBLISH_BYTES_MAX);
-            return Err(violation.into());
-        }
-        let messages = AcceptedMessages::accept(messages)?.compact(request_bytes);
-
         let not_found = || PublishError::NotFound {
             resource: name.id().to_owned(),
         };
-        let appended = self
-            .delivery
-            .append(name, messages, request_bytes as u64)
-            .await;
+        let bytes = published.request_bytes() as u64;
+        let messages = match published.messages() {
+            Ok(messages) => messages,
+            Err(fault) => {
+                let topic = self.resources.topic(name).await?;
+                return Err(topic.map_or_else(not_found, |_| fault.into()));
+            }
+        };
+
+        let appended = self.delivery.append(name, messages, bytes).await;
         let Appended { topic, runs } = appended.map_err(|error| match error {
             AppendError::NoTopic => not_found(),
             AppendError::Store(error) => error.into(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConsumeError, Service, received::Receipts};
+use super::{ConsumeError, Service, consumed::check_attached, received::Receipts};
 use crate::{
     limits::{DELIVERY_MESSAGES_MAX, PULL_DEADLINE_MARGIN_MILLIS, PULL_WAIT_MILLIS_MAX},
     resource::{message::ReceivedMessage, name::SubscriptionName, violation::Violation},
@@ -19,12 +19,13 @@ impl Service {
         client_timeout: Option<Duration>,
     ) -> Result<Vec<ReceivedMessage>, ConsumeError> {
         let started = self.clock.now();
+        let record = self.found(name).await?;
         let messages_max = usize::try_from(max_messages)
             .ok()
             .filter(|max| *max > 0)
             .ok_or_else(|| Violation::argument("max_messages"))?
             .min(DELIVERY_MESSAGES_MAX);
-        let record = self.consumed(name).await?;
+        check_attached(&record)?;
         let receipts = Receipts::new(&self.ack_key, &record);
 
         let wait = client_timeout.map_or(PULL_WAIT_MILLIS_MAX, wait_millis);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ConsumeError, Service, received::Receipts};
+use super::{ConsumeError, Service, consumed::check_attached, received::Receipts};
 use crate::{
     delivery::{DeliveryError, EndCause, MessageStream, StreamOpening},
     engine::input::ConsumerId,
@@ -38,12 +38,13 @@ impl Service {
         start: StreamStart,
     ) -> Result<(OpenStream, MessageStream, Receipts), ConsumeError> {
         let name = start.subscription;
+        let record = self.found(&name).await?;
         let opening = StreamOpening {
             ack_deadline_millis: stream_deadline_millis(start.ack_deadline_seconds)?,
             messages_max: limit(start.max_outstanding_messages),
             bytes_max: limit(start.max_outstanding_bytes),
         };
-        let record = self.consumed(&name).await?;
+        check_attached(&record)?;
         let messages = self
             .delivery
             .stream(&record, opening)

@@ -45,11 +45,12 @@ impl Service {
         let topic_gone = CreateError::ParentNotFound {
             resource: topic.id().to_owned(),
         };
-        let subscription = Subscription::new(name, topic.clone(), settings)?;
-        self.check_setting(subscription.requirement()).await?;
-        let Some(topic) = self.resources.topic(&topic).await? else {
+        let Some(record) = self.resources.topic(&topic).await? else {
             return Err(topic_gone);
         };
+        let subscription = Subscription::new(name, topic, settings)?;
+        self.check_setting(subscription.requirement()).await?;
+        let topic = record;
         let bounds = match self.log.bounds(&topic.log).await {
             Ok(bounds) => bounds,
             // The topic was deleted since it was read.

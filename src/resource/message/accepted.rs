@@ -24,12 +24,20 @@ pub struct AcceptedMessages {
 impl AcceptedMessages {
     /// Checks published messages (docs/behaviour.md, section 3.1), each with one scan, and cuts the fields that only the
     /// server sets. A message without such fields stays the same slice, without a copy.
+    ///
+    /// # Errors
+    /// As of [`check_decodable`], else the first rule that is broken.
     pub fn accept(mut messages: Vec<Bytes>) -> Result<Self, Violation> {
         let mut layouts = Layouts::with_capacity(messages.len());
-        for message in &mut messages {
-            let cuts = check(message, &mut layouts)?;
-            if !cuts.is_empty() {
-                *message = without(message, &cuts);
+        for index in 0..messages.len() {
+            let message = &mut messages[index];
+            match check(message, &mut layouts) {
+                Ok(cuts) if cuts.is_empty() => {}
+                Ok(cuts) => *message = without(message, &cuts),
+                Err(fault) => {
+                    check_decodable(&messages[index..])?;
+                    return Err(fault);
+                }
             }
         }
         Ok(Self { messages, layouts })
@@ -90,6 +98,15 @@ impl From<Vec<Bytes>> for AcceptedMessages {
 
 /// One part in so many of a request may be held in memory for nothing.
 const REQUEST_WASTE: usize = 8;
+
+/// Checks that encoded messages are such, whatever is in them.
+///
+/// # Errors
+/// [`Violation::Undecodable`].
+pub fn check_decodable(messages: &[Bytes]) -> Result<(), Violation> {
+    let mut messages = messages.iter();
+    messages.try_for_each(|message| scan(message, |_| Ok(())))
+}
 
 /// Checks a message, adds its layout as it is without the fields that only the server sets, and says where those are.
 fn check(message: &[u8], layouts: &mut Layouts) -> Result<Vec<Range<usize>>, Violation> {

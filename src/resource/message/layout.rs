@@ -166,7 +166,7 @@ impl<'a> Cursor<'a> {
         let (span, bytes) = self.bytes(wire_type)?;
         match std::str::from_utf8(bytes) {
             Ok(_) => Ok(span),
-            Err(_) => Err(Violation::argument(format!(
+            Err(_) => Err(Violation::undecodable(format!(
                 "a message's {what} is not valid UTF-8"
             ))),
         }
@@ -179,7 +179,7 @@ impl<'a> Cursor<'a> {
 }
 
 fn malformed() -> Violation {
-    Violation::argument("a message in the publish request is not a valid PubsubMessage")
+    Violation::undecodable("a message in the publish request is not a valid PubsubMessage")
 }
 
 /// Where the parts of some messages lie, in two allocations whatever their number: 20 bytes for each message and 16

@@ -9,6 +9,7 @@ mod call;
 mod cases;
 mod consumer;
 mod ends;
+mod order;
 mod others;
 mod plain;
 mod publisher;

@@ -48,45 +48,38 @@ pub fn resource(name: &str) -> Result<WithPolicy, Refused> {
     }
 }
 
-/// What a GetIamPolicy asks about. Which version of it is wanted makes no difference: conditions are always shown.
-pub fn to_get(request: &proto::GetIamPolicyRequest) -> Result<WithPolicy, Refused> {
+/// Checks the version of which a GetIamPolicy wants the policy. It makes no difference: conditions are always shown.
+pub fn check_get(request: &proto::GetIamPolicyRequest) -> Result<(), Violation> {
     let options = request.options.unwrap_or_default();
     policy::check_version(
         "options.requested_policy_version",
         options.requested_policy_version,
-    )?;
-    resource(&request.resource)
+    )
 }
 
-/// What a TestIamPermissions asks about, and the permissions of it that Pub/Sub has.
-pub fn to_test(
-    request: proto::TestIamPermissionsRequest,
-) -> Result<(WithPolicy, Vec<String>), Refused> {
-    let of = resource(&request.resource)?;
+/// Those of the permissions that a TestIamPermissions asks about which Pub/Sub has.
+pub fn to_test(request: proto::TestIamPermissionsRequest) -> Result<Vec<String>, Violation> {
     let count = request.permissions.len();
     if count > TESTED_PERMISSIONS_MAX {
         return Err(Violation::TooLarge {
             what: "permissions",
             given: count.to_string(),
             max: TESTED_PERMISSIONS_MAX.to_string(),
-        }
-        .into());
+        });
     }
     if let Some(wildcard) = request.permissions.iter().find(|name| name.contains('*')) {
         return Err(Violation::argument(format!(
             "permissions: '{wildcard}' has a wildcard; permissions are tested one by one"
-        ))
-        .into());
+        )));
     }
     let mut known = request.permissions;
     known.retain(|name| Permission::named(name).is_some());
-    Ok((of, known))
+    Ok(known)
 }
 
 /// The policy that a SetIamPolicy asks for. Fields outside the mask are ignored; without a mask, bindings and
 /// etag count.
-pub fn to_set(request: proto::SetIamPolicyRequest) -> Result<(WithPolicy, NewPolicy), Refused> {
-    let of = resource(&request.resource)?;
+pub fn to_set(request: proto::SetIamPolicyRequest) -> Result<NewPolicy, Refused> {
     let given = request
         .policy
         .ok_or_else(|| Violation::argument("policy: it must be set, and may be empty"))?;
@@ -116,7 +109,7 @@ pub fn to_set(request: proto::SetIamPolicyRequest) -> Result<(WithPolicy, NewPol
     } else {
         Vec::new()
     };
-    Ok((of, NewPolicy::new(given.version, bindings, etag)?))
+    Ok(NewPolicy::new(given.version, bindings, etag)?)
 }
 
 fn binding(given: proto::Binding) -> Binding {

@@ -16,17 +16,6 @@ use crate::{
     },
 };
 
-/// What a CreateSubscription asks for.
-#[derive(Debug, PartialEq)]
-pub struct NewSubscription {
-    /// Its name; `None` asks for a generated one.
-    pub name: Option<SubscriptionName>,
-    /// What to attach it to.
-    pub topic: TopicName,
-    /// The rest.
-    pub settings: SubscriptionSettings,
-}
-
 /// Every mutable field that does not work yet, in the order of the public documentation.
 const UNSUPPORTED: [SubscriptionField; 9] = [
     SubscriptionField::PushConfig,
@@ -40,13 +29,20 @@ const UNSUPPORTED: [SubscriptionField; 9] = [
     SubscriptionField::Transforms,
 ];
 
-/// Reads a CreateSubscription.
-pub fn to_create(given: &proto::Subscription) -> Result<NewSubscription, Refused> {
+/// The name of the subscription that a CreateSubscription makes, where `None` asks for a generated one, and that of the
+/// topic to attach it to.
+pub fn created(
+    given: &proto::Subscription,
+) -> Result<(Option<SubscriptionName>, TopicName), Violation> {
     let name = match given.name.as_str() {
         "" => None,
         name => Some(SubscriptionName::parse("name", name)?),
     };
-    let topic = TopicName::parse("topic", &given.topic)?;
+    Ok((name, TopicName::parse("topic", &given.topic)?))
+}
+
+/// The settings that a CreateSubscription asks for.
+pub fn to_create(given: &proto::Subscription) -> Result<SubscriptionSettings, Refused> {
     let settings = SubscriptionSettings {
         ack_deadline_seconds: ack_deadline_seconds(given.ack_deadline_seconds)?,
         message_retention: retention(given)?.map(message_retention).transpose()?,
@@ -66,20 +62,21 @@ pub fn to_create(given: &proto::Subscription) -> Result<NewSubscription, Refused
     ];
     let on_update_too = UNSUPPORTED.iter().map(|field| sets(*field, given));
     refuse_unsupported(only_on_create.into_iter().chain(on_update_too))?;
-    Ok(NewSubscription {
-        name,
-        topic,
-        settings,
-    })
+    Ok(settings)
 }
 
-/// The name and the changes that an UpdateSubscription asks for. Fields outside the mask are ignored.
+/// The name of the subscription that an UpdateSubscription changes.
+pub fn updated(request: &proto::UpdateSubscriptionRequest) -> Result<SubscriptionName, Violation> {
+    let given = request.subscription.as_ref();
+    SubscriptionName::parse("name", given.map_or("", |given| &given.name))
+}
+
+/// The changes that an UpdateSubscription asks for. Fields outside the mask are ignored.
 pub fn to_update(
     request: &proto::UpdateSubscriptionRequest,
-) -> Result<(SubscriptionName, Vec<SubscriptionChange>), Refused> {
+) -> Result<Vec<SubscriptionChange>, Refused> {
     let absent = proto::Subscription::default();
     let given = request.subscription.as_ref().unwrap_or(&absent);
-    let name = SubscriptionName::parse("name", &given.name)?;
     let paths = request
         .update_mask
         .as_ref()
@@ -106,7 +103,7 @@ pub fn to_update(
     }
     check_unsupported(&fields, given)?;
     refuse_unsupported(fields.iter().map(|field| sets(*field, given)))?;
-    Ok((name, changes))
+    Ok(changes)
 }
 
 /// What the API shows (docs/behaviour.md, section 4.1): a pull subscription has an empty `push_config`.
@@ -238,9 +235,9 @@ mod tests {
     }
 
     fn create(given: &proto::Subscription) -> Result<Subscription, Refused> {
-        let new = to_create(given)?;
-        let name = new.name.expect("the tests give a name");
-        Ok(Subscription::new(name, new.topic, new.settings)?)
+        let (name, topic) = created(given)?;
+        let name = name.expect("the tests give a name");
+        Ok(Subscription::new(name, topic, to_create(given)?)?)
     }
 
     fn update(
@@ -253,7 +250,6 @@ mod tests {
                 paths: paths.iter().map(|&path| path.to_owned()).collect(),
             }),
         })
-        .map(|(_, changes)| changes)
     }
 
     fn mutable_unsupported() -> Vec<(&'static str, proto::Subscription)> {
@@ -442,18 +438,17 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_mask_is_reported_after_the_name() {
-        let refused = |given| {
-            to_update(&proto::UpdateSubscriptionRequest {
-                subscription: given,
-                update_mask: None,
-            })
-            .expect_err("refused")
-            .to_string()
+    fn an_update_without_a_subscription_or_a_mask_is_refused() {
+        let request = proto::UpdateSubscriptionRequest::default();
+        let refused = updated(&request).expect_err("refused").to_string();
+        assert!(refused.starts_with("Invalid resource name given (name=)."));
+        let request = proto::UpdateSubscriptionRequest {
+            subscription: Some(named()),
+            ..request
         };
-        assert!(refused(None).starts_with("Invalid resource name given (name=)."));
+        assert_eq!(updated(&request).map(String::from), Ok(named().name));
         assert_eq!(
-            refused(Some(named())),
+            to_update(&request).expect_err("refused").to_string(),
             "The update_mask in the UpdateSubscriptionRequest must be set, and must contain a non-empty paths list."
         );
     }

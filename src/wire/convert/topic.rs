@@ -9,6 +9,7 @@ use crate::{
         name::TopicName,
         subscription::message_retention,
         topic::{StoragePolicy, Topic, TopicChange, TopicField, kms_key_name},
+        violation::Violation,
     },
 };
 
@@ -23,20 +24,22 @@ const FIELDS: [TopicField; 7] = [
     TopicField::Transforms,
 ];
 
-/// The topic that a CreateTopic asks for.
-pub fn to_create(mut given: proto::Topic) -> Result<Topic, Refused> {
-    let name = TopicName::parse("name", &given.name)?;
+/// The topic of that name that a CreateTopic asks for.
+pub fn to_create(name: TopicName, mut given: proto::Topic) -> Result<Topic, Refused> {
     Ok(Topic::new(name).with(&changes(&FIELDS, &mut given)?))
 }
 
-/// The name and the changes that an UpdateTopic asks for. Fields outside the mask are ignored.
-pub fn to_update(
-    request: proto::UpdateTopicRequest,
-) -> Result<(TopicName, Vec<TopicChange>), Refused> {
+/// The name of the topic that an UpdateTopic changes.
+pub fn updated(request: &proto::UpdateTopicRequest) -> Result<TopicName, Violation> {
+    let name = request.topic.as_ref().map_or("", |topic| &topic.name);
+    TopicName::parse("name", name)
+}
+
+/// The changes that an UpdateTopic asks for. Fields outside the mask are ignored.
+pub fn to_update(request: proto::UpdateTopicRequest) -> Result<Vec<TopicChange>, Refused> {
     let mut given = request.topic.unwrap_or_default();
-    let name = TopicName::parse("name", &given.name)?;
     let fields = mask::parse(&request.update_mask.unwrap_or_default().paths)?;
-    Ok((name, changes(&fields, &mut given)?))
+    changes(&fields, &mut given)
 }
 
 /// What the API shows.
@@ -138,7 +141,10 @@ mod tests {
                 paths: paths.iter().map(|&path| path.to_owned()).collect(),
             }),
         })
-        .map(|(_, changes)| changes)
+    }
+
+    fn create(given: proto::Topic) -> Result<Topic, Refused> {
+        to_create(TopicName::parse("name", &given.name)?, given)
     }
 
     fn unsupported() -> [(&'static str, proto::Topic); 4] {
@@ -185,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_bare_topic_shows_its_name_and_nothing_else() {
-        assert_eq!(to_proto(to_create(named()).expect("valid")), named());
+        assert_eq!(to_proto(create(named()).expect("valid")), named());
     }
 
     #[test]
@@ -205,7 +211,7 @@ mod tests {
             state: 1,
             ..shown.clone()
         };
-        assert_eq!(to_proto(to_create(given).expect("valid")), shown);
+        assert_eq!(to_proto(create(given).expect("valid")), shown);
     }
 
     #[test]
@@ -215,7 +221,7 @@ mod tests {
                 resource: "Topic",
                 field,
             });
-            assert_eq!(to_create(topic.clone()).map(|_| ()), refused.clone());
+            assert_eq!(create(topic.clone()).map(|_| ()), refused.clone());
             assert_eq!(update(topic.clone(), &[field]).map(|_| ()), refused);
             let (first, second) = (update(topic, &["labels"]), update(named(), &[field]));
             assert!(first.is_ok(), "{field} outside the mask is ignored");
@@ -230,7 +236,7 @@ mod tests {
             seconds: 599,
             nanos: 0,
         });
-        assert!(matches!(to_create(topic), Err(Refused::Violation(_))));
+        assert!(matches!(create(topic), Err(Refused::Violation(_))));
         let (_, topic) = &unsupported()[0];
         assert!(matches!(
             update(topic.clone(), &["schema_settings.schema", "name"]),
@@ -240,7 +246,7 @@ mod tests {
 
     #[test]
     fn an_update_without_a_topic_is_refused_for_its_name() {
-        let refused = to_update(proto::UpdateTopicRequest::default()).expect_err("refused");
+        let refused = updated(&proto::UpdateTopicRequest::default()).expect_err("refused");
         assert_eq!(
             refused.to_string(),
             "Invalid resource name given (name=). Refer to https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names for more information."

@@ -1,6 +1,4 @@
 //! Publish, Pull, Acknowledge and ModifyAckDeadline: from the request to the service and back.
-//!
-//! These ask for the permission before they parse the name; the RPCs that change topics and subscriptions parse first.
 
 use prost::Message;
 use tonic::{Request, Response, Status};
@@ -13,7 +11,7 @@ use crate::{
     },
     resource::{
         name::{SubscriptionName, TopicName},
-        subscription::lease_millis,
+        published::Published,
     },
     rpc,
     service::Guarded,
@@ -26,13 +24,12 @@ pub(super) async fn publish(
 ) -> Result<Response<PublishResponse>, Status> {
     let (caller, request) = caller::with(request)?;
     let bytes = request.encoded_len();
-    let names = [request.topic.as_str()];
-    let service = service.permit(&caller, &rpc::PUBLISH, names).await?;
+    let published = Published::scan(request.messages, bytes)?;
     let name = TopicName::parse("name", &request.topic)?;
-    let published = service.publish(&name, request.messages, bytes).await;
-    Ok(Response::new(PublishResponse {
-        message_ids: published.map_err(status)?,
-    }))
+    let needs = &rpc::PUBLISH;
+    let service = service.permit(&caller, needs, [name.as_str()]).await?;
+    let message_ids = service.publish(&name, published).await.map_err(status)?;
+    Ok(Response::new(PublishResponse { message_ids }))
 }
 
 pub(super) async fn pull(
@@ -43,9 +40,9 @@ pub(super) async fn pull(
     let (caller, request) = caller::with(request)?;
     #[expect(deprecated, reason = "clients still set return_immediately")]
     let immediately = request.return_immediately;
-    let names = [request.subscription.as_str()];
-    let service = service.permit(&caller, &rpc::PULL, names).await?;
     let name = SubscriptionName::parse("name", &request.subscription)?;
+    let needs = &rpc::PULL;
+    let service = service.permit(&caller, needs, [name.as_str()]).await?;
     let received_messages = service
         .pull(&name, request.max_messages, immediately, timeout)
         .await
@@ -58,9 +55,9 @@ pub(super) async fn acknowledge(
     request: Request<AcknowledgeRequest>,
 ) -> Result<Response<()>, Status> {
     let (caller, request) = caller::with(request)?;
-    let names = [request.subscription.as_str()];
-    let service = service.permit(&caller, &rpc::ACKNOWLEDGE, names).await?;
     let name = SubscriptionName::parse("name", &request.subscription)?;
+    let needs = &rpc::ACKNOWLEDGE;
+    let service = service.permit(&caller, needs, [name.as_str()]).await?;
     let acknowledged = service.acknowledge(&name, &request.ack_ids).await;
     acknowledged.map(Response::new).map_err(status)
 }
@@ -70,11 +67,10 @@ pub(super) async fn modify_ack_deadline(
     request: Request<ModifyAckDeadlineRequest>,
 ) -> Result<Response<()>, Status> {
     let (caller, request) = caller::with(request)?;
-    let names = [request.subscription.as_str()];
-    let needs = &rpc::MODIFY_ACK_DEADLINE;
-    let service = service.permit(&caller, needs, names).await?;
-    let millis = lease_millis(request.ack_deadline_seconds)?;
     let name = SubscriptionName::parse("name", &request.subscription)?;
-    let modified = service.modify_ack_deadline(&name, &request.ack_ids, millis);
+    let needs = &rpc::MODIFY_ACK_DEADLINE;
+    let service = service.permit(&caller, needs, [name.as_str()]).await?;
+    let seconds = request.ack_deadline_seconds;
+    let modified = service.modify_ack_deadline(&name, &request.ack_ids, seconds);
     modified.await.map(Response::new).map_err(status)
 }

@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+use super::order::contents;
 use crate::{
     proto::google::iam::v1::{self as proto, iam_policy_server},
     rpc,
@@ -29,12 +30,13 @@ impl iam_policy_server::IamPolicy for IamPolicy {
         request: Request<proto::SetIamPolicyRequest>,
     ) -> Result<Response<proto::Policy>, Status> {
         let (caller, request) = caller::with(request)?;
-        let (of, policy) = convert::iam::to_set(request)?;
+        let of = convert::iam::resource(&request.resource)?;
         let rpc = match of {
             WithPolicy::Topic(_) => &rpc::SET_TOPIC_POLICY,
             WithPolicy::Subscription(_) => &rpc::SET_SUBSCRIPTION_POLICY,
         };
         let service = self.service.permit(&caller, rpc, [of.as_str()]).await?;
+        let policy = contents(convert::iam::to_set(request), service.policy(&of)).await?;
         let set = service.set_policy(&of, policy).await?;
         Ok(Response::new(convert::iam::to_proto(Some(&set))))
     }
@@ -44,7 +46,7 @@ impl iam_policy_server::IamPolicy for IamPolicy {
         request: Request<proto::GetIamPolicyRequest>,
     ) -> Result<Response<proto::Policy>, Status> {
         let (caller, request) = caller::with(request)?;
-        let of = convert::iam::to_get(&request)?;
+        let of = convert::iam::resource(&request.resource)?;
         let rpc = match of {
             WithPolicy::Topic(_) => &rpc::GET_TOPIC_POLICY,
             WithPolicy::Subscription(_) => &rpc::GET_SUBSCRIPTION_POLICY,
@@ -55,6 +57,7 @@ impl iam_policy_server::IamPolicy for IamPolicy {
             .await?
             .policy(&of)
             .await?;
+        convert::iam::check_get(&request)?;
         Ok(Response::new(convert::iam::to_proto(policy.as_deref())))
     }
 
@@ -63,11 +66,13 @@ impl iam_policy_server::IamPolicy for IamPolicy {
         request: Request<proto::TestIamPermissionsRequest>,
     ) -> Result<Response<proto::TestIamPermissionsResponse>, Status> {
         let (caller, request) = caller::with(request)?;
-        let (of, permissions) = convert::iam::to_test(request)?;
+        let of = convert::iam::resource(&request.resource)?;
         let service = self
             .service
             .permit(&caller, &rpc::TEST_PERMISSIONS, [])
             .await?;
+        // What does not exist is no fault here, so nothing comes before what is asked.
+        let permissions = convert::iam::to_test(request)?;
         // Nobody holds anything on what does not exist, and everybody everything on what does.
         let permissions = if service.has(&of).await? {
             permissions

@@ -5,6 +5,7 @@ pub mod codec;
 mod delivery;
 pub mod health;
 mod iam;
+mod order;
 pub mod publisher;
 pub mod reflection;
 mod schemas;

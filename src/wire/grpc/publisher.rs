@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{delivery, status::unimplemented};
+use super::{delivery, order::contents, status::unimplemented};
 use crate::{
     proto::google::pubsub::v1::{self as proto, publisher_server},
     resource::{
@@ -34,11 +34,12 @@ impl publisher_server::Publisher for Publisher {
         request: Request<proto::Topic>,
     ) -> Result<Response<proto::Topic>, Status> {
         let (caller, request) = caller::with(request)?;
-        let topic = convert::topic::to_create(request)?;
+        let name = TopicName::parse("name", &request.name)?;
         let service = self
             .service
-            .permit(&caller, &rpc::CREATE_TOPIC, [topic.name.as_str()])
+            .permit(&caller, &rpc::CREATE_TOPIC, [name.as_str()])
             .await?;
+        let topic = convert::topic::to_create(name, request)?;
         let created = service.create_topic(topic).await?;
         Ok(Response::new(convert::topic::to_proto(created)))
     }
@@ -48,11 +49,13 @@ impl publisher_server::Publisher for Publisher {
         request: Request<proto::UpdateTopicRequest>,
     ) -> Result<Response<proto::Topic>, Status> {
         let (caller, request) = caller::with(request)?;
-        let (name, changes) = convert::topic::to_update(request)?;
+        let name = convert::topic::updated(&request)?;
         let service = self
             .service
             .permit(&caller, &rpc::UPDATE_TOPIC, [name.as_str()])
             .await?;
+        let changes = convert::topic::to_update(request);
+        let changes = contents(changes, service.topic(&name)).await?;
         let updated = service.update_topic(&name, changes).await?;
         Ok(Response::new(convert::topic::to_proto(updated)))
     }
@@ -84,12 +87,12 @@ impl publisher_server::Publisher for Publisher {
     ) -> Result<Response<proto::ListTopicsResponse>, Status> {
         let (caller, request) = caller::with(request)?;
         let project = ProjectName::parse("name", &request.project)?;
-        let list = format!("{}/topics", project.as_str());
-        let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
         let service = self
             .service
             .permit(&caller, &rpc::LIST_TOPICS, [project.as_str()])
             .await?;
+        let list = format!("{}/topics", project.as_str());
+        let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
         let page = service.list_topics(&project, &page).await?;
         let page = page.map(convert::topic::to_proto);
         Ok(Response::new(proto::ListTopicsResponse {
@@ -104,13 +107,14 @@ impl publisher_server::Publisher for Publisher {
     ) -> Result<Response<proto::ListTopicSubscriptionsResponse>, Status> {
         let (caller, request) = caller::with(request)?;
         let topic = TopicName::parse("name", &request.topic)?;
-        let list = format!("{}/subscriptions", topic.as_str());
-        let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
-        let allowed = self
+        let service = self
             .service
             .permit(&caller, &rpc::LIST_TOPIC_SUBSCRIPTIONS, [topic.as_str()])
-            .await;
-        let page = allowed?.list_topic_subscriptions(&topic, &page).await?;
+            .await?;
+        let list = format!("{}/subscriptions", topic.as_str());
+        let page = PageRequest::parse(&list, request.page_size, &request.page_token);
+        let page = contents(page, service.topic(&topic)).await?;
+        let page = service.list_topic_subscriptions(&topic, &page).await?;
         let page = page.map(String::from);
         Ok(Response::new(proto::ListTopicSubscriptionsResponse {
             subscriptions: page.items,

@@ -46,12 +46,11 @@ pub(super) async fn open(
         let violation = Violation::argument("the stream ended before it named a subscription");
         return Err(status(ConsumeError::from(violation)));
     };
-    // As for Pull, the permission comes before the name.
-    let names = [first.subscription.as_str()];
+    let name = SubscriptionName::parse("name", &first.subscription)?;
     let needs = &rpc::STREAMING_PULL;
-    let service = service.permit(&caller, needs, names).await?;
+    let service = service.permit(&caller, needs, [name.as_str()]).await?;
     let start = StreamStart {
-        subscription: SubscriptionName::parse("name", &first.subscription)?,
+        subscription: name,
         ack_deadline_seconds: first.stream_ack_deadline_seconds,
         max_outstanding_messages: first.max_outstanding_messages,
         max_outstanding_bytes: first.max_outstanding_bytes,

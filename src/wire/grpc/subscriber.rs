@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{delivery, status::unimplemented, streaming_pull};
+use super::{delivery, order::contents, status::unimplemented, streaming_pull};
 use crate::{
     proto::google::pubsub::v1::{self as proto, subscriber_server},
     resource::{
@@ -36,15 +36,19 @@ impl subscriber_server::Subscriber for Subscriber {
         request: Request<proto::Subscription>,
     ) -> Result<Response<proto::Subscription>, Status> {
         let (caller, request) = caller::with(request)?;
-        let new = convert::subscription::to_create(&request)?;
-        let topic = new.topic.as_str();
+        let (name, topic) = convert::subscription::created(&request)?;
         // One without a name is made where its topic is.
-        let name = new.name.as_ref().map_or(topic, SubscriptionName::as_str);
+        let on = name
+            .as_ref()
+            .map_or(topic.as_str(), SubscriptionName::as_str);
         let needs = &rpc::CREATE_SUBSCRIPTION;
-        let service = self.service.permit(&caller, needs, [name, topic]).await?;
-        let created = service
-            .create_subscription(new.name, new.topic, new.settings)
+        let service = self
+            .service
+            .permit(&caller, needs, [on, topic.as_str()])
             .await?;
+        let settings = convert::subscription::to_create(&request);
+        let settings = contents(settings, service.topic(&topic)).await?;
+        let created = service.create_subscription(name, topic, settings).await?;
         Ok(Response::new(convert::subscription::to_proto(created)))
     }
 
@@ -67,11 +71,13 @@ impl subscriber_server::Subscriber for Subscriber {
         request: Request<proto::UpdateSubscriptionRequest>,
     ) -> Result<Response<proto::Subscription>, Status> {
         let (caller, request) = caller::with(request)?;
-        let (name, changes) = convert::subscription::to_update(&request)?;
+        let name = convert::subscription::updated(&request)?;
         let service = self
             .service
             .permit(&caller, &rpc::UPDATE_SUBSCRIPTION, [name.as_str()])
             .await?;
+        let changes = convert::subscription::to_update(&request);
+        let changes = contents(changes, service.subscription(&name)).await?;
         let updated = service.update_subscription(&name, changes).await?;
         Ok(Response::new(convert::subscription::to_proto(updated)))
     }
@@ -82,12 +88,12 @@ impl subscriber_server::Subscriber for Subscriber {
     ) -> Result<Response<proto::ListSubscriptionsResponse>, Status> {
         let (caller, request) = caller::with(request)?;
         let project = ProjectName::parse("name", &request.project)?;
-        let list = format!("{}/subscriptions", project.as_str());
-        let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
         let service = self
             .service
             .permit(&caller, &rpc::LIST_SUBSCRIPTIONS, [project.as_str()])
             .await?;
+        let list = format!("{}/subscriptions", project.as_str());
+        let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
         let page = service.list_subscriptions(&project, &page).await?;
         let page = page.map(convert::subscription::to_proto);
         Ok(Response::new(proto::ListSubscriptionsResponse {
