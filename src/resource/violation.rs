@@ -137,6 +137,18 @@ pub enum Violation {
         /// A sentence about it.
         what: String,
     },
+    /// A text of a message that is longer than its limit.
+    #[error(
+        "{what} that is too long. The length is {bytes} characters, but the maximum allowed is {bytes_max}. Refer to https://cloud.google.com/pubsub/quotas for more information."
+    )]
+    TooLong {
+        /// Which text of what has it, up to a relative clause.
+        what: String,
+        /// As it was sent, in UTF-8: the public text calls them characters.
+        bytes: usize,
+        /// The longest allowed.
+        bytes_max: usize,
+    },
     /// Labels that break section 1.7.
     #[error(
         "You have passed an invalid argument to the service (argument=Invalid labels: {reason})."
@@ -275,6 +287,14 @@ mod tests {
                 max: 600,
             },
             "Invalid ack deadline given (ack_deadline=601). The ack deadline must be between 0 and 600 seconds.",
+        );
+        check(
+            &Violation::TooLong {
+                what: r#"The attribute "description" in the request has a value"#.to_owned(),
+                bytes: 1028,
+                bytes_max: 1024,
+            },
+            r#"The attribute "description" in the request has a value that is too long. The length is 1028 characters, but the maximum allowed is 1024. Refer to https://cloud.google.com/pubsub/quotas for more information."#,
         );
         check(
             &Violation::EmptyMessage,

@@ -229,11 +229,18 @@ async fn case_60_errors_are_googles_envelope() {
         .await
         .expect(501);
     assert_eq!(error(&later).1, "UNIMPLEMENTED");
-    let later = rest.get("/v1/projects/p/schemas").await.expect(501);
+    let later = rest.get("/v1/projects/p/schemas/abc").await.expect(501);
     assert_eq!(
         error(&later).2,
-        "google.pubsub.v1.SchemaService/ListSchemas is not implemented"
+        "google.pubsub.v1.SchemaService/GetSchema is not implemented"
     );
+    for list in ["schemas", "snapshots"] {
+        let none = rest
+            .get(&format!("/v1/projects/p/{list}"))
+            .await
+            .expect(200);
+        assert_eq!(none.json(), json!({}), "{list}");
+    }
 }
 
 #[tokio::test]
@@ -419,6 +426,28 @@ async fn gzip_goes_both_ways_and_browsers_are_let_in() {
         asked.header("access-control-allow-headers"),
         Some("content-type,x-goog-api-client")
     );
+}
+
+#[tokio::test]
+async fn what_googles_reader_takes_beside_json_is_carried_out() {
+    let rest = Rest::with_subscription().await;
+    let ask = async |target: &str, body: &str| {
+        let target = format!("/v1/projects/p/{target}");
+        send(&rest.address, "POST", &target, &[], body.as_bytes()).await
+    };
+    let body = "\u{feff}{'messages': [{data: 'b25l', attributes: {'a': \"it's\"},},]}";
+    ask("topics/letters:publish", body).await.expect(200);
+    let body = r#"{"maxMessages": 10, "returnImmediately": "true"}"#;
+    let pulled = ask("subscriptions/desk:pull", body).await.expect(200);
+    let message = &pulled.json()["receivedMessages"][0]["message"];
+    assert_eq!(message["data"], json!("b25l"));
+    assert_eq!(message["attributes"], json!({"a": "it's"}));
+    // A mark alone is an empty request.
+    let refused = ask("topics/letters:publish", "\u{feff}").await.expect(400);
+    assert!(error(&refused).2.contains("message_count"));
+    ask("topics/letters:publish", "{'messages': [}")
+        .await
+        .expect(400);
 }
 
 #[tokio::test]

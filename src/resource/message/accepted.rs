@@ -125,7 +125,8 @@ fn check(message: &[u8], layouts: &mut Layouts) -> Result<Vec<Range<usize>>, Vio
                 }
             }
             Field::OrderingKey(key) => {
-                at_most("ordering_key_size", key.len(), ORDERING_KEY_BYTES_MAX)?;
+                let what = || "A message in the request has an ordering key".to_owned();
+                at_most(what, key.len(), ORDERING_KEY_BYTES_MAX)?;
             }
             Field::ServerOnly(span) => {
                 cuts.push(span.range());
@@ -138,7 +139,13 @@ fn check(message: &[u8], layouts: &mut Layouts) -> Result<Vec<Range<usize>>, Vio
     if layout.data.len() == 0 && attributes == 0 {
         return Err(Violation::EmptyMessage);
     }
-    at_most("attribute_count", attributes, ATTRIBUTES_MAX)?;
+    if attributes > ATTRIBUTES_MAX {
+        return Err(Violation::too_large(
+            "attribute_count",
+            attributes,
+            ATTRIBUTES_MAX,
+        ));
+    }
     layouts.push(layout);
     Ok(cuts)
 }
@@ -155,17 +162,31 @@ fn check_attribute(message: &[u8], attribute: Attribute) -> Result<(), Violation
             "the attribute key {name} begins with goog, which is reserved"
         )));
     }
-    at_most("attribute_key_size", name.len(), ATTRIBUTE_KEY_BYTES_MAX)?;
-    at_most(
-        "attribute_value_size",
-        attribute.value.len(),
-        ATTRIBUTE_VALUE_BYTES_MAX,
-    )
+    let long = |part: &str| {
+        format!(
+            r#"The attribute "{}" in the request has a {part}"#,
+            short(name)
+        )
+    };
+    at_most(|| long("key"), name.len(), ATTRIBUTE_KEY_BYTES_MAX)?;
+    let value = attribute.value.len();
+    at_most(|| long("value"), value, ATTRIBUTE_VALUE_BYTES_MAX)
 }
 
-fn at_most(what: &'static str, given: usize, max: usize) -> Result<(), Violation> {
-    if given > max {
-        return Err(Violation::too_large(what, given, max));
+/// The beginning of a key that may be of any length.
+fn short(key: &[u8]) -> String {
+    let key = String::from_utf8_lossy(&key[..key.len().min(ATTRIBUTE_KEY_BYTES_MAX)]);
+    key.into_owned()
+}
+
+/// Refuses a text of more than `max` bytes; `what` says which, up to a relative clause.
+fn at_most(what: impl FnOnce() -> String, bytes: usize, max: usize) -> Result<(), Violation> {
+    if bytes > max {
+        return Err(Violation::TooLong {
+            what: what(),
+            bytes,
+            bytes_max: max,
+        });
     }
     Ok(())
 }

@@ -128,6 +128,8 @@ fn table() -> Vec<Wrong> {
             TOP,
             Some(json!({"options": {"requestedPolicyVersion": 2}})),
         ),
+        in_project("Subscriber/ListSnapshots", "project", "projects/p", page()),
+        in_project("SchemaService/ListSchemas", "parent", "projects/p", page()),
         // Of nothing it answers an empty list.
         in_project(
             "IAMPolicy/TestIamPermissions",

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     cases::{
         Kind::{Project, Snapshot, Subscription, Topic},
-        Rpc, entries, entry, rpc, wrong_labels, wrong_pages,
+        Rpc, entries, entry, rpc, wrong_labels,
     },
     consumer,
     publisher::pages,
@@ -55,7 +55,7 @@ pub(super) fn snapshots() -> Vec<Rpc> {
             "Subscriber/ListSnapshots",
             &json!({"project": "projects/p"}),
             &[("project", Project)],
-            wrong_pages(),
+            pages(&json!({"project": "x"})),
         ),
         rpc(
             "Subscriber/CreateSnapshot",

@@ -45,6 +45,8 @@ use crate::{
 
 /// How long a browser remembers that it may ask.
 const CORS_SECONDS: u64 = 3600;
+/// Some editors begin a text in UTF-8 with it; it says nothing.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A shorter answer is one packet anyway.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
@@ -226,6 +228,7 @@ impl Call {
     /// The request in protobuf: what the body gives, then the query, then the path.
     fn encode(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let message = self.route.descriptor.input();
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
         let mut request = Encoder::with_capacity(body.len());
         let given = match &self.route.body {
             BodyIs::Request if !body.is_empty() => {

@@ -20,6 +20,16 @@ impl Encoder {
         self.bytes
     }
 
+    /// Where the next field goes.
+    pub fn position(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes out again what was written from there on.
+    pub fn rewind(&mut self, position: usize) {
+        self.bytes.truncate(position);
+    }
+
     /// Any integer, bool or enum.
     pub fn varint(&mut self, field: u32, value: u64) {
         encode_key(field, WireType::Varint, &mut self.bytes);

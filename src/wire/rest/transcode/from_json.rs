@@ -1,4 +1,5 @@
-//! JSON → protobuf, in one pass: a request's body is read where it lies and written once
+//! JSON → protobuf, in one pass: a request's body is read where it lies and written once; one that only Google's reader
+//! takes for JSON is read a second time
 //! (docs/behaviour.md, section 20.2).
 
 use std::fmt;
@@ -8,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use super::{
     encoder::Encoder,
+    lenient::Lenient,
     malformed::Malformed,
     scalar::{self, Number, WrongType},
     structure,
@@ -46,20 +48,7 @@ pub fn read(
     json: &[u8],
     bound: &[Bound],
 ) -> Result<Given, Malformed> {
-    let mut reader = Reader {
-        to,
-        bound,
-        path: Vec::new(),
-        malformed: None,
-    };
-    let mut json = serde_json::Deserializer::from_slice(json);
-    let body = Body {
-        reader: &mut reader,
-        message,
-    };
-    let read = body.deserialize(&mut json);
-    let read = read.and_then(|given| json.end().map(|()| given));
-    read.map_err(|error| reader.malformed.unwrap_or_else(|| Malformed::json(&error)))
+    read_as(&Expected::Message(message), to, json, bound)
 }
 
 /// Reads `json`, the value of one field, into `to`.
@@ -67,24 +56,81 @@ pub fn read(
 /// # Errors
 /// It is not JSON, or not such a value.
 pub fn read_field(to: &mut Encoder, field: &FieldDescriptor, json: &[u8]) -> Result<(), Malformed> {
+    read_as(&Expected::Value(field), to, json, &[]).map(|_| ())
+}
+
+/// What a body is to be.
+enum Expected<'a> {
+    Message(&'a MessageDescriptor),
+    Value(&'a FieldDescriptor),
+}
+
+/// Why a body is refused.
+enum Failed {
+    /// It is not JSON.
+    Json(serde_json::Error),
+    /// It is, and says nothing that the request has.
+    Malformed(Malformed),
+}
+
+/// Reads the body as JSON, and only if it is none once more as what Google's reader takes for JSON.
+fn read_as(
+    expected: &Expected<'_>,
+    to: &mut Encoder,
+    json: &[u8],
+    bound: &[Bound],
+) -> Result<Given, Malformed> {
+    let start = to.position();
+    let strict = serde_json::Deserializer::from_slice(json);
+    let error = match read_with(expected, to, strict, bound) {
+        Ok(given) => return Ok(given),
+        Err(Failed::Malformed(malformed)) => return Err(malformed),
+        Err(Failed::Json(error)) => error,
+    };
+    if !error.is_syntax() {
+        return Err(Malformed::json(&error));
+    }
+    to.rewind(start);
+    let lenient = serde_json::Deserializer::from_reader(Lenient::new(json));
+    match read_with(expected, to, lenient, bound) {
+        Ok(given) => Ok(given),
+        Err(Failed::Malformed(malformed)) => Err(malformed),
+        // The first says where in the body as it was sent.
+        Err(Failed::Json(_)) => Err(Malformed::json(&error)),
+    }
+}
+
+fn read_with<'de, R: serde_json::de::Read<'de>>(
+    expected: &Expected<'_>,
+    to: &mut Encoder,
+    mut json: serde_json::Deserializer<R>,
+    bound: &[Bound],
+) -> Result<Given, Failed> {
     let mut reader = Reader {
         to,
-        bound: &[],
+        bound,
         path: Vec::new(),
         malformed: None,
     };
-    let mut json = serde_json::Deserializer::from_slice(json);
-    let value = Value {
-        reader: &mut reader,
-        field,
-        element: false,
+    let read = match expected {
+        Expected::Message(message) => Body {
+            reader: &mut reader,
+            message,
+        }
+        .deserialize(&mut json),
+        Expected::Value(field) => Value {
+            reader: &mut reader,
+            field,
+            element: false,
+        }
+        .deserialize(&mut json)
+        .map_err(|error| reader.within(field.name(), error))
+        .map(|_| Given::default()),
     };
-    let read = value.deserialize(&mut json).and_then(|_| json.end());
-    read.map_err(|error| {
-        let malformed = reader
-            .malformed
-            .map(|malformed| malformed.within(field.name()));
-        malformed.unwrap_or_else(|| Malformed::json(&error))
+    let read = read.and_then(|given| json.end().map(|()| given));
+    read.map_err(|error| match reader.malformed {
+        Some(malformed) => Failed::Malformed(malformed),
+        None => Failed::Json(error),
     })
 }
 

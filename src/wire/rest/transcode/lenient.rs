@@ -109,7 +109,7 @@ impl<'a> Lenient<'a> {
             b' ' | b'\t' | b'\r' | b'\n' => self.write(&[byte]),
             // Behind the last element; behind anything else it is not taken.
             b',' if !matches!(self.last, 0 | b'{' | b'[' | b',' | b':')
-                && matches!(self.next_token(), Some(b'}' | b']')) => {}
+                && matches!(first_token(self.rest), Some(b'}' | b']')) => {}
             b'-' | b'0'..=b'9' => {
                 self.begin(false, |byte| {
                     byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E')
@@ -117,9 +117,8 @@ impl<'a> Lenient<'a> {
                 self.write(&[byte]);
             }
             _ if is_in_word(byte) => {
-                let is_name = matches!(self.last, b'{' | b',');
-                self.begin(is_name, is_in_word);
-                match (is_name, self.word) {
+                self.begin(true, is_in_word);
+                match (self.is_name, self.word) {
                     (true, 0) => self.write(&[b'"', byte, b'"']),
                     (true, _) => self.write(&[b'"', byte]),
                     (false, _) => self.write(&[byte]),
@@ -132,18 +131,21 @@ impl<'a> Lenient<'a> {
         }
     }
 
-    /// Begins a word whose other bytes are such.
-    fn begin(&mut self, is_name: bool, is_part: impl Fn(u8) -> bool) {
+    /// Begins a word whose other bytes are such. It is a name if it may be one and a colon is behind it.
+    fn begin(&mut self, may_be_name: bool, is_part: impl Fn(u8) -> bool) {
         let parts = self.rest.iter().take_while(|byte| is_part(**byte));
         self.word = parts.count();
-        self.is_name = is_name;
+        self.is_name = may_be_name
+            && matches!(self.last, b'{' | b',')
+            && first_token(&self.rest[self.word..]) == Some(b':');
         self.last = b'"';
     }
+}
 
-    fn next_token(&self) -> Option<u8> {
-        let mut rest = self.rest.iter().copied();
-        rest.find(|byte| !byte.is_ascii_whitespace() && *byte != b'\x0b')
-    }
+/// The first byte behind white space.
+fn first_token(rest: &[u8]) -> Option<u8> {
+    let mut rest = rest.iter().copied();
+    rest.find(|byte| !byte.is_ascii_whitespace() && *byte != b'\x0b')
 }
 
 const fn is_in_word(byte: u8) -> bool {
@@ -164,5 +166,78 @@ impl Read for Lenient<'_> {
             }
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn json(body: &[u8], room: usize) -> Vec<u8> {
+        let mut lenient = Lenient::new(body);
+        let (mut json, mut buffer) = (Vec::new(), vec![0; room]);
+        loop {
+            let count = lenient.read(&mut buffer).expect("memory cannot fail");
+            if count == 0 {
+                return json;
+            }
+            json.extend_from_slice(&buffer[..count]);
+        }
+    }
+
+    #[test]
+    fn what_is_taken_beside_json_becomes_json_however_little_is_read_at_once() {
+        for (body, expected) in [
+            ("{'a': 'b'}", r#"{"a": "b"}"#),
+            (
+                "{a: 1, $b_2 : 2, c\n:3}",
+                "{\"a\": 1, \"$b_2\" : 2, \"c\"\n:3}",
+            ),
+            (
+                r#"{'a': 'x"y', "b": "x'y"}"#,
+                r#"{"a": "x\"y", "b": "x'y"}"#,
+            ),
+            (r"'\'\v\q\n\u00e9\\'", r#""'\u000bq\n\u00e9\\""#),
+            ("'é\u{1}\t\u{7f}'", "\"é\\u0001\\u0009\u{7f}\""),
+            ("[1, true, null, -1.5e+3,]", "[1, true, null, -1.5e+3]"),
+            ("{a: [{},\n], }", "{\"a\": [{}\n] }"),
+            ("[\u{b}1\u{c}]", "[ 1 ]"),
+            // These stay what they are, and are refused.
+            ("[,]", "[,]"),
+            ("{,}", "{,}"),
+            ("[1,,]", "[1,,]"),
+            ("{a:,}", r#"{"a":,}"#),
+            ("{a: b}", r#"{"a": b}"#),
+            ("[a]", "[a]"),
+            ("{1a: 1}", "{1a: 1}"),
+            ("{a 1}", "{a 1}"),
+            ("'a", r#""a"#),
+            (r"'a\", r#""a\"#),
+            ("// a", "// a"),
+        ] {
+            for room in [1, 2, 100] {
+                let read = json(body.as_bytes(), room);
+                assert_eq!(String::from_utf8_lossy(&read), expected, "{body}");
+            }
+        }
+    }
+
+    proptest! {
+        /// What is JSON already stays the same.
+        #[test]
+        fn json_stays_what_it_is(body in r#"[\[\]{},:"a\\u0 1e.\-n']{0,12}|\[("[^"\\]{0,5}",? ?)*\]|(\{"a\\"": ?[0-9.e+\-]{1,4}\})"#) {
+            if let Ok(value) = serde_json::from_str::<Value>(&body) {
+                let read = serde_json::from_reader::<_, Value>(Lenient::new(body.as_bytes()));
+                prop_assert_eq!(read.ok(), Some(value));
+            }
+        }
+
+        #[test]
+        fn nothing_grows_much(body in prop::collection::vec(any::<u8>(), 0..60)) {
+            prop_assert!(json(&body, 7).len() <= STEP_BYTES_MAX * body.len());
+        }
     }
 }

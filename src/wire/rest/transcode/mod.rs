@@ -2,6 +2,7 @@
 
 pub mod encoder;
 pub mod from_json;
+pub mod lenient;
 pub mod malformed;
 pub mod scalar;
 pub mod selection;

@@ -102,8 +102,8 @@ const fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)).cast_unsigned()
 }
 
-/// Writes what JSON gives as a string: text, bytes in base64, the name of an enum's value, a number in quotes, a
-/// time, a duration, a field mask.
+/// Writes what JSON gives as a string: text, bytes in base64, the name of an enum's value, a number or bool in
+/// quotes, a time, a duration, a field mask.
 pub fn string(to: &mut Encoder, field: &FieldDescriptor, given: &str) -> Result<(), WrongType> {
     match field.kind() {
         Kind::String => to.bytes(field.number(), given.as_bytes()),
@@ -117,7 +117,7 @@ pub fn string(to: &mut Encoder, field: &FieldDescriptor, given: &str) -> Result<
             let encoded = well_known(&message, given)?;
             to.bytes(field.number(), &encoded);
         }
-        Kind::Bool => return Err(WrongType),
+        Kind::Bool => bool(to, field, given.parse().map_err(|_| WrongType)?)?,
         Kind::Float | Kind::Double => number(to, field, Number::Float(float(given)?))?,
         _ => number(to, field, digits(given)?)?,
     }
@@ -126,15 +126,11 @@ pub fn string(to: &mut Encoder, field: &FieldDescriptor, given: &str) -> Result<
 
 /// Writes what a query parameter or the key of a map gives, where everything is text.
 pub fn text(to: &mut Encoder, field: &FieldDescriptor, given: &str) -> Result<(), WrongType> {
-    match (field.kind(), given) {
-        (Kind::Bool, "true") => to.varint(field.number(), 1),
-        (Kind::Bool, "false") => to.varint(field.number(), 0),
-        (Kind::Enum(_), given) => {
-            return string(to, field, given).or_else(|_| number(to, field, digits(given)?));
-        }
-        _ => return string(to, field, given),
+    let as_string = string(to, field, given);
+    match field.kind() {
+        Kind::Enum(_) => as_string.or_else(|_| number(to, field, digits(given)?)),
+        _ => as_string,
     }
-    Ok(())
 }
 
 /// Writes a bool.
