@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     engine::{Engine, input::Config},
-    store::{log::LogEnds, positions::Acquire, resources::SubscriptionRecord},
+    store::{StoreError, log::LogEnds, positions::Acquire, resources::SubscriptionRecord},
 };
 
 /// A subscription that this node delivers from now on.
@@ -43,7 +43,13 @@ pub(super) async fn acquire(
         Acquire::OwnedBy(owner) => return Err(DeliveryError::OwnedBy(owner)),
         Acquire::Gone => return Err(EndCause::Deleted.into()),
     };
-    let mut ends = node.log.watch(&record.log).await?;
+    let mut ends = match node.log.watch(&record.log).await {
+        Ok(ends) => ends,
+        Err(error) => {
+            release(node, &record, acquired.epoch).await;
+            return Err(why_unwatched(node, &record, error).await);
+        }
+    };
     let now_ends = ends.borrow_and_update().clone();
     let restored = Engine::restore(config(), &acquired.partitions, &now_ends);
     let (engine, voided) = match restored {
@@ -66,6 +72,27 @@ pub(super) async fn acquire(
         engine,
         ends,
     })
+}
+
+/// Why a subscription's log cannot be watched. One that is not there was deleted after its last subscription was, or
+/// detached, which this node may not have heard yet.
+async fn why_unwatched(
+    node: &Node,
+    record: &SubscriptionRecord,
+    error: StoreError,
+) -> DeliveryError {
+    if !matches!(error, StoreError::NoSuchLog) {
+        return error.into();
+    }
+    // As it is stored: in memory it may still be what it was.
+    let name = &record.subscription.name;
+    match node.store.resources.subscription(name).await {
+        Ok(Some(current)) if current.id != record.id => EndCause::Deleted.into(),
+        Ok(Some(current)) if current.subscription.detached => EndCause::Detached.into(),
+        Ok(None) => EndCause::Deleted.into(),
+        Ok(Some(_)) => error.into(),
+        Err(failed) => failed.into(),
+    }
 }
 
 /// Lets any node have the subscription.

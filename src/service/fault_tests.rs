@@ -18,13 +18,14 @@ use crate::{
         message::ReceivedMessage,
         name::{SubscriptionName, TopicName},
         published::Published,
-        subscription::SubscriptionSettings,
+        subscription::{Subscription, SubscriptionSettings},
         topic::{Topic, TopicChange},
     },
     store::{
         MessageLog, Resources as _,
         faulty::{Faults, Faulty, faulty_state},
         memory::{MemoryLog, MemoryState},
+        resources::SubscriptionRecord,
     },
 };
 
@@ -99,13 +100,7 @@ impl World {
     }
 
     async fn open_stream(&self) -> (OpenStream, MessageStream, Receipts) {
-        let opening = StreamStart {
-            subscription: subscription(SUBSCRIPTION),
-            ack_deadline_seconds: 10,
-            max_outstanding_messages: 0,
-            max_outstanding_bytes: 0,
-        };
-        let opened = self.service.open_stream(opening).await;
+        let opened = self.service.open_stream(stream_start()).await;
         opened.expect("the stream opens")
     }
 
@@ -124,6 +119,15 @@ impl World {
         let ids: Vec<_> = received.iter().map(|one| one.ack_id.clone()).collect();
         let name = subscription(name);
         self.in_time(self.service.acknowledge(&name, &ids)).await
+    }
+}
+
+fn stream_start() -> StreamStart {
+    StreamStart {
+        subscription: subscription(SUBSCRIPTION),
+        ack_deadline_seconds: 10,
+        max_outstanding_messages: 0,
+        max_outstanding_bytes: 0,
     }
 }
 
@@ -298,6 +302,92 @@ async fn a_stream_whose_log_is_deleted_before_it_hears_of_its_subscriptions_dele
     let end = world.in_time(frame).await.expect_err("it is deleted");
     assert_eq!(end, EndCause::Deleted);
     deleting.await.expect("no panic").expect("deleted");
+}
+
+/// What a call is answered that starts a delivery, where `change` happens between the take-over and the log.
+async fn answer_of(
+    call: &str,
+    change: impl AsyncFn(&World, SubscriptionRecord),
+) -> Result<(), ConsumeError> {
+    let mut world = World::new().await;
+    world.publish("one").await.expect("published");
+    let received = world.pull(SUBSCRIPTION).await;
+    world.restart().await;
+    let ids: Vec<_> = received.iter().map(|one| one.ack_id.clone()).collect();
+    let (name, service) = (subscription(SUBSCRIPTION), &world.service);
+    let held = world.faults.hold("acquire");
+    let change = async {
+        held.done().await;
+        let record = world.state.subscription(&name).await.expect("answers");
+        let record = record.expect("exists");
+        let log = record.log.clone();
+        change(&world, record).await;
+        world.log.delete(&log).await.expect("deleted");
+        held.release();
+    };
+    let answer = async {
+        match call {
+            "Pull" => service.pull(&name, 1, true, None).await.map(drop),
+            "StreamingPull" => service.open_stream(stream_start()).await.map(drop),
+            "Acknowledge" => service.acknowledge(&name, &ids).await,
+            _ => service.modify_ack_deadline(&name, &ids, 0).await,
+        }
+    };
+    tokio::join!(world.in_time(answer), change).0
+}
+
+const CALLS: [&str; 4] = ["Pull", "StreamingPull", "Acknowledge", "ModifyAckDeadline"];
+
+#[tokio::test]
+async fn a_delivery_that_starts_while_its_subscription_and_log_are_deleted_finds_no_subscription() {
+    for call in CALLS {
+        let answer = answer_of(call, async |world, record| {
+            // As another node does, which this one has not heard of yet.
+            let name = &record.subscription.name;
+            let deleted = world.state.delete_subscription(name).await;
+            deleted.expect("deleted");
+        });
+        let answer = answer.await;
+        assert!(
+            matches!(answer, Err(ConsumeError::NotFound { .. })),
+            "{call}: {answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_starts_while_its_subscription_is_detached_and_its_log_deleted_says_so() {
+    for call in CALLS {
+        let answer = answer_of(call, async |world, record| {
+            let detached = Subscription {
+                detached: true,
+                ..record.subscription.clone()
+            };
+            let detached = world.state.update_subscription(&record, &detached).await;
+            detached.expect("detached");
+        });
+        let answer = answer.await;
+        let consumes = matches!(call, "Pull" | "StreamingPull");
+        assert!(
+            matches!(answer, Err(ConsumeError::Detached { .. })) == consumes
+                && answer.is_ok() != consumes,
+            "{call}: {answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_missing_under_its_subscription_is_not_taken_for_a_deletion() {
+    let answer = answer_of("Pull", async |_, _| {}).await;
+    assert!(
+        matches!(
+            answer,
+            Err(ConsumeError::Delivery(DeliveryError::Store(
+                StoreError::NoSuchLog
+            )))
+        ),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]

@@ -126,30 +126,43 @@ pub(super) async fn acquire(
     if let Some((name, needs)) = needs(database, subscription).await? {
         check_known("subscription", &name, needs)?;
     }
-    let lost = |what: &str| {
-        StoreError::Damaged(format!(
-            "{}: the {what} of subscription {} is missing; restore the data directory from a backup, or delete \
-             the subscription",
-            database.path().display(),
-            subscription.0
-        ))
-    };
-    let Some(epoch) = raise_epoch(database, subscription).await? else {
-        // Both rows come and go together.
-        let exists = exists(database, subscription).await?;
-        return if exists {
-            Err(lost("owner"))
-        } else {
-            Ok(Acquire::Gone)
-        };
-    };
-    // From here on nobody with an older epoch can write, so what is read is what counts.
-    let mut partitions = read(database, subscription).await?;
-    retained(database, subscription, &mut partitions).await?;
-    if partitions.is_empty() {
-        return Err(lost("position"));
+    match raise_epoch(database, subscription).await? {
+        Some(epoch) => acquired(database, subscription, epoch).await,
+        None => gone_or_lost(database, subscription, "owner").await,
     }
+}
+
+/// What was taken over under `epoch`. Nobody with an older epoch can write any more, so what is read is what counts.
+pub(super) async fn acquired(
+    database: &Database,
+    subscription: SubscriptionId,
+    epoch: u64,
+) -> Result<Acquire, StoreError> {
+    let mut partitions = read(database, subscription).await?;
+    if partitions.is_empty() {
+        // Deleted since the epoch was raised, most likely.
+        return gone_or_lost(database, subscription, "position").await;
+    }
+    retained(database, subscription, &mut partitions).await?;
     Ok(Acquire::Acquired(Acquired { epoch, partitions }))
+}
+
+/// What it means that rows of a subscription are not there: they come and go together with that of the subscription
+/// itself, so only where that is left are they lost.
+async fn gone_or_lost(
+    database: &Database,
+    subscription: SubscriptionId,
+    what: &str,
+) -> Result<Acquire, StoreError> {
+    if !exists(database, subscription).await? {
+        return Ok(Acquire::Gone);
+    }
+    Err(StoreError::Damaged(format!(
+        "{}: the {what} of subscription {} is missing; restore the data directory from a backup, or delete the \
+         subscription",
+        database.path().display(),
+        subscription.0
+    )))
 }
 
 /// Name of the subscription, and the data version that it needs.

@@ -13,7 +13,7 @@ use tempfile::{TempDir, tempdir};
 
 use super::{
     DirectoryLock, LOG, OpenError, SqliteLog, SqliteState, database::Database,
-    directory::Directory, open,
+    directory::Directory, open, positions,
 };
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
@@ -29,7 +29,7 @@ use crate::{
             resources::live_topic,
         },
         log::TopicLog,
-        positions::{Flush, FlushOutcome},
+        positions::{Acquire, Flush, FlushOutcome},
     },
 };
 
@@ -165,6 +165,29 @@ async fn a_deleted_subscription_leaves_no_row() {
             .expect("count");
         assert_eq!(count, 0, "{table}");
     }
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_deleted_while_it_is_taken_over_is_gone_and_not_damaged() {
+    let directory = tempdir().expect("temporary directory");
+    let (_log, state, _lock) = opened(directory.path()).await;
+    let id = one_subscription(&state).await;
+    let epoch = acquire(&state, id).await.epoch;
+    let name = SubscriptionName::parse("name", "projects/p/subscriptions/sub").expect("valid");
+    state.delete_subscription(&name).await.expect("deleted");
+    // What a take-over does once it has raised the epoch.
+    let found = positions::acquired(&state.database, id, epoch).await;
+    assert!(matches!(found, Ok(Acquire::Gone)), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_position_that_is_missing_under_its_subscription_is_damage() {
+    let directory = tempdir().expect("temporary directory");
+    let (_log, state, _lock) = opened(directory.path()).await;
+    let id = one_subscription(&state).await;
+    run(&state, "DELETE FROM positions").await;
+    let found = state.acquire(id).await;
+    assert!(matches!(found, Err(StoreError::Damaged(_))), "{found:?}");
 }
 
 async fn run(state: &SqliteState, statements: &str) {
