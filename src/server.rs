@@ -66,12 +66,12 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
     let addresses = bound.addresses();
     let address = addresses.first().map(ToString::to_string);
     let address = address.unwrap_or_default();
-    let Opened { state, log, lock } =
-        storage::open(&options.storage, &address, &options.clock).await?;
+    let clock = options.storage.clock(&options.clock);
+    let Opened { state, log, lock } = storage::open(&options.storage, &address, &clock).await?;
     if let Some(lock) = &lock {
         lock.set_address(&address).map_err(OpenError::from)?;
     }
-    let service = Arc::new(Service::start(state, log, options.clock, Random::system()).await?);
+    let service = Arc::new(Service::start(state, log, clock, Random::system()).await?);
     match serve(bound, &service).await {
         Ok((health, listening)) => Ok(Server {
             addresses,

@@ -59,6 +59,14 @@ impl Storage {
             postgres: None,
         }))
     }
+
+    /// The clock of a server with this storage: what several nodes share, none of them expires by a clock that was set.
+    pub(crate) fn clock(&self, clock: &Clock) -> Clock {
+        match self {
+            Self::Durable(durable) if durable.postgres.is_some() => clock.steady(),
+            _ => clock.clone(),
+        }
+    }
 }
 
 /// Why a store cannot be used. Each text is one line and says what to do.

@@ -51,7 +51,8 @@ pub(super) async fn acquire(
         }
     };
     let now_ends = ends.borrow_and_update().clone();
-    let restored = Engine::restore(config(), &acquired.partitions, &now_ends);
+    let now = node.clock.now();
+    let restored = Engine::restore(now, config(), &acquired.partitions, &now_ends);
     let (engine, voided) = match restored {
         Ok(restored) => restored,
         Err(error) => {

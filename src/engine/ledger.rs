@@ -14,7 +14,10 @@ use super::{
     progress::{Progress, Restored},
     timers::Timers,
 };
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, limits::ACK_DEADLINE_SECONDS};
+
+/// The longest that a deadline can be set for, milliseconds.
+const LEASE_MILLIS_MAX: u64 = *ACK_DEADLINE_SECONDS.end() as u64 * 1000;
 
 /// See the module.
 #[derive(Debug)]
@@ -38,7 +41,11 @@ impl Ledger {
 
     /// As it was stored, over a log that ends at `end`. Returns from where on nothing is known, and whether the log
     /// ends below that, so that what lies above its end is void under a new generation.
+    ///
+    /// The clock may have been set back since, or another node's may be ahead: nothing is waited for longer than it can
+    /// have been meant to be. What failed waits only for damage, which a restart tries at once.
     pub(super) fn restore(
+        now: Timestamp,
         state: &PartitionState,
         end: u64,
         timers: &mut Timers,
@@ -51,8 +58,14 @@ impl Ledger {
             is_void,
         } = Progress::restore(state, end, |offset, slot| match slot {
             Slot::Pending | Slot::Done => {}
-            Slot::Leased(stored) => leases.restore(offset, stored, timers),
-            Slot::Failed(stored) => failed.restore(offset, stored, timers),
+            Slot::Leased(stored) => {
+                let time = stored.time.min(now.plus_millis(LEASE_MILLIS_MAX));
+                leases.restore(offset, Delivered { time, ..stored }, timers);
+            }
+            Slot::Failed(stored) => {
+                let time = stored.time.min(now);
+                failed.restore(offset, Delivered { time, ..stored }, timers);
+            }
         })?;
         let ledger = Self {
             partition: state.partition,

@@ -67,17 +67,19 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The engine of a subscription whose state was stored as `states`, over a log that ends at `ends`.
+    /// The engine of a subscription whose state was stored as `states`, over a log that ends at `ends`. What was stored
+    /// with a time too far ahead of `now` is due as if it had been set just now.
     ///
     /// The second value lists the partitions whose log ends below what was seen before: their state above the
     /// end was voided under a new generation.
     pub fn restore(
+        now: Timestamp,
         config: Config,
         states: &[PartitionState],
         ends: &[u64],
     ) -> Result<(Self, Vec<u32>), ChunkError> {
         let mut timers = Timers::default();
-        let (partitions, voided) = Partitions::restore(states, ends, &mut timers)?;
+        let (partitions, voided) = Partitions::restore(now, states, ends, &mut timers)?;
         let engine = Self {
             config,
             partitions,

@@ -46,6 +46,7 @@ impl Partition {
     /// The partition as it was stored. The second value tells that the log ends below what was seen before, so that
     /// what lies above the end is void under a new generation.
     pub(super) fn restore(
+        now: Timestamp,
         state: &PartitionState,
         known_end: Option<u64>,
         timers: &mut Timers,
@@ -53,7 +54,7 @@ impl Partition {
         let id = state.partition;
         // A log that does not show this partition yet says nothing about its end.
         let end = known_end.unwrap_or(u64::MAX);
-        let (ledger, seen, is_void) = Ledger::restore(state, end, timers)?;
+        let (ledger, seen, is_void) = Ledger::restore(now, state, end, timers)?;
         let mut read_ahead = ReadAhead::new(id, ledger.progress().cursor());
         read_ahead.see_end(known_end.unwrap_or(seen));
         let partition = Self {

@@ -26,6 +26,7 @@ impl Partitions {
     /// As they were stored, over a log that ends at `ends`; the second value lists those whose state above the end was
     /// voided.
     pub(super) fn restore(
+        now: Timestamp,
         states: &[PartitionState],
         ends: &[u64],
         timers: &mut Timers,
@@ -34,7 +35,7 @@ impl Partitions {
         let mut voided = Vec::new();
         for state in states {
             let end = ends.get(state.partition as usize).copied();
-            let (partition, is_void) = Partition::restore(state, end, timers)?;
+            let (partition, is_void) = Partition::restore(now, state, end, timers)?;
             if is_void {
                 voided.push(state.partition);
             }

@@ -36,7 +36,8 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new(now: Timestamp, config: Config, partitions: usize) -> Self {
         let log = SimulatedLog::new(partitions);
-        let (engine, _) = Engine::restore(config, &[], &log.ends()).expect("nothing is damaged");
+        let (engine, _) =
+            Engine::restore(now, config, &[], &log.ends()).expect("nothing is damaged");
         Self {
             now,
             config,
@@ -143,9 +144,13 @@ impl Host {
     pub(super) fn restart(&mut self) -> Vec<u32> {
         self.reads.clear();
         self.in_flight = None;
-        let (engine, voided) =
-            Engine::restore(self.config, &self.stored.states(), &self.log.ends())
-                .expect("nothing is damaged");
+        let (engine, voided) = Engine::restore(
+            self.now,
+            self.config,
+            &self.stored.states(),
+            &self.log.ends(),
+        )
+        .expect("nothing is damaged");
         self.engine = engine;
         voided
     }

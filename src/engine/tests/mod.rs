@@ -6,6 +6,7 @@ mod operations;
 mod partitions;
 mod property;
 mod redelivery;
+mod restored;
 mod scenario;
 mod scenario_commands;
 mod simulated_log;

@@ -594,8 +594,13 @@ impl Run {
     fn compare_with_stored(&mut self) {
         self.flush_all();
         let states = self.host.stored.states();
-        let (mut restored, voided) =
-            Engine::restore(self.host.config, &states, &self.host.log.ends()).expect("readable");
+        let (mut restored, voided) = Engine::restore(
+            self.host.now,
+            self.host.config,
+            &states,
+            &self.host.log.ends(),
+        )
+        .expect("readable");
         assert!(voided.is_empty());
         assert_eq!(restored.take_changes(true), None);
         for (partition, other) in self

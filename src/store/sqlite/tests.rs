@@ -136,6 +136,13 @@ async fn offsets_and_times_go_on_after_everything_was_trimmed_and_the_process_re
     let run = runs.expect("append")[0];
     assert_eq!(run.first, 5);
     assert_eq!(run.publish_time, Timestamp::from_millis(1_060_000));
+    // Only where a time would go back does it stand still.
+    let other = created(&log, OTHER).await;
+    let runs = log
+        .append(&other, vec![Bytes::from_static(b"m")].into())
+        .await;
+    let publish_time = runs.expect("append")[0].publish_time;
+    assert_eq!(publish_time, Timestamp::from_millis(1_000_000));
 }
 
 #[tokio::test]

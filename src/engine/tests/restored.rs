@@ -1,0 +1,84 @@
+//! What was stored while the clock was ahead.
+
+use bytes::Bytes;
+
+use crate::{
+    clock::Timestamp,
+    engine::{
+        Engine,
+        change::{PartitionState, StoredChunk},
+        chunk::{self, Delivered, Slot},
+        input::{Config, ConsumerId, Demand, Input, LoadedMessage},
+        output::Output,
+    },
+};
+
+const NOW: Timestamp = Timestamp::from_millis(10_000_000);
+const CONFIG: Config = Config {
+    ack_deadline_millis: 10_000,
+    retention_millis: 600_000,
+    durable_leases: false,
+};
+/// As a clock said that was an hour ahead.
+const DELIVERED: Delivered = Delivered {
+    time: NOW.plus_millis(3_600_000),
+    number: 1,
+    attempts: 0,
+};
+
+/// The engine of a subscription with these slots, which asks for one message.
+fn restored(slots: &[Slot]) -> (Engine, Vec<Output>) {
+    let state = PartitionState {
+        partition: 0,
+        generation: 1,
+        cursor: 0,
+        chunks: vec![StoredChunk {
+            index: 0,
+            done_after: 0,
+            body: chunk::encode(slots).expect("something to store"),
+        }],
+        retained: Vec::new(),
+    };
+    let ends = [slots.len() as u64];
+    let (mut engine, _) = Engine::restore(NOW, CONFIG, &[state], &ends).expect("readable");
+    let open = Input::Open {
+        consumer: ConsumerId(1),
+        demand: Demand::Pull {
+            messages_max: 1,
+            immediate: false,
+        },
+    };
+    let mut out = Vec::new();
+    engine.handle(NOW, open, &mut out);
+    (engine, out)
+}
+
+#[test]
+fn a_lease_ends_within_the_longest_deadline_that_there_is() {
+    let (engine, _) = restored(&[Slot::Leased(DELIVERED)]);
+    assert_eq!(engine.next_deadline(), Some(NOW.plus_millis(600_000)));
+}
+
+#[test]
+fn a_failed_message_is_delivered_at_once() {
+    let failed = Delivered {
+        attempts: 1,
+        ..DELIVERED
+    };
+    let (mut engine, mut out) = restored(&[Slot::Failed(failed)]);
+    assert!(matches!(&out[..], [Output::Read { .. }]), "{out:?}");
+    out.clear();
+    let message = LoadedMessage {
+        offset: 0,
+        publish_time: NOW,
+        body: Bytes::from_static(b"m"),
+    };
+    let loaded = Input::Loaded {
+        partition: 0,
+        from: 0,
+        next: 1,
+        messages: vec![message],
+    };
+    engine.handle(NOW, loaded, &mut out);
+    assert!(matches!(&out[..], [Output::Deliver { .. }]), "{out:?}");
+}
