@@ -1,18 +1,22 @@
-//! Time as a value, and its only two sources: the system, or a test that moves it by hand.
+//! Time as a value, and its sources: the system, alone or led by a clock that several share, or a test that moves it.
 //!
 //! Everything below `delivery` gets a [`Timestamp`] as an argument and never asks for one.
+
+mod system;
 
 use std::{
     fmt,
     ops::Add,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tokio::sync::watch;
+
+use self::system::System;
 
 /// A point in time: milliseconds since the Unix epoch. Publish times, deadlines and expiry all use it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +54,11 @@ impl Timestamp {
     pub const fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// Milliseconds from `other` to this time; below zero when `other` is later.
+    pub const fn millis_after(self, other: Self) -> i64 {
+        self.0.cast_signed().saturating_sub(other.0.cast_signed())
+    }
 }
 
 impl Add<Duration> for Timestamp {
@@ -72,108 +81,103 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
+    /// Follows the wall clock.
     System(Arc<System>),
-    /// The same, without following the wall clock.
+    /// Follows nothing.
     Steady(Arc<System>),
-    Manual(watch::Receiver<Timestamp>),
-}
-
-/// The wall clock as it was at the start, carried on by the monotonic one, so that it never goes back.
-#[derive(Debug)]
-struct System {
-    started: Instant,
-    wall_at_start: Timestamp,
-    wall: Followed,
-}
-
-/// A wall clock that is followed forward: it is set, or goes on while the machine sleeps. One that is set back is not,
-/// until the next start.
-#[derive(Debug)]
-struct Followed {
-    /// How far it was seen ahead of the time that is carried on, at most.
-    ahead_millis: AtomicU64,
-    /// Told of each step, which sleepers would miss.
-    stepped: watch::Sender<()>,
-}
-
-impl System {
-    /// What the monotonic clock says.
-    fn carried(&self) -> Timestamp {
-        self.wall_at_start + self.started.elapsed()
-    }
-}
-
-impl Followed {
-    /// The time, of what is carried on and the wall clock's. Never less than at an earlier call.
-    fn time(&self, carried: Timestamp, wall: Timestamp) -> Timestamp {
-        let ahead = wall.millis_since(carried);
-        let mut known = self.ahead_millis.load(Ordering::Relaxed);
-        if ahead > known {
-            known = self.ahead_millis.fetch_max(ahead, Ordering::Relaxed);
-            if ahead > known + STEP_MILLIS_MIN {
-                self.stepped.send_replace(());
-            }
-        }
-        carried.plus_millis(known.max(ahead))
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the only code that reads the machine's wall clock"
-)]
-fn wall() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    Timestamp::ZERO + since_epoch.unwrap_or_default()
+    /// Follows a clock that several machines share, as it is observed.
+    Led(Arc<System>),
+    Manual {
+        now: watch::Receiver<Timestamp>,
+        agrees: Arc<AtomicBool>,
+    },
 }
 
 impl Clock {
     /// The machine's clock. It never goes back; where the wall clock is set forward, it follows.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the only code that reads the machine's monotonic clock"
-    )]
     pub fn system() -> Self {
-        Self(Source::System(Arc::new(System {
-            started: Instant::now(),
-            wall_at_start: wall(),
-            wall: Followed {
-                ahead_millis: AtomicU64::new(0),
-                stepped: watch::Sender::new(()),
-            },
-        })))
+        Self(Source::System(Arc::new(System::start(Duration::ZERO))))
     }
 
-    /// The same clock from its start on, but not following the wall clock: a node of several must not expire what they
-    /// share because its own clock was set.
+    /// The machine's clock, as if it were so far ahead.
+    #[cfg(test)]
+    pub(crate) fn system_ahead(by: Duration) -> Self {
+        Self(Source::System(Arc::new(System::start(by))))
+    }
+
+    /// The same clock, but not following the wall clock, for spans of time that others count as well.
     #[must_use]
     pub fn steady(&self) -> Self {
         Self(match &self.0 {
-            Source::System(system) | Source::Steady(system) => Source::Steady(Arc::clone(system)),
-            Source::Manual(now) => Source::Manual(now.clone()),
+            Source::System(system) | Source::Steady(system) | Source::Led(system) => {
+                Source::Steady(Arc::clone(system))
+            }
+            manual @ Source::Manual { .. } => manual.clone(),
         })
+    }
+
+    /// The same clock, but following one that this machine shares with others: see [`Clock::observe`].
+    #[must_use]
+    pub fn led(&self) -> Self {
+        Self(match &self.0 {
+            Source::System(system) | Source::Steady(system) | Source::Led(system) => {
+                Source::Led(Arc::clone(system))
+            }
+            manual @ Source::Manual { .. } => manual.clone(),
+        })
+    }
+
+    /// Takes in what a shared clock said between two moments of the steady one. What took long says too little, but for
+    /// the first time that is heard of at all. Does nothing to a clock that is not led.
+    pub fn observe(&self, shared: Timestamp, asked: Timestamp, answered: Timestamp) {
+        let Source::Led(system) = &self.0 else {
+            return;
+        };
+        system.observe(shared, asked, answered);
+    }
+
+    /// Whether the clocks agree by which messages expire, so that they may. A clock that is not led has none to
+    /// disagree with.
+    pub fn agrees(&self) -> bool {
+        match &self.0 {
+            Source::System(_) | Source::Steady(_) => true,
+            Source::Led(system) => system.agrees(),
+            Source::Manual { agrees, .. } => agrees.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether it is led, so that others expire the same messages.
+    pub const fn is_led(&self) -> bool {
+        matches!(self.0, Source::Led(_))
     }
 
     /// A clock that stands still at `start` until its [`ManualClock`] moves it.
     pub fn manual(start: Timestamp) -> (Self, ManualClock) {
-        let (sender, receiver) = watch::channel(start);
-        (Self(Source::Manual(receiver)), ManualClock(sender))
+        let (sender, now) = watch::channel(start);
+        let agrees = Arc::new(AtomicBool::new(true));
+        let clock = Self(Source::Manual {
+            now,
+            agrees: Arc::clone(&agrees),
+        });
+        let now = sender;
+        (clock, ManualClock { now, agrees })
     }
 
     /// The current time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System(system) => system.wall.time(system.carried(), wall()),
+            Source::System(system) => system.followed(system.carried(), system.wall()),
             Source::Steady(system) => system.carried(),
-            Source::Manual(now) => *now.borrow(),
+            Source::Led(system) => system.led(),
+            Source::Manual { now, .. } => *now.borrow(),
         }
     }
 
     /// Returns once the time is `deadline` or later. Safe to cancel.
     pub async fn sleep_until(&self, deadline: Timestamp) {
         match &self.0 {
-            Source::System(system) | Source::Steady(system) => {
-                let mut stepped = system.wall.stepped.subscribe();
+            Source::System(system) | Source::Steady(system) | Source::Led(system) => {
+                let mut stepped = system.steps();
                 loop {
                     let millis = deadline.millis_since(self.now()).min(SLEEP_MILLIS_MAX);
                     if millis == 0 {
@@ -187,7 +191,7 @@ impl Clock {
                     }
                 }
             }
-            Source::Manual(now) => {
+            Source::Manual { now, .. } => {
                 let mut now = now.clone();
                 if now.wait_for(|now| *now >= deadline).await.is_err() {
                     // Its owner is gone, so the time cannot come any more.
@@ -198,19 +202,25 @@ impl Clock {
     }
 }
 
-/// What the wall clock is ahead by less is how exactly it can be read, or slewing.
-const STEP_MILLIS_MIN: u64 = 100;
 /// tokio's timers refuse spans of many years; a longer sleep is made of several.
 const SLEEP_MILLIS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// Moves a [`Clock::manual`].
 #[derive(Debug)]
-pub struct ManualClock(watch::Sender<Timestamp>);
+pub struct ManualClock {
+    now: watch::Sender<Timestamp>,
+    agrees: Arc<AtomicBool>,
+}
 
 impl ManualClock {
     /// Moves the time forward and wakes the tasks that wait for a time that has come.
     pub fn advance(&self, by: Duration) {
-        self.0.send_modify(|now| *now = *now + by);
+        self.now.send_modify(|now| *now = *now + by);
+    }
+
+    /// From now on, [`Clock::agrees`] says so.
+    pub fn set_agrees(&self, agrees: bool) {
+        self.agrees.store(agrees, Ordering::Relaxed);
     }
 }
 
@@ -220,20 +230,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_wall_clock_is_followed_forward_and_never_back() {
-        let followed = Followed {
-            ahead_millis: AtomicU64::new(0),
-            stepped: watch::Sender::new(()),
-        };
-        let at = Timestamp::from_millis;
-        let time = |carried, wall| followed.time(at(carried), at(wall));
-        assert_eq!(time(1_000, 1_000), at(1_000));
-        assert_eq!(time(1_500, 3_601_500), at(3_601_500));
-        // It is set back, and what was seen is carried on.
-        assert_eq!(time(1_600, 1_600), at(3_601_600));
-        assert_eq!(time(2_000, 3_602_500), at(3_602_500));
-    }
+    const HOUR: Duration = Duration::from_hours(1);
 
     #[tokio::test]
     async fn a_sleeper_wakes_when_the_wall_clock_is_set_to_its_time() {
@@ -241,16 +238,66 @@ mod tests {
         let Source::System(system) = &clock.0 else {
             unreachable!("made as such");
         };
-        let hour = Duration::from_hours(1);
-        let (start, deadline) = (clock.now(), clock.now() + hour);
+        let (start, deadline) = (clock.now(), clock.now() + HOUR);
         let sleep = clock.sleep_until(deadline);
         let set = async {
             tokio::task::yield_now().await;
-            system.wall.time(start, start + hour * 2);
+            system.followed(start, start + HOUR * 2);
         };
         let slept = timeout(Duration::from_secs(10), async { tokio::join!(sleep, set) });
         assert!(slept.await.is_ok());
         assert!(clock.now() >= deadline && clock.steady().now() < deadline);
+    }
+
+    /// A led clock of a machine that is so far ahead, and the time of the shared clock.
+    fn led(ahead: Duration) -> (Clock, impl Fn() -> Timestamp) {
+        let clock = Clock::system_ahead(ahead).led();
+        let steady = clock.steady();
+        let ahead = u64::try_from(ahead.as_millis()).expect("not long");
+        (clock, move || steady.now().minus_millis(ahead))
+    }
+
+    /// Observes the shared clock, which is moved by so much, in so many milliseconds.
+    fn observe(clock: &Clock, shared: Timestamp, took: u64) {
+        let answered = clock.steady().now();
+        clock.observe(shared, answered.minus_millis(took), answered);
+    }
+
+    #[test]
+    fn a_led_clock_has_the_shared_time_and_agrees_where_the_machines_own_is_close() {
+        let (clock, shared) = led(HOUR * 24 * 8);
+        assert!(!clock.agrees());
+        observe(&clock, shared(), 0);
+        assert!(clock.now().millis_after(shared()).unsigned_abs() < 10_000);
+        assert!(!clock.agrees());
+
+        let (clock, shared) = led(Duration::from_secs(50));
+        observe(&clock, shared(), 0);
+        assert!(clock.agrees());
+    }
+
+    #[test]
+    fn the_shared_time_is_that_of_the_middle_of_a_quick_answer() {
+        let (clock, shared) = led(Duration::ZERO);
+        // The first one is better than none, but nothing is to be deleted by it.
+        observe(&clock, shared(), 600);
+        assert!(!clock.agrees());
+        let before = clock.now();
+        observe(&clock, shared() + HOUR, 500);
+        assert!(clock.now() < before + HOUR / 2);
+        observe(&clock, shared() + HOUR, 400);
+        let ahead = clock.now().millis_after(shared() + HOUR);
+        assert!((190..10_000).contains(&ahead), "{ahead}");
+    }
+
+    #[test]
+    fn a_led_clock_never_goes_back_and_disagrees_while_the_shared_one_has() {
+        let (clock, shared) = led(Duration::ZERO);
+        observe(&clock, shared() + HOUR, 0);
+        let before = clock.now();
+        observe(&clock, shared(), 0);
+        assert!(clock.now() >= before);
+        assert!(!clock.agrees());
     }
 
     #[tokio::test]

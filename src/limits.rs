@@ -158,8 +158,13 @@ pub const KAFKA_PROBE_PARTITIONS_MAX: usize = 16;
 pub const KAFKA_TIMESTAMP_MILLIS_MIN: u64 = 300_000;
 /// Milliseconds by which a service's clock may differ from ours before an examination warns.
 pub const CLOCK_WARNING_MILLIS: u64 = 1_000;
-/// Milliseconds by which it may differ before that is a problem.
+/// Milliseconds by which it may differ before that is a problem, and by which the clocks of a node, its database and
+/// a broker may differ for messages to expire.
 pub const CLOCK_PROBLEM_MILLIS: u64 = 60_000;
+/// Milliseconds within which a database has to answer for its clock to be taken from the answer.
+pub const TIME_ANSWER_MILLIS_MAX: u64 = 500;
+/// Topics with brokers whose clocks are off that are known one by one; with as many, nothing expires in any topic.
+pub const BROKER_CLOCKS_OFF_MAX: usize = 10_000;
 /// Oldest major version of Postgres that is used.
 pub const POSTGRES_VERSION_MIN: i32 = 15;
 /// Milliseconds within which a database has to be reached at start.

@@ -60,10 +60,10 @@ impl Storage {
         }))
     }
 
-    /// The clock of a server with this storage: what several nodes share, none of them expires by a clock that was set.
+    /// The clock of a server with this storage: nodes that share a database have its time.
     pub(crate) fn clock(&self, clock: &Clock) -> Clock {
         match self {
-            Self::Durable(durable) if durable.postgres.is_some() => clock.steady(),
+            Self::Durable(durable) if durable.postgres.is_some() => clock.led(),
             _ => clock.clone(),
         }
     }
@@ -186,4 +186,26 @@ fn default_node_name(address: &str) -> String {
     let machine = machine.unwrap_or_else(|_| "localhost".to_owned());
     let port = address.rsplit_once(':').map_or("", |(_, port)| port);
     format!("{}:{port}", machine.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_share_a_database_and_no_others_have_its_time() {
+        let clock = Clock::system();
+        assert!(!Storage::Memory.clock(&clock).is_led());
+        assert!(!Storage::directory("data").clock(&clock).is_led());
+        let shared = Storage::Durable(Box::new(Durable {
+            directory: "data".into(),
+            kafka: None,
+            postgres: Some(PostgresLocation {
+                url: "postgres://db/packetboat".to_owned(),
+                password_file: None,
+                node_name: None,
+            }),
+        }));
+        assert!(shared.clock(&clock).is_led());
+    }
 }

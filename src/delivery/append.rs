@@ -39,12 +39,14 @@ impl Drivers {
         let node = &self.node;
         let record = node.resources.topic(topic).await?;
         let log = &record.as_ref().ok_or(AppendError::NoTopic)?.log;
+        let sent = node.clock.now();
         let runs = match node.log.append(log, messages).await {
             Ok(runs) => runs,
             // Deleted since it was read.
             Err(StoreError::NoSuchLog) => return Err(AppendError::NoTopic),
             Err(error) => return Err(error.into()),
         };
+        node.agreement.appended(log, &runs, sent);
         let topic = log.incarnation;
         if node.log.trims() {
             node.activity.add(topic, bytes, node.clock.now());

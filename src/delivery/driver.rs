@@ -60,6 +60,8 @@ struct Driver {
     record: Arc<SubscriptionRecord>,
     host: Host,
     config: watch::Receiver<Config>,
+    /// Whether messages expire.
+    expires: bool,
     ends: LogEnds,
     /// Commands that are being taken in.
     batch: Vec<Command>,
@@ -71,16 +73,18 @@ impl Driver {
         record: &Arc<SubscriptionRecord>,
         config: watch::Receiver<Config>,
     ) -> Result<Self, DeliveryError> {
+        let expires = node.agreement.holds(record.log.incarnation);
         let Owned {
             epoch,
             engine,
             ends,
-        } = ownership::acquire(node, record, || *config.borrow()).await?;
+        } = ownership::acquire(node, record, || effective(*config.borrow(), expires)).await?;
         Ok(Self {
             host: Host::new(Arc::clone(node), Arc::clone(record), epoch, engine),
             node: Arc::clone(node),
             record: Arc::clone(record),
             config,
+            expires,
             ends,
             batch: Vec::new(),
         })
@@ -136,15 +140,12 @@ impl Driver {
             Wake::Host(Event::Read(ended)) => read = Some(ended),
             Wake::Host(Event::Mail) | Wake::Commands(_) | Wake::Other => {}
         }
+        self.see_config();
         self.host.take_reads(read);
         self.host.read_mail();
         if self.ends.has_changed().unwrap_or(false) {
             let ends = self.ends.borrow_and_update().clone();
             self.host.handle(Input::LogEnds(ends));
-        }
-        if self.config.has_changed().unwrap_or(false) {
-            let config = *self.config.borrow_and_update();
-            self.host.handle(Input::Configure(config));
         }
         while self.batch.len() < COMMANDS_PER_PASS_MAX
             && let Ok(command) = commands.try_recv()
@@ -156,6 +157,16 @@ impl Driver {
         }
         self.host.pass_time();
         None
+    }
+
+    /// Before what was read is judged by it.
+    fn see_config(&mut self) {
+        let expires = self.node.agreement.holds(self.record.log.incarnation);
+        if self.config.has_changed().unwrap_or(false) || expires != self.expires {
+            self.expires = expires;
+            let config = effective(*self.config.borrow_and_update(), expires);
+            self.host.handle(Input::Configure(config));
+        }
     }
 
     /// Ends what is open, and stores everything where the subscription is still ours.
@@ -180,6 +191,18 @@ impl Driver {
             Some(_) => self.node.registry.forget(self.record.id, commands),
             None => ownership::release(&self.node, &self.record, self.host.epoch()).await,
         }
+    }
+}
+
+/// A configuration as the engine has it: nothing expires while clocks disagree by which that is judged.
+fn effective(config: Config, expires: bool) -> Config {
+    Config {
+        retention_millis: if expires {
+            config.retention_millis
+        } else {
+            u64::MAX
+        },
+        ..config
     }
 }
 

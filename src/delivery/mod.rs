@@ -4,6 +4,7 @@
 //! A subscription that nobody uses has no task; [`Drivers`] starts one with the first request.
 
 mod activity;
+mod agreement;
 mod append;
 mod changes;
 mod command;

@@ -10,7 +10,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{activity::Activity, flusher::Flusher, registry::Registry};
+use super::{activity::Activity, agreement::Agreement, flusher::Flusher, registry::Registry};
 use crate::{
     clock::Clock,
     engine::input::{Config, ConsumerId},
@@ -30,6 +30,7 @@ pub(super) struct Node {
     pub(super) clock: Clock,
     pub(super) flusher: Flusher,
     pub(super) activity: Activity,
+    pub(super) agreement: Agreement,
     pub(super) registry: Registry,
     pub(super) stopping: CancellationToken,
     consumers: AtomicU64,
@@ -48,9 +49,10 @@ impl Node {
             store,
             resources,
             log,
-            clock,
             flusher,
             activity: Activity::default(),
+            agreement: Agreement::new(clock.clone()),
+            clock,
             registry: Registry::default(),
             stopping: CancellationToken::new(),
             consumers: AtomicU64::new(1),

@@ -20,6 +20,7 @@ use crate::{
 pub(super) async fn run(node: Arc<Node>) {
     let mut all_at = node.clock.now();
     loop {
+        node.agreement.tell();
         let now = node.clock.now();
         let topics = if now >= all_at {
             all_at = now.plus_millis(RETENTION_SWEEP_ALL_MILLIS);
@@ -64,10 +65,11 @@ async fn sweep(node: &Node, topic: TopicIncarnation) -> Result<(), StoreError> {
     };
     if needs.row.phase == TopicPhase::Deleted && needs.readers.is_empty() {
         node.log.delete(&log).await?;
+        node.agreement.forget(topic);
         return node.store.resources.forget_topic(topic).await;
     }
     topic_logs::retain(node.store.resources.as_ref(), node.log.as_ref(), topic).await?;
-    if node.log.trims() && !log.location.attached {
+    if node.log.trims() && !log.location.attached && node.agreement.holds(topic) {
         trim(node, &log).await?;
     }
     Ok(())

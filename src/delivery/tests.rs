@@ -8,6 +8,7 @@ use super::{DeliveryError, Drivers, EndCause, MessageStream, StreamOpening};
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
     engine::input::LeaseId,
+    limits::RETENTION_SWEEP_ALL_MILLIS,
     resource::{
         name::{SubscriptionName, TopicName},
         subscription::{Subscription, SubscriptionSettings},
@@ -182,4 +183,29 @@ async fn what_a_consumer_leaves_behind_as_the_server_stops_is_available_at_the_n
     drop(stream);
     world.drivers.drain().await;
     assert_eq!(world.restarted().pull(true).await, Ok(1));
+}
+
+#[tokio::test]
+async fn while_clocks_disagree_what_is_too_old_is_delivered_and_stays_in_the_log() {
+    let world = world().await;
+    let log = &world.subscription.log;
+    let start = async || world.log.bounds(log).await.expect("bounds")[0].start;
+    let passes = async |millis| {
+        world.hand.advance(Duration::from_millis(millis));
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.hand.set_agrees(false);
+    passes(8 * 24 * 3_600_000).await;
+    assert_eq!((world.pull(true).await, start().await), (Ok(1), 0));
+    passes(RETENTION_SWEEP_ALL_MILLIS).await;
+    assert_eq!((world.pull(true).await, start().await), (Ok(1), 0));
+
+    // The lease ends, and what runs already hears that messages expire again.
+    world.hand.set_agrees(true);
+    passes(11_000).await;
+    assert_eq!(world.pull(true).await, Ok(0));
+    passes(RETENTION_SWEEP_ALL_MILLIS).await;
+    assert_eq!(start().await, 1);
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use crate::{
     clock::{Clock, Timestamp},
     limits::{HEARTBEATS_PER_LEASE, POSTGRES_RETRY_MILLIS},
     resource::requirement::DATA_VERSION,
-    store::{NodeLease, StoreError, node_lease::NodeLeaseRenewer},
+    store::{NodeLease, StoreError, node_lease::NodeLeaseRenewer, rows::from_sql},
 };
 
 /// See the module.
@@ -29,7 +29,10 @@ pub(super) struct Member {
     pub(super) session: i64,
     address: String,
     node_lease_length: Duration,
+    /// For leases: it counts while this machine sleeps, and nobody sets it.
     clock: Clock,
+    /// For everything else: it has the time of the database, as heartbeats bring it.
+    time: Clock,
     node_lease: NodeLease,
     renewer: NodeLeaseRenewer,
     standing: Mutex<Standing>,
@@ -81,12 +84,13 @@ impl Member {
         name: String,
         address: String,
         node_lease_length: Duration,
-        clock: Clock,
+        time: Clock,
         database: Database,
         link: Link,
     ) -> Result<Self, getrandom::Error> {
         let mut session = [0; 8];
         getrandom::fill(&mut session)?;
+        let clock = time.steady();
         let (node_lease, renewer) = NodeLease::renewable(clock.clone());
         Ok(Self {
             name,
@@ -94,6 +98,7 @@ impl Member {
             address,
             node_lease_length,
             clock,
+            time,
             node_lease,
             renewer,
             standing: Mutex::new(Standing {
@@ -117,8 +122,9 @@ impl Member {
     /// Writes this node's row, which replaces that of an older process of the same name, and holds the lease.
     pub(super) async fn join(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let sent = self.clock.now();
-        let last_change = self.enter(connection).await?;
+        let (last_change, time) = self.enter(connection).await?;
         let now = self.clock.now();
+        self.time.observe(time, sent, now);
         let mut standing = self.standing.lock();
         standing.row_until = self.good_until(sent);
         standing.answering = Some((now, now));
@@ -132,13 +138,14 @@ impl Member {
         sent + self.node_lease_length * 9 / 10
     }
 
-    async fn enter(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar(
+    /// The number of the latest change, and the database's clock.
+    async fn enter(&self, connection: &mut PgConnection) -> Result<(i64, Timestamp), sqlx::Error> {
+        sqlx::query(
             "INSERT INTO nodes (name, session, address, expires, seen, version)
             SELECT $1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond', last_change, $5 FROM packetboat
             ON CONFLICT (name) DO UPDATE SET session = excluded.session, address = excluded.address,
                 expires = excluded.expires, seen = excluded.seen, version = excluded.version
-            RETURNING seen",
+            RETURNING seen, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
         )
         .bind(&self.name)
         .bind(self.session)
@@ -147,6 +154,7 @@ impl Member {
         .bind(i64::from(DATA_VERSION))
         .fetch_one(connection)
         .await
+        .and_then(|row| told(&row))
     }
 
     fn lease_millis(&self) -> i64 {
@@ -210,17 +218,24 @@ impl Member {
     /// Sends one heartbeat. Returns the number of the latest change; `None` when the row is not this process's.
     async fn renew(&self) -> Result<Option<i64>, sqlx::Error> {
         let mut link = self.link.lock().await?;
-        let renewed = sqlx::query_scalar(
+        let asked = self.clock.now();
+        let renewed = sqlx::query(
             "UPDATE nodes SET expires = clock_timestamp() + $3 * interval '1 millisecond'
-            WHERE name = $1 AND session = $2 RETURNING (SELECT last_change FROM packetboat)",
+            WHERE name = $1 AND session = $2 RETURNING (SELECT last_change FROM packetboat),
+                floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
         )
         .bind(&self.name)
         .bind(self.session)
         .bind(self.lease_millis())
         .fetch_optional(&mut *link)
         .await?;
+        let answered = self.clock.now();
+        let renewed = renewed.as_ref().map(told).transpose()?;
         link.reuse();
-        Ok(renewed)
+        Ok(renewed.map(|(last_change, time)| {
+            self.time.observe(time, asked, answered);
+            last_change
+        }))
     }
 
     /// Name and address of the process whose row it is now. Where there is no row, makes it again: it is removed when a
@@ -338,6 +353,12 @@ impl Member {
         }
         self.link.close().await;
     }
+}
+
+/// What a row of this node's tells: the number of the latest change, and the database's clock.
+fn told(row: &PgRow) -> Result<(i64, Timestamp), sqlx::Error> {
+    let time = Timestamp::from_millis(from_sql(row.try_get(1)?));
+    Ok((row.try_get(0)?, time))
 }
 
 /// Name and address of a living node whose data version is less than this one.

@@ -2,6 +2,7 @@
 
 mod bloat;
 mod changes;
+mod clocks;
 mod database;
 mod flushes;
 mod newer;
