@@ -132,6 +132,10 @@ pub const RETENTION_SWEEP_MILLIS: u64 = 250;
 pub const RETENTION_SWEEP_ALL_MILLIS: u64 = 10 * 60 * 1000;
 /// Bytes appended to a topic, or acknowledged of it, after which retention checks it at once.
 pub const RETENTION_BYTES: u64 = 16 * 1024 * 1024;
+/// Ranges of a topic's offsets in which messages were acknowledged, as retention remembers them; the nearest become one.
+pub const RETENTION_RANGES_MAX: usize = 64;
+/// Chunks of subscriptions' states that retention reads at once, or one of each subscription.
+pub const RETENTION_CHUNKS_MAX: usize = 128;
 /// Milliseconds after which retention checks a topic to which anything happened.
 pub const RETENTION_MILLIS_MAX: u64 = 30_000;
 

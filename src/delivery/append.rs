@@ -2,10 +2,13 @@
 
 use thiserror::Error;
 
-use super::Drivers;
+use super::{Drivers, activity::Freed};
 use crate::{
     resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
-    store::{StoreError, log::AppendedRun},
+    store::{
+        StoreError,
+        log::{AppendedRun, Trims},
+    },
 };
 
 /// Where messages were appended.
@@ -48,8 +51,9 @@ impl Drivers {
         };
         node.agreement.appended(log, &runs, sent);
         let topic = log.incarnation;
-        if node.log.trims() {
-            node.activity.add(topic, bytes, node.clock.now());
+        if node.log.trims() == Trims::Anywhere {
+            let freed = Freed::appended(bytes);
+            node.activity.add(topic, freed, node.clock.now());
         }
         Ok(Appended { topic, runs })
     }

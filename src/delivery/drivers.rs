@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    activity::Freed,
     changes,
     command::Command,
     consumer::{MessageStream, PendingPull},
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     clock::Clock,
     engine::input::{ConsumerId, Demand, LeaseId},
-    limits::{RETENTION_BYTES, STREAM_FRAMES_MAX},
+    limits::STREAM_FRAMES_MAX,
     resource::id::{SubscriptionId, TopicIncarnation},
     store::{MessageLog, StateStore, cached::CachedResources, resources::SubscriptionRecord},
 };
@@ -168,7 +169,7 @@ impl Drivers {
     /// A topic's log may be needed by fewer than before, or could not be made: retention is to check it at once.
     pub fn mark_for_retention(&self, topic: TopicIncarnation) {
         let now = self.node.clock.now();
-        self.node.activity.add(topic, RETENTION_BYTES, now);
+        self.node.activity.add(topic, Freed::everything(), now);
     }
 
     /// Whether [`Drivers::drain`] was called.

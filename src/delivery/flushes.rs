@@ -1,9 +1,11 @@
 //! One subscription's flushes, one after the other, and the acks that wait for them.
 
+use std::mem;
+
 use futures_util::future::{BoxFuture, FutureExt};
 
 use super::{
-    activity::AckedBytes,
+    activity::{Acked, Freed},
     command::Reply,
     error::{DeliveryError, EndCause},
     flusher::{Flushed, Flusher},
@@ -27,9 +29,9 @@ pub(super) struct Flushes {
     /// Acks for the next flush.
     waiting: Vec<Reply<()>>,
     not_before: Timestamp,
-    acked_bytes: AckedBytes,
+    acked: Acked,
     /// What the flush on its way lets retention delete.
-    flushing_bytes: u64,
+    flushing_freed: Freed,
 }
 
 impl Flushes {
@@ -43,8 +45,8 @@ impl Flushes {
             flushing: Vec::new(),
             waiting: Vec::new(),
             not_before: Timestamp::ZERO,
-            acked_bytes: AckedBytes::default(),
-            flushing_bytes: 0,
+            acked: Acked::default(),
+            flushing_freed: Freed::default(),
         }
     }
 
@@ -52,9 +54,9 @@ impl Flushes {
         self.epoch
     }
 
-    /// How much acknowledgements let go of.
-    pub(super) fn acked_bytes(&mut self) -> &mut AckedBytes {
-        &mut self.acked_bytes
+    /// What acknowledgements let go of.
+    pub(super) fn acked(&mut self) -> &mut Acked {
+        &mut self.acked
     }
 
     /// The next flush answers these acks, or the next question whether there is something to flush.
@@ -84,7 +86,7 @@ impl Flushes {
             return;
         };
         self.flushing.append(&mut self.waiting);
-        self.flushing_bytes = self.acked_bytes.take();
+        self.flushing_freed.merge(self.acked.take());
         let flush = Flush {
             subscription: self.subscription,
             epoch: self.epoch,
@@ -101,18 +103,18 @@ impl Flushes {
         }
     }
 
-    /// Answers the acks of a flush that has ended. Returns about how many bytes they let go of once its changes are
-    /// stored, `None` when they are to be stored again, or why the subscription is not ours any more.
+    /// Answers the acks of a flush that has ended. Returns what they let go of once its changes are stored,
+    /// `None` when they are to be stored again, or why the subscription is not ours any more.
     pub(super) fn take_in(
         &mut self,
         now: Timestamp,
         flushed: Flushed,
-    ) -> Result<Option<u64>, EndCause> {
+    ) -> Result<Option<Freed>, EndCause> {
         self.on_its_way = None;
         match flushed {
             Ok(FlushOutcome::Stored) => {
                 answer(&mut self.flushing, &Ok(()));
-                Ok(Some(self.flushing_bytes))
+                Ok(Some(mem::take(&mut self.flushing_freed)))
             }
             Ok(FlushOutcome::Stale) => Err(EndCause::TakenOver),
             Ok(FlushOutcome::Busy) => {

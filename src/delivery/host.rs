@@ -184,7 +184,7 @@ impl Host {
 
     fn ack(&mut self, leases: Vec<LeaseId>) {
         if !leases.is_empty() {
-            self.flushes.acked_bytes().ack(leases.len());
+            self.flushes.acked().ack(&leases);
             self.handle(Input::Ack(leases));
         }
     }
@@ -261,7 +261,7 @@ impl Host {
                         deliveries,
                     } => {
                         let sizes = deliveries.iter().map(|delivery| delivery.body.len());
-                        self.flushes.acked_bytes().deliver(sizes);
+                        self.flushes.acked().deliver(sizes);
                         self.consumers.deliver(consumer, deliveries);
                         served.push(consumer);
                     }
@@ -288,11 +288,11 @@ impl Host {
         let now = self.node.clock.now();
         match self.flushes.take_in(now, flushed) {
             Ok(freed) => {
-                if let Some(bytes) = freed {
-                    let topic = self.record.log.incarnation;
-                    self.node.activity.add(topic, bytes, now);
-                }
                 let stored = freed.is_some();
+                if let Some(freed) = freed {
+                    let topic = self.record.log.incarnation;
+                    self.node.activity.add(topic, freed, now);
+                }
                 self.handle(Input::Flushed { stored });
                 None
             }

@@ -6,6 +6,7 @@
 mod activity;
 mod agreement;
 mod append;
+mod changed;
 mod changes;
 mod command;
 mod consumer;
@@ -22,7 +23,10 @@ mod ownership;
 mod reads;
 mod registry;
 mod retention;
+#[cfg(test)]
+mod retention_tests;
 mod stored;
+mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod topic_logs;

@@ -1,137 +1,147 @@
 //! Deletes what no subscription needs any more, and finishes topics that a crash or a failing store left half made.
+//!
+//! Topics take turns, and a turn is short: a topic with much to delete delays neither the others nor the end of the
+//! server.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
-use rangemap::RangeSet;
-
-use super::{node::Node, stored::unreadable, topic_logs};
+use super::{
+    activity::Freed,
+    changed::Changed,
+    node::Node,
+    sweep::{self, Sweep, Turn},
+};
 use crate::{
-    engine,
+    clock::Timestamp,
     limits::{RETENTION_SWEEP_ALL_MILLIS, RETENTION_SWEEP_MILLIS},
     resource::id::TopicIncarnation,
-    store::{
-        StoreError,
-        log::{Offset, PartitionBounds, TopicLog},
-        resources::{LogReader, TopicPhase},
-    },
+    store::StoreError,
 };
 
 /// Checks topics after something happened to them, and now and then all of them, as messages also expire by age.
 pub(super) async fn run(node: Arc<Node>) {
-    let mut all_at = node.clock.now();
-    loop {
-        node.agreement.tell();
+    let stopping = node.stopping.clone();
+    // What is in the middle of a call may be left at any point, as by a crash.
+    stopping
+        .run_until_cancelled(async {
+            let mut retention = Retention::new(&node);
+            loop {
+                let now = node.clock.now();
+                if retention.turns.is_empty() || now >= retention.check_at {
+                    retention.check(now).await;
+                }
+                if !retention.turn().await {
+                    node.clock.sleep_until(retention.check_at).await;
+                }
+                // Stores in memory never make anybody wait.
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+}
+
+/// The topics that are being swept.
+pub(super) struct Retention<'a> {
+    node: &'a Node,
+    topics: BTreeMap<TopicIncarnation, Waiting>,
+    /// Each of `topics` once.
+    turns: VecDeque<TopicIncarnation>,
+    check_at: Timestamp,
+    all_at: Timestamp,
+}
+
+/// A topic's sweep and what changed since it began.
+#[derive(Default)]
+struct Waiting {
+    sweep: Option<Sweep>,
+    changed: Option<Changed>,
+}
+
+impl<'a> Retention<'a> {
+    pub(super) fn new(node: &'a Node) -> Self {
         let now = node.clock.now();
-        let topics = if now >= all_at {
-            all_at = now.plus_millis(RETENTION_SWEEP_ALL_MILLIS);
-            match node.store.resources.logs().await {
-                Ok(logs) => logs.into_iter().map(|row| row.incarnation).collect(),
+        Self {
+            node,
+            topics: BTreeMap::new(),
+            turns: VecDeque::new(),
+            check_at: now,
+            all_at: now,
+        }
+    }
+
+    /// Takes in which topics are due.
+    pub(super) async fn check(&mut self, now: Timestamp) {
+        self.node.agreement.tell();
+        self.check_at = now.plus_millis(RETENTION_SWEEP_MILLIS);
+        if now >= self.all_at {
+            self.all_at = now.plus_millis(RETENTION_SWEEP_ALL_MILLIS);
+            match self.node.store.resources.logs().await {
+                Ok(logs) => {
+                    for row in logs {
+                        self.add(row.incarnation, Changed::everything());
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "retention could not list the topics; trying again later");
-                    Vec::new()
                 }
             }
-        } else {
-            node.activity.take_due(now)
+        }
+        for (topic, changed) in self.node.activity.take_due(now) {
+            self.add(topic, changed);
+        }
+    }
+
+    fn add(&mut self, topic: TopicIncarnation, changed: Changed) {
+        let turns = &mut self.turns;
+        let waiting = self.topics.entry(topic).or_insert_with(|| {
+            turns.push_back(topic);
+            Waiting::default()
+        });
+        waiting.changed.get_or_insert_default().merge(changed);
+    }
+
+    /// Gives the next topic its turn; whether there was one.
+    pub(super) async fn turn(&mut self) -> bool {
+        let Some(topic) = self.turns.pop_front() else {
+            return false;
         };
-        for topic in topics {
-            if let Err(error) = sweep(&node, topic).await {
+        let Some(mut waiting) = self.topics.remove(&topic) else {
+            return true;
+        };
+        match self.advance(topic, &mut waiting).await {
+            Ok(Turn::More) => {}
+            Ok(Turn::Finished) => waiting.sweep = None,
+            Err(error) => {
                 tracing::warn!(topic = topic.0, %error, "a topic's log was not cleaned; trying again later");
-                node.activity.add(topic, 0, now);
-            }
-            if node.stopping.is_cancelled() {
-                return;
+                // Nobody knows how much of what changed was searched.
+                let again = Freed {
+                    bytes: 0,
+                    changed: Changed::everything(),
+                };
+                self.node.activity.add(topic, again, self.node.clock.now());
+                return true;
             }
         }
-        tokio::select! {
-            biased;
-            () = node.stopping.cancelled() => return,
-            () = node.clock.sleep_until(node.clock.now().plus_millis(RETENTION_SWEEP_MILLIS)) => {}
+        if waiting.sweep.is_some() || waiting.changed.is_some() {
+            self.topics.insert(topic, waiting);
+            self.turns.push_back(topic);
         }
+        true
     }
-}
 
-async fn sweep(node: &Node, topic: TopicIncarnation) -> Result<(), StoreError> {
-    let Some(needs) = node.store.resources.log_needs(topic).await? else {
-        return Ok(());
-    };
-    let Some(log) = needs
-        .row
-        .log()
-        .filter(|_| needs.row.phase != TopicPhase::Creating)
-    else {
-        return topic_logs::finish(node.store.resources.as_ref(), node.log.as_ref(), &needs.row)
-            .await;
-    };
-    if needs.row.phase == TopicPhase::Deleted && needs.readers.is_empty() {
-        node.log.delete(&log).await?;
-        node.agreement.forget(topic);
-        return node.store.resources.forget_topic(topic).await;
-    }
-    topic_logs::retain(node.store.resources.as_ref(), node.log.as_ref(), topic).await?;
-    if node.log.trims() && !log.location.attached && node.agreement.holds(topic) {
-        trim(node, &log).await?;
-    }
-    Ok(())
-}
-
-async fn trim(node: &Node, log: &TopicLog) -> Result<(), StoreError> {
-    // The ends come first: a subscription that begins to be made after them starts at or above them, so that what
-    // lies below is decided by those that are seen next. What was published while one was being made is not promised
-    // to it.
-    let bounds = match node.log.bounds(log).await {
-        Ok(bounds) => bounds,
-        // Deleted before its row was forgotten.
-        Err(StoreError::NoSuchLog) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let Some(needs) = node.store.resources.log_needs(log.incarnation).await? else {
-        return Ok(());
-    };
-    for partition in bounds {
-        let done = done(node, log, partition, &needs.readers).await?;
-        let done: Vec<_> = done.into_iter().collect();
-        while node.log.trim(log, partition.partition, &done).await? {
-            if node.stopping.is_cancelled() {
-                return Ok(());
-            }
+    async fn advance(
+        &self,
+        topic: TopicIncarnation,
+        waiting: &mut Waiting,
+    ) -> Result<Turn, StoreError> {
+        if let Some(sweep) = &mut waiting.sweep {
+            return sweep.turn(self.node).await;
         }
+        let changed = waiting.changed.take().unwrap_or_default();
+        waiting.sweep = sweep::begin(self.node, topic, &changed).await?;
+        Ok(Turn::More)
     }
-    Ok(())
-}
-
-/// What every reader has done with, or may no longer be given.
-async fn done(
-    node: &Node,
-    log: &TopicLog,
-    bounds: PartitionBounds,
-    readers: &[LogReader],
-) -> Result<RangeSet<Offset>, StoreError> {
-    let mut needed = RangeSet::new();
-    for reader in readers {
-        let retention_millis = u64::try_from(reader.retention.as_millis()).unwrap_or(u64::MAX);
-        let horizon = node.clock.now().minus_millis(retention_millis);
-        let first = node.log.offset_at(log, bounds.partition, horizon).await?;
-        let mut rest = RangeSet::new();
-        if first < bounds.end {
-            rest.insert(first..bounds.end);
-        }
-        for state in node.store.positions.positions(reader.subscription).await? {
-            if state.partition == bounds.partition {
-                let done = engine::done(&state).map_err(|error| unreadable(&error))?;
-                for range in done {
-                    rest.remove(range);
-                }
-            }
-        }
-        needed.extend(rest);
-    }
-    let mut done = RangeSet::new();
-    if bounds.start < bounds.end {
-        done.insert(bounds.start..bounds.end);
-    }
-    for range in needed {
-        done.remove(range);
-    }
-    Ok(done)
 }

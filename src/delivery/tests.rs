@@ -17,7 +17,7 @@ use crate::{
     store::{
         MessageLog, Resources as _,
         cached::CachedResources,
-        faulty::{Faults, faulty_state},
+        faulty::{Faults, Faulty, faulty_state},
         memory::{MemoryLog, MemoryState},
         resources::SubscriptionRecord,
     },
@@ -29,7 +29,7 @@ struct World {
     hand: ManualClock,
     clock: Clock,
     state: Arc<MemoryState>,
-    log: Arc<dyn MessageLog>,
+    log: Arc<MemoryLog>,
     faults: Faults,
     subscription: Arc<SubscriptionRecord>,
 }
@@ -38,7 +38,7 @@ async fn world() -> World {
     let (clock, hand) = Clock::manual(Timestamp::from_millis(1_000_000));
     let faults = Faults::default();
     let state = Arc::new(MemoryState::new().expect("random bytes"));
-    let log: Arc<dyn MessageLog> = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
+    let log = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
     let drivers = drivers(&state, &faults, &log, &clock);
     let name = TopicName::parse("name", "projects/p/topics/top").expect("valid");
     let topic = state.create_topic(&Topic::new(name.clone()), None).await;
@@ -71,12 +71,12 @@ async fn world() -> World {
 fn drivers(
     state: &Arc<MemoryState>,
     faults: &Faults,
-    log: &Arc<dyn MessageLog>,
+    log: &Arc<MemoryLog>,
     clock: &Clock,
 ) -> Drivers {
     let store = faulty_state(state, faults);
     let resources = Arc::new(CachedResources::new(Arc::clone(&store.resources)));
-    Drivers::start(store, resources, Arc::clone(log), clock.clone())
+    Drivers::start(store, resources, Faulty::new(log, faults), clock.clone())
 }
 
 impl World {

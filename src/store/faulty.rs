@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    mem,
     ops::Range,
     sync::Arc,
     time::Duration,
@@ -16,15 +17,15 @@ use super::{
     Membership, MessageLog, Positions, Records, Resources, StateBackend, StateStore, StoreError,
     log::{
         AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch, TopicLog,
+        Trims,
     },
-    positions::{Acquire, Flush, FlushOutcome, Owner},
+    positions::{Acquire, Flush, FlushOutcome, Owner, PositionsRead, ReadFrom},
     resources::{
         CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow, UpdateError,
     },
 };
 use crate::{
     clock::Timestamp,
-    engine::change::PartitionState,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
         message::AcceptedMessages,
@@ -46,6 +47,8 @@ struct Plan {
     always: Option<StoreError>,
     damaged: Option<SubscriptionId>,
     owner: Option<Owner>,
+    calls: usize,
+    chunks: usize,
 }
 
 struct Random {
@@ -133,8 +136,15 @@ impl Faults {
         self.0.lock().random = None;
     }
 
+    /// How many calls there were since this was asked last, and how many chunks of positions they read.
+    pub(crate) fn take_calls(&self) -> (usize, usize) {
+        let mut plan = self.0.lock();
+        (mem::take(&mut plan.calls), mem::take(&mut plan.chunks))
+    }
+
     fn failure(&self, call: &'static str) -> Option<StoreError> {
         let mut plan = self.0.lock();
+        plan.calls += 1;
         if let Some(error) = plan.failures.get_mut(call).and_then(VecDeque::pop_front) {
             return Some(error);
         }
@@ -227,7 +237,7 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
         self.inner.retention_min()
     }
 
-    fn trims(&self) -> bool {
+    fn trims(&self) -> Trims {
         self.inner.trims()
     }
 
@@ -296,9 +306,19 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
         topic: &TopicLog,
         partition: Partition,
         done: &[Range<Offset>],
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Offset>, StoreError> {
         let trim = self.inner.trim(topic, partition, done);
         self.faults.run("trim", trim).await
+    }
+
+    async fn whole_batches(
+        &self,
+        topic: &TopicLog,
+        partition: Partition,
+        range: Range<Offset>,
+    ) -> Result<Range<Offset>, StoreError> {
+        let widened = self.inner.whole_batches(topic, partition, range);
+        self.faults.run("whole_batches", widened).await
     }
 
     async fn skip_damage(
@@ -477,10 +497,18 @@ impl<S: Positions> Positions for Faulty<S> {
 
     async fn positions(
         &self,
-        subscription: SubscriptionId,
-    ) -> Result<Vec<PartitionState>, StoreError> {
-        let positions = self.inner.positions(subscription);
-        self.faults.run("positions", positions).await
+        subscriptions: &[ReadFrom],
+        partition: Partition,
+        until: Offset,
+        chunks_max: usize,
+    ) -> Result<PositionsRead, StoreError> {
+        let positions = self
+            .inner
+            .positions(subscriptions, partition, until, chunks_max);
+        let read = self.faults.run("positions", positions).await?;
+        let chunks = read.states.values().map(|state| state.chunks.len());
+        self.faults.0.lock().chunks += chunks.sum::<usize>();
+        Ok(read)
     }
 }
 

@@ -127,6 +127,17 @@ pub struct PartitionBounds {
 /// The end of every partition of a topic, indexed by partition, as it moves.
 pub type LogEnds = watch::Receiver<Vec<Offset>>;
 
+/// Which messages a log deletes when it is told that they are done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trims {
+    /// None.
+    Nothing,
+    /// Those at its start.
+    Start,
+    /// Any.
+    Anywhere,
+}
+
 /// Messages of all topics. One contract suite (`store/contract/log.rs`) runs against every implementation.
 #[async_trait]
 pub trait MessageLog: Send + Sync + 'static {
@@ -143,8 +154,8 @@ pub trait MessageLog: Send + Sync + 'static {
     /// but [`MessageLog::trim`] deletes one.
     fn retention_min(&self) -> Duration;
 
-    /// Whether [`MessageLog::trim`] deletes anything here.
-    fn trims(&self) -> bool;
+    /// What [`MessageLog::trim`] deletes here.
+    fn trims(&self) -> Trims;
 
     /// Makes the (empty) log of a topic, and says where. Repeating it changes nothing and gives the same answer.
     async fn create(
@@ -199,14 +210,25 @@ pub trait MessageLog: Send + Sync + 'static {
         time: Timestamp,
     ) -> Result<Offset, StoreError>;
 
-    /// Deletes batches that lie wholly inside one of `done` (ascending, not overlapping). Returns whether
-    /// there was more than one call deletes at a time, so that the caller calls again.
+    /// Deletes batches that lie wholly inside one of `done` (ascending, not overlapping), as many as one call may.
+    /// Returns from which offset on the next call finds more; `None` when this one came to the end of `done`.
     async fn trim(
         &self,
         topic: &TopicLog,
         partition: Partition,
         done: &[Range<Offset>],
-    ) -> Result<bool, StoreError>;
+    ) -> Result<Option<Offset>, StoreError>;
+
+    /// The range, widened at both ends by the rest of a batch that it has only a part of.
+    async fn whole_batches(
+        &self,
+        topic: &TopicLog,
+        partition: Partition,
+        range: Range<Offset>,
+    ) -> Result<Range<Offset>, StoreError> {
+        let _ = (topic, partition);
+        Ok(range)
+    }
 
     /// For a damaged record at or after `from`: the first offset behind the damage from which reading may go on.
     async fn skip_damage(

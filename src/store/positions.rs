@@ -1,12 +1,16 @@
 //! The port to the delivery state of subscriptions: who delivers them, and how far they are.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{
+    StoreError,
+    log::{Offset, Partition},
+};
 use crate::{
     engine::change::{PartitionChange, PartitionState},
+    limits::CHUNK_OFFSETS,
     resource::id::SubscriptionId,
 };
 
@@ -69,6 +73,34 @@ pub enum FlushOutcome {
     Busy,
 }
 
+/// A subscription, and where the part of its state begins that is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadFrom {
+    /// Which one.
+    pub subscription: SubscriptionId,
+    /// Chunks that say nothing of this offset or of one above it are left out.
+    pub offset: Offset,
+}
+
+/// What one read of positions found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PositionsRead {
+    /// All chunks that say anything of the offsets below were read.
+    pub complete_to: Offset,
+    /// Of the subscriptions that have a position in the partition.
+    pub states: BTreeMap<SubscriptionId, PartitionState>,
+}
+
+impl PositionsRead {
+    /// Up to which chunk, exclusive, a read goes that may not go to `limit` or above, and up to which offset it is
+    /// complete then.
+    pub(super) fn end(until: Offset, limit: Option<u64>) -> (u64, Offset) {
+        let chunks = until.div_ceil(CHUNK_OFFSETS);
+        let end = limit.map_or(chunks, |limit| limit.min(chunks));
+        (end, end.saturating_mul(CHUNK_OFFSETS))
+    }
+}
+
 /// Owners and positions. A method that writes returns when the write is durable.
 #[async_trait]
 pub trait Positions: Send + Sync + 'static {
@@ -88,9 +120,14 @@ pub trait Positions: Send + Sync + 'static {
     /// Writes all entries in one transaction, each only under its current epoch. A stale entry fails alone.
     /// The outcomes are in the order of `flushes`.
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError>;
-    /// The stored state of a subscription but for its retained rows, without taking it over; nothing when it is gone.
+    /// What is stored of these subscriptions (each at most once) in one partition but for retained rows, without taking
+    /// them over. Chunks are read below `until` only (0: none), and about `chunks_max` of each subscription at most, but
+    /// always enough to be complete to a higher offset than the lowest that was asked for.
     async fn positions(
         &self,
-        subscription: SubscriptionId,
-    ) -> Result<Vec<PartitionState>, StoreError>;
+        subscriptions: &[ReadFrom],
+        partition: Partition,
+        until: Offset,
+        chunks_max: usize,
+    ) -> Result<PositionsRead, StoreError>;
 }

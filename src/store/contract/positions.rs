@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{
     clock::{ManualClock, Timestamp},
-    engine::change::{PartitionChange, RetainedRow, StoredChunk},
+    engine::change::{PartitionChange, PartitionState, RetainedRow, StoredChunk},
     resource::{id::SubscriptionId, name::SubscriptionName},
     store::{
         StoreError,
-        positions::{Acquire, Acquired, Flush, FlushOutcome},
+        positions::{Acquire, Acquired, Flush, FlushOutcome, ReadFrom},
         resources::CreateError,
     },
 };
@@ -27,6 +27,7 @@ contract!(state on [memory, sqlite, postgres]: {
     a_newer_generation_replaces_chunks,
     retained_rows_outlive_the_cursor_and_end_with_the_generation,
     positions_are_read_without_taking_the_subscription_over,
+    positions_of_many_are_read_piece_by_piece,
     a_closed_state_refuses,
 });
 
@@ -42,6 +43,19 @@ pub(in crate::store) async fn acquire(state: &dyn State, id: SubscriptionId) -> 
         Acquire::Acquired(acquired) => acquired,
         other => panic!("not acquired: {other:?}"),
     }
+}
+
+/// All that is stored of its first partition.
+pub(in crate::store) async fn position(
+    state: &dyn State,
+    subscription: SubscriptionId,
+) -> Option<PartitionState> {
+    let asked = ReadFrom {
+        subscription,
+        offset: 0,
+    };
+    let read = state.positions(&[asked], 0, u64::MAX, usize::MAX).await;
+    read.expect("read").states.remove(&subscription)
 }
 
 pub(in crate::store) fn chunk(index: u64, done_after: u64, body: &'static [u8]) -> StoredChunk {
@@ -96,7 +110,7 @@ async fn a_deleted_subscription_is_gone_with_its_state(state: &dyn State, _: &Ma
     assert_eq!(state.subscription(&name).await.expect("get"), None);
     let acquired = state.acquire(id).await.expect("acquire");
     assert!(matches!(acquired, Acquire::Gone), "{acquired:?}");
-    assert_eq!(state.positions(id).await.expect("read"), []);
+    assert_eq!(position(state, id).await, None);
     let late = flush(state, id, owner.epoch, change(9, vec![], vec![])).await;
     assert_eq!(late, FlushOutcome::Gone);
 }
@@ -221,13 +235,63 @@ async fn positions_are_read_without_taking_the_subscription_over(
     let owner = acquire(state, id).await;
     let put = vec![chunk(1, 2, b"x"), chunk(4, 0, b"y")];
     flush(state, id, owner.epoch, change(300, put.clone(), vec![])).await;
-    let read = state.positions(id).await.expect("read");
-    assert_eq!(read.len(), 1);
-    assert_eq!((read[0].cursor, &read[0].chunks), (300, &put));
+    let read = position(state, id).await.expect("a position");
+    assert_eq!((read.cursor, &read.chunks), (300, &put));
     let still_owned = flush(state, id, owner.epoch, change(301, vec![], vec![])).await;
     assert_eq!(still_owned, FlushOutcome::Stored);
-    let unknown = state.positions(SubscriptionId(999)).await;
-    assert_eq!(unknown.expect("read"), []);
+    assert_eq!(position(state, SubscriptionId(999)).await, None);
+}
+
+async fn positions_of_many_are_read_piece_by_piece(state: &dyn State, _: &ManualClock) {
+    let topic = live_topic(state, "projects/p/topics/top").await;
+    let mut ids = Vec::new();
+    for (name, put) in [
+        (
+            "one",
+            vec![chunk(0, 0, b"a"), chunk(4, 4, b"b"), chunk(9, 0, b"c")],
+        ),
+        (
+            "two",
+            vec![chunk(0, 0, b"d"), chunk(1, 0, b"e"), chunk(2, 0, b"f")],
+        ),
+    ] {
+        let name = format!("projects/p/subscriptions/{name}");
+        let id = subscribed(state, &name, &topic).await.id;
+        let epoch = acquire(state, id).await.epoch;
+        flush(state, id, epoch, change(5, put, vec![])).await;
+        ids.push(id);
+    }
+    let read = async |offsets: [u64; 2], until, chunks_max| {
+        let asked = ids.iter().zip(offsets);
+        let asked: Vec<_> = asked
+            .map(|(&subscription, offset)| ReadFrom {
+                subscription,
+                offset,
+            })
+            .collect();
+        let read = state.positions(&asked, 0, until, chunks_max).await;
+        let read = read.expect("read");
+        let chunks = ids.iter().map(|id| {
+            let chunks = read.states[id].chunks.iter();
+            chunks.map(|chunk| chunk.index).collect::<Vec<_>>()
+        });
+        (read.complete_to, chunks.collect::<Vec<_>>())
+    };
+    for (offsets, until, chunks_max, expected) in [
+        ([0, 0], 0, 9, (0, [vec![], vec![]])),
+        ([0, 0], 2560, 9, (2560, [vec![0, 4, 9], vec![0, 1, 2]])),
+        ([0, 0], 2600, 2, (512, [vec![0], vec![0, 1]])),
+        ([512, 512], 2600, 2, (2816, [vec![0, 4, 9], vec![1, 2]])),
+        ([1300, 512], 1301, 2, (1536, [vec![4], vec![1, 2]])),
+        ([2560, 600], 2561, 1, (2816, [vec![9], vec![1, 2]])),
+    ] {
+        let expected = (expected.0, expected.1.to_vec());
+        assert_eq!(
+            read(offsets, until, chunks_max).await,
+            expected,
+            "{offsets:?}, {until}"
+        );
+    }
 }
 
 async fn a_closed_state_refuses(state: &dyn State, _: &ManualClock) {

@@ -29,7 +29,7 @@ use crate::{
         MessageLog, StoreError,
         log::{
             AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch,
-            TopicLog,
+            TopicLog, Trims,
         },
         tail::{Tail, TailRead},
     },
@@ -112,8 +112,12 @@ impl MessageLog for KafkaLog {
         self.options.retention
     }
 
-    fn trims(&self) -> bool {
-        self.options.delete_acknowledged
+    fn trims(&self) -> Trims {
+        if self.options.delete_acknowledged {
+            Trims::Start
+        } else {
+            Trims::Nothing
+        }
     }
 
     async fn create(
@@ -289,11 +293,12 @@ impl MessageLog for KafkaLog {
         topic: &TopicLog,
         partition: Partition,
         done: &[Range<Offset>],
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Offset>, StoreError> {
         self.open_still()?;
-        let (true, false, Some(first)) = (self.trims(), topic.location.attached, done.first())
+        let (Trims::Start, false, Some(first)) =
+            (self.trims(), topic.location.attached, done.first())
         else {
-            return Ok(false);
+            return Ok(None);
         };
         // Kafka deletes from the log's start only.
         let bounds = self
@@ -306,7 +311,7 @@ impl MessageLog for KafkaLog {
                 .delete_records(&topic.location.name, partition, until)
                 .await?;
         }
-        Ok(false)
+        Ok(None)
     }
 
     async fn skip_damage(

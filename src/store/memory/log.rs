@@ -21,11 +21,14 @@ use crate::{
         batch::Batch,
         log::{
             AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch,
-            TopicLog, only_own_logs,
+            TopicLog, Trims, only_own_logs,
         },
         reading::Reading,
     },
 };
+
+/// Ranges and batches that one call passes while nobody else can use the log.
+const TRIM_STEPS_MAX: usize = 4096;
 
 /// Messages of all topics in memory.
 #[derive(Debug)]
@@ -120,8 +123,8 @@ impl MessageLog for MemoryLog {
         Duration::MAX
     }
 
-    fn trims(&self) -> bool {
-        true
+    fn trims(&self) -> Trims {
+        Trims::Anywhere
     }
 
     async fn attach(&self, _: &str) -> Result<Option<LogLocation>, StoreError> {
@@ -241,11 +244,17 @@ impl MessageLog for MemoryLog {
         let topic = topic.incarnation;
         let mut logs = self.logs.lock();
         let log = logs.partition(topic, partition)?;
-        Ok(log
-            .batches
-            .iter()
-            .find(|(_, batch)| batch.record(0).publish_time() >= time)
-            .map_or(log.end, |(base, _)| *base))
+        // Of all offsets the lowest with no older batch at or above it.
+        let (mut low, mut high) = (log.start(), log.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match log.batches.range(middle..).next() {
+                Some((base, batch)) if batch.record(0).publish_time() < time => low = base + 1,
+                _ => high = middle,
+            }
+        }
+        let found = log.batches.range(low..).next();
+        Ok(found.map_or(log.end, |(base, _)| *base))
     }
 
     async fn trim(
@@ -253,25 +262,49 @@ impl MessageLog for MemoryLog {
         topic: &TopicLog,
         partition: Partition,
         done: &[Range<Offset>],
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Offset>, StoreError> {
         let topic = topic.incarnation;
         let mut logs = self.logs.lock();
         let log = logs.partition(topic, partition)?;
-        let mut freed = 0;
+        let (mut freed, mut next) = (0, None);
+        let mut steps = TRIM_STEPS_MAX;
         for range in done.iter().filter(|range| range.start < range.end) {
             let inside: Vec<Offset> = log
                 .batches
                 .range(range.clone())
+                .take(steps)
                 .filter(|(base, batch)| **base + batch.messages().len() as u64 <= range.end)
                 .map(|(base, _)| *base)
                 .collect();
-            for base in inside {
-                let removed = log.batches.remove(&base);
+            for base in &inside {
+                let removed = log.batches.remove(base);
                 freed += removed.map_or(0, |batch| messages_bytes(batch.messages()));
+            }
+            steps = steps.saturating_sub(inside.len() + 1);
+            if steps == 0 {
+                next = Some(inside.last().map_or(range.end, |last| last + 1));
+                break;
             }
         }
         logs.bytes -= freed;
-        Ok(false)
+        Ok(next)
+    }
+
+    async fn whole_batches(
+        &self,
+        topic: &TopicLog,
+        partition: Partition,
+        range: Range<Offset>,
+    ) -> Result<Range<Offset>, StoreError> {
+        let mut logs = self.logs.lock();
+        let log = logs.partition(topic.incarnation, partition)?;
+        let around = |offset: Offset| {
+            let (base, batch) = log.batches.range(..offset).next_back()?;
+            let end = base + batch.messages().len() as u64;
+            (end > offset).then_some(*base..end)
+        };
+        let (first, last) = (around(range.start), around(range.end));
+        Ok(first.map_or(range.start, |first| first.start)..last.map_or(range.end, |last| last.end))
     }
 
     async fn skip_damage(
@@ -332,7 +365,7 @@ mod tests {
         assert!(error.to_string().contains("acknowledge"), "{error}");
         let done = 0..1;
         let more = log.trim(&topic, 0, slice::from_ref(&done)).await;
-        assert!(!more.expect("trim"));
+        assert_eq!(more.expect("trim"), None);
         let runs = log.append(&topic, message().into()).await.expect("append");
         assert_eq!(runs[0].first, 2);
     }

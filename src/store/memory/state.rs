@@ -17,7 +17,7 @@ use crate::{
     store::{
         Membership, Positions, Resources, StateBackend, StoreError,
         log::{LogLocation, Offset, Partition, TopicLog},
-        positions::{Acquire, Acquired, Flush, FlushOutcome},
+        positions::{Acquire, Acquired, Flush, FlushOutcome, PositionsRead, ReadFrom},
         records::{Record, RecordKey},
         resources::{
             CreateError, LockedTopic, LogNeeds, LogReader, SubscriptionRecord, TopicPhase,
@@ -169,6 +169,14 @@ fn is_listed(name: &str, project: &ProjectName, after: Option<&str>) -> bool {
 }
 
 impl Position {
+    /// The chunks below `end` that say something of `first` or of one above it.
+    fn chunks_in(&self, first: u64, end: u64) -> Vec<StoredChunk> {
+        let before = self.chunks.range(..first).next_back();
+        let first = before.map_or(first, |(index, _)| *index);
+        let chunks = self.chunks.range(first.min(end)..end);
+        chunks.map(|(_, chunk)| chunk.clone()).collect()
+    }
+
     fn apply(&mut self, change: &PartitionChange) {
         if self.generation != change.generation {
             self.chunks.clear();
@@ -502,11 +510,37 @@ impl Positions for MemoryState {
 
     async fn positions(
         &self,
-        subscription: SubscriptionId,
-    ) -> Result<Vec<PartitionState>, StoreError> {
+        subscriptions: &[ReadFrom],
+        partition: Partition,
+        until: Offset,
+        chunks_max: usize,
+    ) -> Result<PositionsRead, StoreError> {
         self.with(|tables| {
-            let stored = tables.subscriptions.get(&subscription);
-            Ok(stored.map(StoredSubscription::states).unwrap_or_default())
+            let stored = |asked: &ReadFrom| {
+                let stored = tables.subscriptions.get(&asked.subscription)?;
+                Some((*asked, stored.positions.get(&partition)?))
+            };
+            let stored: Vec<_> = subscriptions.iter().filter_map(stored).collect();
+            let above = |(asked, position): &(ReadFrom, &Position)| {
+                let mut chunks = position.chunks.range(asked.offset / CHUNK_OFFSETS..);
+                chunks.nth(chunks_max).map(|(index, _)| *index)
+            };
+            let limit = stored.iter().filter_map(above).min();
+            let (end, complete_to) = PositionsRead::end(until, limit);
+            let states = stored.into_iter().map(|(asked, position)| {
+                let state = PartitionState {
+                    partition,
+                    generation: position.generation,
+                    cursor: position.cursor,
+                    chunks: position.chunks_in(asked.offset / CHUNK_OFFSETS, end),
+                    retained: Vec::new(),
+                };
+                (asked.subscription, state)
+            });
+            Ok(PositionsRead {
+                complete_to,
+                states: states.collect(),
+            })
         })
     }
 }

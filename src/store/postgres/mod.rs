@@ -17,6 +17,7 @@ mod open;
 mod options;
 mod owners;
 mod positions;
+mod positions_read;
 mod records;
 mod schema;
 mod state;

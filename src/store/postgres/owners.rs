@@ -7,7 +7,6 @@ use super::{
     positions,
 };
 use crate::{
-    engine::change::PartitionState,
     limits::OWNER_LOCK_ATTEMPTS_MAX,
     resource::id::SubscriptionId,
     store::{
@@ -223,14 +222,4 @@ pub(super) async fn release(
     .await
     .map(|_| ())
     .map_err(|error| connection.commit_failed(&error))
-}
-
-/// The stored state of all partitions, without taking the subscription over.
-pub(super) async fn positions(
-    database: &Database,
-    subscription: SubscriptionId,
-) -> Result<Vec<PartitionState>, StoreError> {
-    let mut connection = database.connection().await?;
-    let states = bounded(positions::read(&mut connection, subscription)).await;
-    states.map_err(|error| connection.failed(&error))
 }

@@ -76,7 +76,9 @@ pub(super) async fn read(
     let mut states: Vec<PartitionState> = Vec::new();
     for row in &rows {
         let partition = small(row, 0)?;
-        let chunk = chunk(row)?;
+        // A position without chunks is one row without one.
+        let has_chunk = row.try_get::<Option<i64>, _>(3)?.is_some();
+        let chunk = has_chunk.then(|| chunk(row, 3)).transpose()?;
         match states.last_mut() {
             Some(state) if state.partition == partition => state.chunks.extend(chunk),
             _ => states.push(PartitionState {
@@ -118,15 +120,13 @@ pub(super) async fn read_retained(
     Ok(())
 }
 
-fn chunk(row: &PgRow) -> Result<Option<StoredChunk>, sqlx::Error> {
-    let Some(index) = row.try_get::<Option<i64>, _>(3)? else {
-        return Ok(None);
-    };
-    Ok(Some(StoredChunk {
-        index: from_sql(index),
-        done_after: from_sql(row.try_get(4)?),
-        body: row.try_get::<Vec<u8>, _>(5)?.into(),
-    }))
+/// A chunk of which the index, what is done after it, and the body are in three columns from `first` on.
+pub(super) fn chunk(row: &PgRow, first: usize) -> Result<StoredChunk, sqlx::Error> {
+    Ok(StoredChunk {
+        index: from_sql(row.try_get(first)?),
+        done_after: from_sql(row.try_get(first + 1)?),
+        body: row.try_get::<Vec<u8>, _>(first + 2)?.into(),
+    })
 }
 
 /// A number of 32 bits, which Postgres has no unsigned type for.

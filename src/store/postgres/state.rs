@@ -21,13 +21,12 @@ use super::{
     listener,
     membership::{self, Member, Next},
     open::{self, OpenError, Refusal},
-    owners, schema, subscriptions,
+    owners, positions_read, schema, subscriptions,
     sweep::Sweep,
     topics,
 };
 use crate::{
     clock::Clock,
-    engine::change::PartitionState,
     limits::CLOSE_WAIT_MILLIS_MAX,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
@@ -39,7 +38,7 @@ use crate::{
         Membership, NodeLease, Positions, Resources, StateBackend, StoreError,
         log::{LogLocation, Offset, Partition, TopicLog},
         membership::Changes,
-        positions::{Acquire, Flush, FlushOutcome, Owner},
+        positions::{Acquire, Flush, FlushOutcome, Owner, PositionsRead, ReadFrom},
         resources::{
             CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow,
             UpdateError,
@@ -318,9 +317,13 @@ impl Positions for PostgresState {
 
     async fn positions(
         &self,
-        subscription: SubscriptionId,
-    ) -> Result<Vec<PartitionState>, StoreError> {
-        owners::positions(&self.database, subscription).await
+        subscriptions: &[ReadFrom],
+        partition: Partition,
+        until: Offset,
+        chunks_max: usize,
+    ) -> Result<PositionsRead, StoreError> {
+        let database = &self.database;
+        positions_read::read(database, subscriptions, partition, until, chunks_max).await
     }
 }
 

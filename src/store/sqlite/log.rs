@@ -21,7 +21,7 @@ use crate::{
         MessageLog, StoreError,
         log::{
             AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch,
-            TopicLog, only_own_logs,
+            TopicLog, Trims, only_own_logs,
         },
         tail::{Tail, TailRead},
     },
@@ -160,8 +160,8 @@ impl MessageLog for SqliteLog {
         Duration::MAX
     }
 
-    fn trims(&self) -> bool {
-        true
+    fn trims(&self) -> Trims {
+        Trims::Anywhere
     }
 
     async fn attach(&self, _: &str) -> Result<Option<LogLocation>, StoreError> {
@@ -266,14 +266,24 @@ impl MessageLog for SqliteLog {
         topic: &TopicLog,
         partition: Partition,
         done: &[Range<Offset>],
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Offset>, StoreError> {
         let topic = topic.incarnation;
         known(partition)?;
-        let (runs, more) = log_delete::select(&self.database, topic, done).await?;
+        let (runs, next) = log_delete::select(&self.database, topic, done).await?;
         if !runs.is_empty() {
             self.ask(|reply| Command::Trim(topic, runs, reply)).await?;
         }
-        Ok(more)
+        Ok(next)
+    }
+
+    async fn whole_batches(
+        &self,
+        topic: &TopicLog,
+        partition: Partition,
+        range: Range<Offset>,
+    ) -> Result<Range<Offset>, StoreError> {
+        known(partition)?;
+        log_read::whole_batches(&self.database, topic.incarnation, range).await
     }
 
     async fn skip_damage(

@@ -1,6 +1,6 @@
 //! Deletes batches from the log's file, a bounded number at a time.
 
-use std::ops::Range;
+use std::{ops::Range, slice};
 
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
@@ -13,10 +13,12 @@ use crate::{
     store::{
         StoreError,
         log::Offset,
-        rows::{from_sql, to_sql},
+        rows::{from_sql, to_json, to_sql},
     },
 };
 
+/// Ranges of what is done that are searched for batches in one pass.
+const RANGES_MAX: usize = 1024;
 /// Batches that are deleted in one pass of the writer.
 const BATCHES_MAX: usize = 1024;
 /// Bytes of batches that are deleted in one pass of the writer, unless one alone is larger.
@@ -46,63 +48,64 @@ impl Allowance {
     }
 }
 
-/// The runs of batches wholly inside one of `done` that one pass can delete, and whether there are more.
+/// The runs of batches wholly inside one of `done` that one pass can delete, and where the next one has to go on.
 pub(super) async fn select(
     database: &Database,
     topic: TopicIncarnation,
     done: &[Range<Offset>],
-) -> Result<(Vec<Range<Offset>>, bool), StoreError> {
+) -> Result<(Vec<Range<Offset>>, Option<Offset>), StoreError> {
+    let (asked, rest) = done.split_at(done.len().min(RANGES_MAX));
     let mut connection = database
         .readers()
         .acquire()
         .await
         .map_err(|error| database.failed(&error))?;
-    let mut allowance = Allowance::new();
-    let mut runs = Vec::new();
-    for range in done {
-        let (run, more) = first_run(&mut connection, topic, range, &mut allowance)
-            .await
-            .map_err(|error| database.failed(&error))?;
-        runs.extend(run);
-        if more {
-            return Ok((runs, true));
-        }
-    }
-    Ok((runs, false))
+    let (runs, next) = runs(&mut connection, topic, asked)
+        .await
+        .map_err(|error| database.failed(&error))?;
+    Ok((runs, next.or(rest.first().map(|range| range.start))))
 }
 
-/// From the base of the first batch wholly inside `range` to the end of the last one that the allowance has room
-/// for, and whether it ended there.
-async fn first_run(
+/// From the bases of batches wholly inside one of `done` to the ends of their last neighbours that the allowance has
+/// room for, and the base of the batch that it has none for.
+pub(super) async fn runs(
     connection: &mut SqliteConnection,
     topic: TopicIncarnation,
-    range: &Range<Offset>,
-    allowance: &mut Allowance,
-) -> Result<(Option<Range<Offset>>, bool), sqlx::Error> {
+    done: &[Range<Offset>],
+) -> Result<(Vec<Range<Offset>>, Option<Offset>), sqlx::Error> {
+    // The join is a loop over the ranges in their order, and over the keys within each.
     let rows = sqlx::query(
-        "SELECT base, count, bytes FROM batches
-        WHERE topic = ?1 AND partition = ?2 AND base >= ?3 AND base < ?4 ORDER BY base LIMIT ?5",
+        "SELECT base, count, bytes
+        FROM json_each(?3) AS done CROSS JOIN batches INDEXED BY batches_by_position
+        ON topic = ?1 AND partition = ?2 AND base >= done.value ->> 0 AND base < done.value ->> 1
+            AND base + count <= done.value ->> 1
+        LIMIT ?4",
     )
     .bind(to_sql(topic.0))
     .bind(PARTITION)
-    .bind(to_sql(range.start))
-    .bind(to_sql(range.end))
+    .bind(ranges_json(done)?)
     .bind(to_sql(BATCHES_MAX as u64 + 1))
     .fetch_all(connection)
     .await?;
-    let mut run: Option<Range<Offset>> = None;
+    let mut allowance = Allowance::new();
+    let mut runs: Vec<Range<Offset>> = Vec::new();
     for row in rows {
         let base = from_sql(row.try_get(0)?);
         let end = base.saturating_add(from_sql(row.try_get(1)?));
-        if end > range.end {
-            break;
-        }
         if !allowance.take(from_sql(row.try_get(2)?)) {
-            return Ok((run, true));
+            return Ok((runs, Some(base)));
         }
-        run = Some(run.map_or(base, |run| run.start)..end);
+        match runs.last_mut() {
+            Some(run) if run.end == base => run.end = end,
+            _ => runs.push(base..end),
+        }
     }
-    Ok((run, false))
+    Ok((runs, None))
+}
+
+fn ranges_json(ranges: &[Range<Offset>]) -> Result<String, sqlx::Error> {
+    let pair = |range: &Range<Offset>| (to_sql(range.start), to_sql(range.end));
+    to_json(&ranges.iter().map(pair).collect::<Vec<_>>())
 }
 
 /// Deletes runs of batches. If the last batch goes too, `head` is stored, so that no offset is used twice.
@@ -118,9 +121,7 @@ pub(super) async fn trim(
         if runs.iter().any(|run| run.end >= head.end) {
             store_head(&mut transaction, topic, head).await?;
         }
-        for run in runs {
-            delete_run(&mut transaction, topic, run).await?;
-        }
+        delete_runs(&mut transaction, topic, runs).await?;
         transaction.commit().await
     }
     .await;
@@ -144,18 +145,20 @@ async fn store_head(
         .map(|_| ())
 }
 
-async fn delete_run(
+async fn delete_runs(
     connection: &mut SqliteConnection,
     topic: TopicIncarnation,
-    run: &Range<Offset>,
+    runs: &[Range<Offset>],
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "DELETE FROM batches WHERE topic = ?1 AND partition = ?2 AND base >= ?3 AND base < ?4",
+        "DELETE FROM batches WHERE id IN (
+            SELECT batches.id FROM json_each(?3) AS run CROSS JOIN batches INDEXED BY batches_by_position
+            ON topic = ?1 AND partition = ?2 AND base >= run.value ->> 0 AND base < run.value ->> 1
+        )",
     )
     .bind(to_sql(topic.0))
     .bind(PARTITION)
-    .bind(to_sql(run.start))
-    .bind(to_sql(run.end))
+    .bind(ranges_json(runs)?)
     .execute(connection)
     .await
     .map(|_| ())
@@ -172,13 +175,10 @@ pub(super) async fn delete_some(
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         delete_log(&mut transaction, topic).await?;
         let everything = 0..Offset::MAX;
-        let (run, more) =
-            first_run(&mut transaction, topic, &everything, &mut Allowance::new()).await?;
-        if let Some(run) = run {
-            delete_run(&mut transaction, topic, &run).await?;
-        }
+        let (runs, next) = runs(&mut transaction, topic, slice::from_ref(&everything)).await?;
+        delete_runs(&mut transaction, topic, &runs).await?;
         transaction.commit().await?;
-        Ok(more)
+        Ok(next.is_some())
     }
     .await;
     deleted.map_err(|error| {

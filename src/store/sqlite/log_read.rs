@@ -179,13 +179,30 @@ async fn is_readable(
 }
 
 /// The base of the first batch at or after `time`.
+///
+/// Publish times never decrease with the offset, so this is a binary search over the keys: for the lowest offset with
+/// no older batch at or above it.
 pub(super) async fn offset_at(
     database: &Database,
     topic: TopicIncarnation,
     time: Timestamp,
 ) -> Result<Option<Offset>, StoreError> {
     sqlx::query_scalar(
-        "SELECT base FROM batches WHERE topic = ?1 AND partition = ?2 AND publish_time >= ?3 ORDER BY base LIMIT 1",
+        "WITH RECURSIVE search (low, high) AS (
+            SELECT (SELECT min(base) FROM batches WHERE topic = ?1 AND partition = ?2),
+                (SELECT max(base) + 1 FROM batches WHERE topic = ?1 AND partition = ?2)
+            UNION ALL
+            SELECT iif(publish_time < ?3, base + 1, low), iif(publish_time < ?3, high, low + (high - low) / 2)
+            FROM search CROSS JOIN batches ON topic = ?1 AND partition = ?2 AND base = (
+                SELECT above.base FROM batches AS above
+                WHERE above.topic = ?1 AND above.partition = ?2 AND above.base >= low + (high - low) / 2
+                ORDER BY above.base LIMIT 1
+            )
+            WHERE low < high
+        )
+        SELECT base FROM batches
+        WHERE topic = ?1 AND partition = ?2 AND base >= (SELECT low FROM search WHERE low >= high)
+        ORDER BY base LIMIT 1",
     )
     .bind(to_sql(topic.0))
     .bind(PARTITION)
@@ -194,4 +211,27 @@ pub(super) async fn offset_at(
     .await
     .map(|base| base.map(from_sql))
     .map_err(|error| database.failed(&error))
+}
+
+/// The range, widened at both ends by the rest of a batch that it has only a part of.
+pub(super) async fn whole_batches(
+    database: &Database,
+    topic: TopicIncarnation,
+    range: Range<Offset>,
+) -> Result<Range<Offset>, StoreError> {
+    let (start, end): (i64, i64) = sqlx::query_as(
+        "SELECT
+            coalesce((SELECT iif(base + count > ?3, base, NULL) FROM batches
+                WHERE topic = ?1 AND partition = ?2 AND base < ?3 ORDER BY base DESC LIMIT 1), ?3),
+            coalesce((SELECT iif(base + count > ?4, base + count, NULL) FROM batches
+                WHERE topic = ?1 AND partition = ?2 AND base < ?4 ORDER BY base DESC LIMIT 1), ?4)",
+    )
+    .bind(to_sql(topic.0))
+    .bind(PARTITION)
+    .bind(to_sql(range.start))
+    .bind(to_sql(range.end))
+    .fetch_one(database.readers())
+    .await
+    .map_err(|error| database.failed(&error))?;
+    Ok(from_sql(start)..from_sql(end))
 }

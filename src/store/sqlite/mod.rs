@@ -11,6 +11,7 @@ mod log_read;
 mod log_rows;
 mod log_writer;
 mod positions;
+mod positions_read;
 mod records;
 mod state;
 mod subscriptions;

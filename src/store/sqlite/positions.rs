@@ -1,6 +1,6 @@
 //! Owners, positions and chunks in the state's file.
 
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     checksum::{check, chunk_checksum, position_checksum, retained_checksum},
@@ -186,7 +186,7 @@ async fn exists(database: &Database, subscription: SubscriptionId) -> Result<boo
 }
 
 /// The stored state of all partitions, as of one moment.
-pub(super) async fn read(
+async fn read(
     database: &Database,
     subscription: SubscriptionId,
 ) -> Result<Vec<PartitionState>, StoreError> {
@@ -305,15 +305,22 @@ async fn chunks(
     .fetch_all(connection)
     .await?;
     rows.iter()
-        .map(|row| {
-            let chunk = StoredChunk {
-                index: from_sql(row.try_get(0)?),
-                done_after: from_sql(row.try_get(1)?),
-                body: row.try_get::<Vec<u8>, _>(2)?.into(),
-            };
-            let expected = chunk_checksum(subscription, state.partition, state.generation, &chunk);
-            check(subscription, row.try_get(3)?, expected)?;
-            Ok(chunk)
-        })
+        .map(|row| chunk(row, subscription, state))
         .collect()
+}
+
+/// A row with a chunk's index, what is done after it, its body and its checksum.
+pub(super) fn chunk(
+    row: &SqliteRow,
+    subscription: SubscriptionId,
+    state: &PartitionState,
+) -> Result<StoredChunk, sqlx::Error> {
+    let chunk = StoredChunk {
+        index: from_sql(row.try_get(0)?),
+        done_after: from_sql(row.try_get(1)?),
+        body: row.try_get::<Vec<u8>, _>(2)?.into(),
+    };
+    let expected = chunk_checksum(subscription, state.partition, state.generation, &chunk);
+    check(subscription, row.try_get(3)?, expected)?;
+    Ok(chunk)
 }

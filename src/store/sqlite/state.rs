@@ -7,11 +7,10 @@ use async_trait::async_trait;
 use super::{
     database::{Database, WriterSettings},
     directory::DirectoryLock,
-    flush, positions, subscriptions, topics,
+    flush, positions, positions_read, subscriptions, topics,
     writer::WriterGuard,
 };
 use crate::{
-    engine::change::PartitionState,
     resource::{
         id::{SubscriptionId, TopicIncarnation},
         name::{ProjectName, SubscriptionName, TopicName},
@@ -21,7 +20,7 @@ use crate::{
     store::{
         Membership, Positions, Resources, StateBackend, StoreError,
         log::{LogLocation, Offset, Partition, TopicLog},
-        positions::{Acquire, Flush, FlushOutcome},
+        positions::{Acquire, Flush, FlushOutcome, PositionsRead, ReadFrom},
         resources::{
             CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow,
             UpdateError,
@@ -209,9 +208,13 @@ impl Positions for SqliteState {
 
     async fn positions(
         &self,
-        subscription: SubscriptionId,
-    ) -> Result<Vec<PartitionState>, StoreError> {
-        positions::read(&self.database, subscription).await
+        subscriptions: &[ReadFrom],
+        partition: Partition,
+        until: Offset,
+        chunks_max: usize,
+    ) -> Result<PositionsRead, StoreError> {
+        let database = &self.database;
+        positions_read::read(database, subscriptions, partition, until, chunks_max).await
     }
 }
 

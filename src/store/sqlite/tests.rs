@@ -5,6 +5,10 @@ use std::{
     io::{Seek as _, SeekFrom, Write as _},
     path::Path,
     slice,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,7 +49,7 @@ async fn opened(path: &Path) -> (SqliteLog, SqliteState, DirectoryLock) {
 }
 
 /// A log without a tail buffer, so that every read goes to the file.
-async fn log_without_tail(path: &Path) -> SqliteLog {
+async fn log_without_tail(path: &Path, readers_max: u32) -> SqliteLog {
     drop(opened(path).await);
     let directory = loop {
         // The writer of the log that was just dropped lets go of the directory when it has ended.
@@ -55,7 +59,9 @@ async fn log_without_tail(path: &Path) -> SqliteLog {
         }
     };
     let file = path.join(LOG.file);
-    let database = Database::open(&file, &LOG, false, 2).await.expect("log");
+    let database = Database::open(&file, &LOG, false, readers_max)
+        .await
+        .expect("log");
     SqliteLog::with_tail_bytes_max(database, directory.log_id, clock().0, directory.lock, 0)
 }
 
@@ -119,11 +125,8 @@ async fn offsets_and_times_go_on_after_everything_was_trimmed_and_the_process_re
     let topic = created(&log, TOPIC).await;
     hand.advance(Duration::from_mins(1));
     append(&log, &topic, 5, 10).await;
-    assert!(
-        !log.trim(&topic, 0, slice::from_ref(&(0..5)))
-            .await
-            .expect("trim")
-    );
+    let trimmed = log.trim(&topic, 0, slice::from_ref(&(0..5))).await;
+    assert_eq!(trimmed.expect("trim"), None);
     log.close().await;
     state.close().await;
     drop((log, state, lock));
@@ -370,7 +373,7 @@ fn contents(path: &Path) -> Vec<(&'static str, Option<(usize, u32)>)> {
 #[tokio::test]
 async fn a_damaged_batch_fails_its_reads_only_and_can_be_skipped() {
     let directory = tempdir().expect("temporary directory");
-    let log = log_without_tail(directory.path()).await;
+    let log = log_without_tail(directory.path(), 2).await;
     let topic = created(&log, TOPIC).await;
     for _ in 0..3 {
         append(&log, &topic, 2, 100).await;
@@ -401,7 +404,7 @@ async fn a_damaged_batch_fails_its_reads_only_and_can_be_skipped() {
 #[tokio::test]
 async fn a_damaged_page_fails_its_reads_only_and_can_be_skipped() {
     let directory = tempdir().expect("temporary directory");
-    let log = log_without_tail(directory.path()).await;
+    let log = log_without_tail(directory.path(), 2).await;
     let topic = created(&log, TOPIC).await;
     let other = created(&log, OTHER).await;
     for fill in [b'm', b'x', b'm', b'm'] {
@@ -457,6 +460,7 @@ async fn the_file_shrinks_after_what_is_in_it_was_trimmed() {
         .trim(&topic, 0, slice::from_ref(&(0..99_000)))
         .await
         .expect("trim")
+        .is_some()
     {}
     let file = directory.path().join("log.db");
     let free_bytes_max = 34 << 20;
@@ -485,16 +489,13 @@ async fn the_file_shrinks_after_what_is_in_it_was_trimmed() {
 #[tokio::test]
 async fn reads_from_the_file_are_like_those_from_the_tail() {
     let directory = tempdir().expect("temporary directory");
-    let log = log_without_tail(directory.path()).await;
+    let log = log_without_tail(directory.path(), 2).await;
     let topic = created(&log, TOPIC).await;
     for _ in 0..4 {
         append(&log, &topic, 3, 100).await;
     }
-    assert!(
-        !log.trim(&topic, 0, slice::from_ref(&(3..6)))
-            .await
-            .expect("trim")
-    );
+    let trimmed = log.trim(&topic, 0, slice::from_ref(&(3..6))).await;
+    assert_eq!(trimmed.expect("trim"), None);
     let read = async |range, bytes_max| {
         let batch = log.read(&topic, 0, range, bytes_max).await.expect("read");
         let offsets: Vec<u64> = batch.records().map(LogRecord::offset).collect();
@@ -505,4 +506,47 @@ async fn reads_from_the_file_are_like_those_from_the_tail() {
     assert_eq!(read(4..99, 200).await, (vec![6, 7], 8));
     assert_eq!(read(11..u64::MAX, 1).await, (vec![11], 12));
     assert_eq!(read(12..99, 1).await, (vec![], 12));
+}
+
+#[tokio::test]
+async fn searching_a_time_or_holes_costs_little_however_much_is_there() {
+    const BATCHES: i64 = 20_000;
+    let directory = tempdir().expect("temporary directory");
+    let log = log_without_tail(directory.path(), 1).await;
+    let topic = created(&log, TOPIC).await;
+    let mut writer = log.database.writer().await.expect("writer");
+    sqlx::query(
+        "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?2)
+        INSERT INTO batches (topic, partition, base, count, publish_time, bytes, crc32, body)
+        SELECT ?1, 0, n, 1, n, 4, 0, x'00000000' FROM numbers",
+    )
+    .bind(TOPIC.0.cast_signed())
+    .bind(BATCHES)
+    .execute(&mut *writer)
+    .await
+    .expect("batches");
+    drop(writer);
+    let steps = Arc::new(AtomicU64::new(0));
+    let mut reader = log.database.readers().acquire().await.expect("reader");
+    let counted = Arc::clone(&steps);
+    reader
+        .lock_handle()
+        .await
+        .expect("handle")
+        .set_progress_handler(1, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            true
+        });
+    drop(reader);
+    let time = Timestamp::from_millis(15_000);
+    let found = log.offset_at(&topic, 0, time).await.expect("offset");
+    assert_eq!(found, 15_000);
+    let search = steps.swap(0, Ordering::Relaxed);
+    assert!((100..5_000).contains(&search), "{search} steps");
+
+    let holes: Vec<_> = (0..1000).map(|hole| 20 * hole + 1..20 * hole + 1).collect();
+    let next = log.trim(&topic, 0, &holes).await.expect("trim");
+    assert_eq!(next, None);
+    let search = steps.swap(0, Ordering::Relaxed);
+    assert!((1_000..60_000).contains(&search), "{search} steps");
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     database::{TestDatabase, run},
-    ownership::{flush, take_over},
+    ownership::{cursor, flush, take_over},
 };
 use crate::{
     engine::change::StoredChunk,
@@ -60,8 +60,8 @@ async fn a_row_that_somebody_holds_is_left_out_and_fails_nobody_else() {
     assert!(started.elapsed() < Duration::from_millis(500));
     let expected = [FlushOutcome::Busy, FlushOutcome::Stored, FlushOutcome::Gone];
     assert_eq!(outcomes, expected);
-    assert_eq!(node.positions(one).await.expect("read")[0].cursor, 5);
-    assert_eq!(node.positions(two).await.expect("read")[0].cursor, 60);
+    assert_eq!(cursor(&node, one).await, 5);
+    assert_eq!(cursor(&node, two).await, 60);
     run(&mut other, "ROLLBACK").await;
     assert_eq!(flush(&node, one, first, 50).await, FlushOutcome::Stored);
 }
@@ -115,6 +115,6 @@ async fn a_process_frozen_between_its_locks_and_its_commit_holds_nobody_up_for_l
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(transaction.commit().await.is_err());
     drop(link);
-    assert_eq!(other.positions(id).await.expect("read")[0].cursor, 5);
+    assert_eq!(cursor(&other, id).await, 5);
     assert_eq!(flush(&frozen, id, epoch, 300).await, FlushOutcome::Stale);
 }
