@@ -10,6 +10,7 @@ use super::{
     connection::{ANSWER_WAIT_MAX, Connection},
     measure::{self, MemoryWatch, Sample},
     pacer::publish_at_rate,
+    process,
     publisher::{PUBLISH, publish_all, start_publishers},
     reader,
     run::{Run, Tasks},
@@ -42,6 +43,8 @@ pub enum Load {
     Demand,
     /// Publish, pull and acknowledge one by one, and then again while --new-topics subscriptions are first pulled from
     Cold,
+    /// Leave --holes messages unacknowledged, then publish at --rate and acknowledge: what deleting costs
+    Holes,
     /// Make --topics with a subscription each, then do nothing
     Idle,
 }
@@ -58,6 +61,7 @@ pub async fn run(
         Load::Backlog | Load::Redelivery | Load::Demand => {
             plan.messages.next_multiple_of(plan.batch as u64)
         }
+        Load::Holes => (2 * plan.holes).next_multiple_of(plan.batch as u64),
         _ => u64::MAX,
     };
     let windowed = matches!(load, Load::EndToEnd | Load::FanOut | Load::Pull);
@@ -86,6 +90,7 @@ pub async fn run(
         Load::Redelivery => stepwise::redelivery(&run).await.map_err(BenchError::from),
         Load::Demand => stepwise::demand(&run).await.map_err(BenchError::from),
         Load::Cold => stepwise::cold(&run).await.map_err(BenchError::from),
+        Load::Holes => holes(&run).await,
         Load::Idle => idle(&run, created).await.map_err(BenchError::from),
     };
     telling.abort();
@@ -112,6 +117,10 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
         Load::Cold => {
             (plan.batch, plan.topics, plan.subscriptions, plan.silent) = (1, 1, 1, 0);
         }
+        Load::Holes => {
+            (plan.topics, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
+            plan.outstanding = 0;
+        }
         Load::Idle => (plan.subscriptions, plan.silent, plan.streams) = (1, 0, 0),
         Load::Publish | Load::EndToEnd | Load::Pull | Load::Backlog => {
             (plan.subscriptions, plan.silent) = (1, 0);
@@ -119,6 +128,9 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
     }
     if !matches!(load, Load::Topics | Load::Cold) {
         plan.new_topics = 0;
+    }
+    if load != Load::Holes {
+        plan.holes = 0;
     }
     plan
 }
@@ -177,7 +189,7 @@ type Pacing = JoinHandle<Result<Result<(), CallError>, BenchError>>;
 
 async fn latency(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     let mut readers = start_readers(run, Load::Latency);
-    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run)));
+    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run), 0));
     let measured = run.measure(&mut readers).await?;
     let mut reports = [paced_report(run, "latency", measured)];
     end_paced(run, pacing, &mut readers, &mut reports).await?;
@@ -186,7 +198,7 @@ async fn latency(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
 
 async fn topics(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     let mut readers = start_readers(run, Load::Topics);
-    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run)));
+    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run), 0));
     let measured = run.measure(&mut readers).await?;
     let before = paced_report(run, "topics-before", measured);
     run.counters.forget_latencies();
@@ -247,6 +259,24 @@ async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     run.judge(&mut drain);
     publish.void = drain.void;
     Ok(vec![publish, drain])
+}
+
+async fn holes(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
+    let mut readers = start_readers(run, Load::Holes);
+    start_publishers(run).finish(&run.counters).await?;
+    run.arrivals(&mut readers).await?;
+    run.counters.forget_latencies();
+    // A publisher of its own, as those before it have used their numbers.
+    let pacing = publish_at_rate(Arc::clone(run), run.plan.in_flight);
+    let pacing = tokio::spawn(pacing);
+    let measured = run.measure(&mut readers).await?;
+    let data_mb = run.plan.data_dir.as_deref().and_then(process::megabytes_in);
+    let mut reports = [Report {
+        data_mb,
+        ..paced_report(run, "holes", measured)
+    }];
+    end_paced(run, pacing, &mut readers, &mut reports).await?;
+    Ok(reports.into())
 }
 
 async fn idle(run: &Arc<Run>, created: Duration) -> Result<Vec<Report>, CallError> {

@@ -18,7 +18,7 @@ mod run;
 mod stepwise;
 mod tally;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
@@ -67,6 +67,11 @@ pub struct Plan {
     /// Topics that are made while a load runs, as many at a time as publish requests are in flight otherwise; or that
     /// are there and were never used.
     pub new_topics: usize,
+    /// Messages that stay unacknowledged below those that a load publishes and acknowledges, and between which as many
+    /// are acknowledged.
+    pub holes: u64,
+    /// The server's data directory, if its size is to be measured.
+    pub data_dir: Option<PathBuf>,
     /// The server's process, if its CPU and memory are to be measured.
     pub pid: Option<u32>,
     /// Whether topics and subscriptions are left behind.

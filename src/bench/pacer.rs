@@ -17,9 +17,12 @@ const SLACK: Duration = Duration::from_micros(60);
 /// Requests without an answer at which the pacer waits. What it is late by counts as the server's time.
 const IN_FLIGHT_MAX: u64 = 10_000;
 
-/// Publishes requests to the topics round robin, each when it is due, on a thread of its own, until the run says stop.
+/// Publishes requests to the topics round robin as publisher number `publisher`, each when it is due, on a thread of its own, until the run says stop.
 /// Ends when all are answered.
-pub(super) async fn publish_at_rate(run: Arc<Run>) -> Result<Result<(), CallError>, BenchError> {
+pub(super) async fn publish_at_rate(
+    run: Arc<Run>,
+    publisher: usize,
+) -> Result<Result<(), CallError>, BenchError> {
     let (failures, mut failed) = tokio::sync::mpsc::channel(1);
     let in_flight = Arc::new(AtomicU64::new(0));
     let runtime = tokio::runtime::Handle::current();
@@ -44,7 +47,7 @@ pub(super) async fn publish_at_rate(run: Arc<Run>) -> Result<Result<(), CallErro
                 let topic = Arc::clone(&topics[request % topics.len()]);
                 let mark = Mark {
                     run: run.id,
-                    publisher: 0,
+                    publisher: publisher as u32,
                     sequence: (request / topics.len() * run.plan.batch) as u64,
                     sent_micros: run.micros_of(due),
                 };

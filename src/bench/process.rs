@@ -1,6 +1,6 @@
-//! CPU time and memory of a process, as Linux tells them in `/proc`.
+//! CPU time and memory of a process, as Linux tells them in `/proc`, and the size of its files.
 
-use std::fs;
+use std::{fs, path::Path};
 
 /// Clock ticks per second in `/proc`: 100 on every Linux.
 const TICKS_PER_SECOND: u64 = 100;
@@ -22,4 +22,14 @@ pub(super) fn resident_kb(pid: &str) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+/// What all files in a directory have, MB of 1,000,000 bytes; none if it cannot be read.
+pub(super) fn megabytes_in(directory: &Path) -> Option<f64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory).ok()? {
+        // A file may be deleted meanwhile.
+        bytes += entry.ok()?.metadata().map_or(0, |file| file.len());
+    }
+    Some(bytes as f64 / 1e6)
 }

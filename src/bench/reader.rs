@@ -54,7 +54,9 @@ impl Reading {
             let mut tally = self.tally.lock();
             for (_, message) in fields(answer).filter(|field| field.0 == 1) {
                 let (ack_id, mark) = received(message);
-                acks.push(ack_id);
+                if run.acknowledges() {
+                    acks.push(ack_id);
+                }
                 arrived += 1;
                 first_time += u64::from(tally.arrived(run.id, mark));
                 let ours = mark.filter(|mark| mark.run == run.id);

@@ -51,6 +51,8 @@ pub(super) struct Run {
     pub(super) template: Template,
     /// One per subscription that is read.
     pub(super) readings: Vec<Arc<Reading>>,
+    /// Messages of which every other one is still to be left unacknowledged.
+    holes: AtomicU64,
     /// Messages that may still be published.
     quota: AtomicU64,
     /// Room for messages that have not arrived, where publishers wait for readers.
@@ -101,7 +103,7 @@ impl Run {
                 Arc::new(Reading::new(
                     names.subscription(topic, subscription),
                     silent,
-                    plan.in_flight,
+                    plan.in_flight + 1,
                 ))
             })
             .collect();
@@ -115,6 +117,7 @@ impl Run {
             counters: Counters::new(),
             template: Template::new(plan.batch, plan.data_bytes),
             readings,
+            holes: AtomicU64::new(2 * plan.holes),
             quota: AtomicU64::new(quota),
             window: windowed.then(|| Semaphore::new(WINDOW_MESSAGES.max(plan.batch))),
             stop: CancellationToken::new(),
@@ -127,6 +130,13 @@ impl Run {
     pub(super) fn may_publish(&self, messages: u64) -> bool {
         let less = |quota: u64| quota.checked_sub(messages);
         !self.stop.is_cancelled() && self.quota.fetch_update(Relaxed, Relaxed, less).is_ok()
+    }
+
+    /// Whether the next message that arrives is to be acknowledged.
+    pub(super) fn acknowledges(&self) -> bool {
+        let less = |left: u64| left.checked_sub(1);
+        let left = self.holes.fetch_update(Relaxed, Relaxed, less);
+        left.unwrap_or(0).is_multiple_of(2)
     }
 
     /// Microseconds since the run began.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -81,7 +82,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u32).range(1..=1_000_000))]
     topics: u32,
 
-    /// Messages per second in latency
+    /// Messages per second in latency, topics and holes
     #[arg(long, value_name = "N", default_value = "1000", value_parser = value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
 
@@ -92,6 +93,14 @@ pub struct Arguments {
     /// How many topics the load topics makes
     #[arg(long, value_name = "N", default_value = "1000", value_parser = value_parser!(u32).range(1..=1_000_000))]
     new_topics: u32,
+
+    /// Messages that the load holes leaves unacknowledged
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = value_parser!(u64).range(1..=100_000_000))]
+    holes: u64,
+
+    /// The server's data directory on this machine: the load holes measures its size
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<PathBuf>,
 
     /// Leave topics and subscriptions behind
     #[arg(long)]
@@ -170,6 +179,8 @@ fn plan(arguments: &Arguments) -> Plan {
         rate: arguments.rate.into(),
         messages: arguments.messages,
         new_topics: arguments.new_topics as usize,
+        holes: arguments.holes,
+        data_dir: arguments.data_dir.clone(),
         pid: arguments.pid,
         keep: arguments.keep,
     }

@@ -33,6 +33,8 @@ fn plan(server: &Pubsub) -> Plan {
         rate: 500,
         messages: 1000,
         new_topics: 50,
+        holes: 500,
+        data_dir: None,
         pid: Some(std::process::id()),
         keep: false,
     }
@@ -65,6 +67,7 @@ async fn every_load_finds_each_message_once_and_cleans_up() {
         Load::Latency,
         Load::Topics,
         Load::Backlog,
+        Load::Holes,
     ] {
         for report in measure(load, &plan).await {
             let name = report.load;
@@ -208,4 +211,29 @@ async fn what_cannot_be_measured_is_refused_and_named() {
     assert!(nobody.contains("cannot connect to 127.0.0.1:1"), "{nobody}");
     let all_silent = refusal(&["bench", "--subscriptions", "2", "--silent", "2"]).await;
     assert!(all_silent.contains("--silent 2"), "{all_silent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_holes_little_more_than_the_backlog_is_left() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Pubsub::in_directory_on_system_clock(directory.path()).await;
+    let plan = Plan {
+        batch: 20,
+        data_bytes: 10_000,
+        holes: 2_000,
+        rate: 2_000,
+        measured: Duration::from_secs(6),
+        lost_after: Duration::from_secs(5),
+        data_dir: Some(directory.path().to_owned()),
+        ..plan(&server)
+    };
+    let report = measure(Load::Holes, &plan).await.remove(0);
+    assert!(!report.void, "{report:?}");
+    let backlog_mb = 2_000.0 * 10_000.0 / 1e6;
+    let published_mb = report.published as f64 * 10_000.0 / 1e6;
+    assert!(published_mb > 6.0 * backlog_mb, "{report:?}");
+    let data_mb = report.data_mb.expect("a data directory");
+    // Every batch at the bottom holds a message that is needed.
+    assert!(data_mb < 2.0 * 2.0 * backlog_mb + 64.0, "{report:?}");
+    server.stop().await;
 }

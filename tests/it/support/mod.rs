@@ -60,6 +60,11 @@ impl Pubsub {
         Self::with(Storage::Memory, Clock::system(), None).await
     }
 
+    /// In `directory`, on the system's clock.
+    pub(crate) async fn in_directory_on_system_clock(directory: &Path) -> Self {
+        Self::with(Storage::directory(directory), Clock::system(), None).await
+    }
+
     /// In `directory`, on a manual clock that begins `after` the usual start.
     pub(crate) async fn in_directory(directory: &Path, after: Duration) -> Self {
         Self::over(Storage::directory(directory), after).await
