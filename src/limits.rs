@@ -139,6 +139,13 @@ pub const RETENTION_CHUNKS_MAX: usize = 128;
 /// Milliseconds after which retention checks a topic to which anything happened.
 pub const RETENTION_MILLIS_MAX: u64 = 30_000;
 
+/// Bytes of the disk that stay free for acknowledging and deleting when it is full otherwise: at least, and at most.
+pub const DISK_RESERVE_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024 * 1024..=256 * 1024 * 1024;
+/// Between these, one part in so many of the disk.
+pub const DISK_RESERVE_SHARE: u64 = 8;
+/// A write-ahead log may take one part in so many of the reserve.
+pub const DISK_RESERVE_WAL_SHARE: u64 = 4;
+
 /// Publish requests that wait for the log's writer.
 pub const APPEND_QUEUE_MAX: usize = 4096;
 /// Bytes of one stored batch; requests that arrive together share one up to this size.

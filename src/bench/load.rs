@@ -262,6 +262,8 @@ async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
 }
 
 async fn holes(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
+    let data_mb = || run.plan.data_dir.as_deref().and_then(process::megabytes_in);
+    let before_mb = data_mb();
     let mut readers = start_readers(run, Load::Holes);
     start_publishers(run).finish(&run.counters).await?;
     run.arrivals(&mut readers).await?;
@@ -270,9 +272,8 @@ async fn holes(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     let pacing = publish_at_rate(Arc::clone(run), run.plan.in_flight);
     let pacing = tokio::spawn(pacing);
     let measured = run.measure(&mut readers).await?;
-    let data_mb = run.plan.data_dir.as_deref().and_then(process::megabytes_in);
     let mut reports = [Report {
-        data_mb,
+        data_mb: data_mb().zip(before_mb).map(|(now, before)| now - before),
         ..paced_report(run, "holes", measured)
     }];
     end_paced(run, pacing, &mut readers, &mut reports).await?;

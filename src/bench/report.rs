@@ -50,7 +50,8 @@ pub struct Report {
     pub server_rss_peak_mb: Option<f64>,
     /// The same at the end of the load.
     pub server_rss_mb: Option<f64>,
-    /// What the files in the server's data directory have at the end of the measurement, MB of 1,000,000 bytes.
+    /// By how much the files in the server's data directory have grown from the run's beginning to the end of the
+    /// measurement, MB of 1,000,000 bytes.
     pub data_mb: Option<f64>,
     /// From the moment a publish was due to its answer.
     pub publish_ms: Option<Quantiles>,

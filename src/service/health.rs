@@ -37,6 +37,8 @@ pub struct BackendHealth {
     pub backend: &'static str,
     /// Why it cannot be used now.
     pub failure: Option<String>,
+    /// Why nothing can be added to it now, though it answers: it has no room.
+    pub shortage: Option<String>,
 }
 
 impl Health {
@@ -108,10 +110,12 @@ async fn check_backends(log: &dyn MessageLog, store: &dyn StateBackend) -> Backe
         log: BackendHealth {
             backend: log.backend(),
             failure: log_failure,
+            shortage: log.shortage(),
         },
         store: BackendHealth {
             backend: store.backend(),
             failure: store_failure,
+            shortage: store.shortage(),
         },
     }
 }

@@ -36,6 +36,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether there was no room.
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Full(_))
+    }
+
     /// Whether a write that ended so certainly left nothing behind.
     pub const fn definitely_failed(&self) -> bool {
         !matches!(self, Self::Uncertain(_))

@@ -229,6 +229,10 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
         self.faults.run("check_log", check).await
     }
 
+    fn shortage(&self) -> Option<String> {
+        self.inner.shortage()
+    }
+
     fn identity(&self) -> String {
         self.inner.identity()
     }
@@ -521,6 +525,10 @@ impl<S: StateBackend> StateBackend for Faulty<S> {
     async fn check(&self, patience: Duration) -> Result<(), StoreError> {
         let check = self.inner.check(patience);
         self.faults.run("check_state", check).await
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.inner.shortage()
     }
 
     fn ack_key(&self) -> [u8; 16] {

@@ -147,6 +147,11 @@ pub trait MessageLog: Send + Sync + 'static {
     /// Asks the backend for a sign of life, which it has to give within `patience`. Else says what is wrong.
     async fn check(&self, patience: Duration) -> Result<(), StoreError>;
 
+    /// Why nothing can be appended although the backend answers, if that is so.
+    fn shortage(&self) -> Option<String> {
+        None
+    }
+
     /// Names this log for ever. A state store belongs to one log, as its offsets are of that one.
     fn identity(&self) -> String;
 

@@ -15,6 +15,11 @@ pub trait StateBackend: Send + Sync + 'static {
     /// Asks the backend for a sign of life, which it has to give within `patience`. Else says what is wrong.
     async fn check(&self, patience: Duration) -> Result<(), StoreError>;
 
+    /// Why nothing can be created or updated although the backend answers, if that is so.
+    fn shortage(&self) -> Option<String> {
+        None
+    }
+
     /// The secret under which ack ids are authenticated, made once per store.
     fn ack_key(&self) -> [u8; 16];
 

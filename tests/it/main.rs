@@ -13,6 +13,7 @@ mod cluster_takeover;
 mod doctor;
 mod formats;
 mod frozen;
+mod full_disk;
 mod kafka_users;
 mod leases;
 mod masks;

@@ -104,7 +104,6 @@ impl Database {
                 let text = format!("{shown}: {}", answer.message());
                 match answer.code().as_deref() {
                     Some(DATA_CORRUPTED | INDEX_CORRUPTED) => StoreError::Damaged(text),
-                    Some(DISK_FULL) => StoreError::Full(text),
                     _ => StoreError::Unavailable(text),
                 }
             }
@@ -230,7 +229,6 @@ pub(super) fn error_code(error: &sqlx::Error) -> Option<String> {
 }
 
 const TRANSACTION_IDLE: &str = "25P03";
-const DISK_FULL: &str = "53100";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DATA_CORRUPTED: &str = "XX001";
 const INDEX_CORRUPTED: &str = "XX002";

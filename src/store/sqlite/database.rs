@@ -17,15 +17,16 @@ use sqlx::{
 
 use tokio::time::timeout;
 
-use super::writer::{Writer, WriterGuard};
+use super::{
+    reserve::Reserve,
+    writer::{Writer, WriterGuard},
+};
 use crate::store::{StoreError, rows::newer};
 
 /// Blobs of many KiB go into these at 1.5 times the rate of SQLite's default of 4 KiB.
 pub(super) const PAGE_BYTES: u32 = 16 * 1024;
-/// Pages in the write-ahead log after which a commit moves them into the file: 32 MB.
-const CHECKPOINT_PAGES: &str = "2000";
-/// What is left of the write-ahead log's file after it was moved over.
-const JOURNAL_BYTES_MAX: &str = "67108864";
+/// Bytes of the write-ahead log after which a commit moves them into the file, unless half of what it may have is less.
+const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
 /// The writer's page cache in KiB (negative by SQLite's convention): a commit of the largest size fits in.
 const WRITER_CACHE_KIB: &str = "-32768";
 /// How long a connection waits for another one's lock; only a checkpoint ever holds one.
@@ -61,6 +62,7 @@ pub(super) struct Database {
     path: PathBuf,
     writer: Arc<Writer>,
     readers: SqlitePool,
+    reserve: Arc<Reserve>,
 }
 
 impl Database {
@@ -70,6 +72,7 @@ impl Database {
         kind: &Kind,
         create: bool,
         readers_max: u32,
+        reserve: &Arc<Reserve>,
     ) -> Result<Self, sqlx::Error> {
         let common = SqliteConnectOptions::new()
             .filename(path)
@@ -85,11 +88,16 @@ impl Database {
         } else {
             new
         };
+        let wal_bytes_max = reserve.wal_bytes_max();
+        let checkpoint_bytes = CHECKPOINT_BYTES.min(wal_bytes_max / 2);
         let writer = new
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .pragma("journal_size_limit", JOURNAL_BYTES_MAX)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .pragma("journal_size_limit", wal_bytes_max.to_string())
+            .pragma(
+                "wal_autocheckpoint",
+                (checkpoint_bytes / u64::from(PAGE_BYTES)).to_string(),
+            )
             .pragma("cache_size", WRITER_CACHE_KIB);
         // Rows may be blobs of a megabyte and more: none are read ahead of their consumer.
         let reader = common.pragma("query_only", "ON").row_buffer_size(1);
@@ -98,6 +106,7 @@ impl Database {
             path: path.to_owned(),
             writer,
             readers: pool(readers_max).connect_lazy_with(reader),
+            reserve: Arc::clone(reserve),
         };
         database.migrate(kind).await?;
         Ok(database)
@@ -139,6 +148,27 @@ impl Database {
         &self.path
     }
 
+    /// Its room on the disk.
+    pub(super) const fn reserve(&self) -> &Arc<Reserve> {
+        &self.reserve
+    }
+
+    /// Does what is to go on when the disk is full. What finds that it is full does it once more, in the reserve.
+    pub(super) async fn in_reserve<T, E, W>(
+        &self,
+        is_full: impl Fn(&E) -> bool,
+        work: impl Fn() -> W,
+    ) -> Result<T, E>
+    where
+        W: Future<Output = Result<T, E>>,
+    {
+        let had_room = !self.reserve.is_released();
+        match work().await {
+            Err(error) if had_room && is_full(&error) => work().await,
+            done => done,
+        }
+    }
+
     /// Reads something small.
     pub(super) async fn check(&self, patience: Duration) -> Result<(), StoreError> {
         let version = sqlx::query("PRAGMA user_version").fetch_one(&self.readers);
@@ -167,9 +197,8 @@ impl Database {
                 Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreError::Damaged(format!(
                     "{file}: {error}; restore the data directory from a backup, or go on without what is damaged"
                 )),
-                Some(SQLITE_FULL) => StoreError::Full(format!(
-                    "the disk that holds {file} is full: make room on it ({error})"
-                )),
+                Some(SQLITE_FULL) => self.full(error),
+                Some(SQLITE_IOERR) if self.reserve.is_exhausted() => self.full(error),
                 _ => StoreError::Unavailable(format!("{file}: {error}")),
             },
         }
@@ -180,8 +209,19 @@ impl Database {
     pub(super) fn commit_failed(&self, error: &sqlx::Error) -> StoreError {
         match primary_code(error) {
             Some(SQLITE_BUSY | SQLITE_FULL | SQLITE_CORRUPT | SQLITE_NOTADB) => self.failed(error),
-            _ => StoreError::Uncertain(format!("{}: {error}", self.path.display())),
+            code => {
+                if code == Some(SQLITE_IOERR) && self.reserve.is_exhausted() {
+                    self.reserve.release();
+                }
+                StoreError::Uncertain(format!("{}: {error}", self.path.display()))
+            }
         }
+    }
+
+    fn full(&self, error: &sqlx::Error) -> StoreError {
+        self.reserve.release();
+        let text = self.reserve.shortage();
+        StoreError::Full(text.unwrap_or_else(|| format!("{}: {error}", self.path.display())))
     }
 
     /// Reads the settings back from the writer's connection.
@@ -207,6 +247,13 @@ impl Database {
         Ok(settings)
     }
 
+    /// Bytes of the write-ahead log's file.
+    pub(super) async fn wal_bytes(&self) -> u64 {
+        let mut wal = self.path.as_os_str().to_owned();
+        wal.push("-wal");
+        tokio::fs::metadata(wal).await.map_or(0, |wal| wal.len())
+    }
+
     /// Moves the write-ahead log into the file as a whole.
     pub(super) async fn checkpoint(&self) -> Result<(), sqlx::Error> {
         let mut connection = self.writer.lock().await?;
@@ -219,7 +266,9 @@ impl Database {
     /// Moves the write-ahead log into the file, so that a copy of the file is whole, and closes all connections.
     pub(super) async fn close(&self) {
         self.readers.close().await;
-        if let Err(error) = self.checkpoint().await {
+        if let Err(error) = self.checkpoint().await
+            && !self.failed(&error).is_full()
+        {
             tracing::warn!(%error, file = %self.path.display(), "the write-ahead log stays for the next start");
         }
         self.writer.close().await;
@@ -270,6 +319,7 @@ pub(super) fn is_damage(error: &sqlx::Error) -> bool {
 /// A statement that does not fit the tables: here, tables that are not there.
 const SQLITE_ERROR: i32 = 1;
 const SQLITE_BUSY: i32 = 5;
+const SQLITE_IOERR: i32 = 10;
 const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_FULL: i32 = 13;
 const SQLITE_NOTADB: i32 = 26;

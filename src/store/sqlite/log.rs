@@ -152,6 +152,10 @@ impl MessageLog for SqliteLog {
         self.database.check(patience).await
     }
 
+    fn shortage(&self) -> Option<String> {
+        self.database.reserve().shortage()
+    }
+
     fn identity(&self) -> String {
         self.identity.clone()
     }
@@ -197,6 +201,7 @@ impl MessageLog for SqliteLog {
         if messages.is_empty() {
             return self.end(topic).await.map(|_| Vec::new());
         }
+        self.database.reserve().admit().await?;
         self.ask(|reply| {
             Command::Append(Append {
                 topic,

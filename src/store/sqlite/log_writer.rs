@@ -66,10 +66,6 @@ const DELETIONS_WAITING_MAX: usize = 64;
 const FREE_PAGES_RESERVED: i64 = 2048;
 /// Passes after which free pages are given back even though requests wait.
 const PASSES_PER_VACUUM: u32 = 64;
-/// Bytes of appended messages after which the size of the write-ahead log is checked.
-const WAL_CHECK_BYTES: usize = 64 * 1024 * 1024;
-/// Size of the write-ahead log from which on the writer waits for readers so that it can start it anew.
-const WAL_BYTES_MAX: u64 = 192 * 1024 * 1024;
 
 /// The task's state.
 #[derive(Debug)]
@@ -84,7 +80,9 @@ pub(super) struct LogWriter {
     unsure: HashSet<TopicIncarnation>,
     vacuum_due: bool,
     passes_since_vacuum: u32,
-    bytes_since_wal_check: usize,
+    bytes_since_wal_check: u64,
+    /// Size of the write-ahead log from which on the writer waits for readers so that it can start it anew.
+    wal_bytes_max: u64,
     _directory: DirectoryLock,
 }
 
@@ -105,6 +103,7 @@ impl LogWriter {
         directory: DirectoryLock,
     ) -> Self {
         Self {
+            wal_bytes_max: database.reserve().wal_bytes_max(),
             database,
             tail,
             clock,
@@ -152,6 +151,8 @@ impl LogWriter {
 
     /// Takes everything that waits, up to the size of a commit, and commits it.
     async fn pass(&mut self, first: Command) {
+        let commit_bytes_max = usize::try_from(self.wal_bytes_max).unwrap_or(usize::MAX);
+        let commit_bytes_max = commit_bytes_max.min(COMMIT_BYTES_MAX);
         let mut appends = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
@@ -168,7 +169,7 @@ impl LogWriter {
                 Command::Close => self.commands.close(),
                 deletion => self.deletions.push_back(deletion),
             }
-            next = if bytes < COMMIT_BYTES_MAX && self.deletions.len() < DELETIONS_WAITING_MAX {
+            next = if bytes < commit_bytes_max && self.deletions.len() < DELETIONS_WAITING_MAX {
                 self.commands.try_recv().ok()
             } else {
                 None
@@ -176,8 +177,8 @@ impl LogWriter {
         }
         if !appends.is_empty() {
             self.append(appends).await;
-            self.bytes_since_wal_check += bytes;
-            if self.bytes_since_wal_check >= WAL_CHECK_BYTES {
+            self.bytes_since_wal_check += bytes as u64;
+            if self.bytes_since_wal_check >= self.wal_bytes_max / 2 {
                 self.bytes_since_wal_check = 0;
                 self.bound_wal().await;
             }
@@ -198,6 +199,13 @@ impl LogWriter {
     }
 
     async fn append(&mut self, appends: Vec<Append>) {
+        // They were let in before the disk was full, and must not use up what is left for acknowledging.
+        if let Some(text) = self.database.reserve().shortage() {
+            for append in appends {
+                append.reply.send(Err(StoreError::Full(text.clone()))).ok();
+            }
+            return;
+        }
         let mut rows = Vec::new();
         let mut topics = 0;
         for (topic, appends) in by_topic(appends) {
@@ -283,7 +291,10 @@ impl LogWriter {
 
     fn answer(&mut self, rows: Vec<Row>, committed: Result<(), StoreError>) {
         if let Err(error) = committed {
-            tracing::error!(%error, "append failed");
+            // A full disk was told of once.
+            if !error.is_full() {
+                tracing::error!(%error, "append failed");
+            }
             for row in rows {
                 if !error.definitely_failed() {
                     self.heads.remove(&row.topic);
@@ -315,7 +326,8 @@ impl LogWriter {
         self.vacuum_due = true;
         match deletion {
             Command::Delete(topic, reply) => {
-                let deleted = log_delete::delete_some(&self.database, topic).await;
+                let delete = || log_delete::delete_some(&self.database, topic);
+                let deleted = self.database.in_reserve(StoreError::is_full, delete).await;
                 // Even if it failed: what is remembered would outlive a log that is gone.
                 self.heads.remove(&topic);
                 self.unsure.remove(&topic);
@@ -324,7 +336,10 @@ impl LogWriter {
             }
             Command::Trim(topic, ranges, reply) => {
                 let trimmed = match self.head(topic).await {
-                    Ok(head) => log_delete::trim(&self.database, topic, &ranges, head).await,
+                    Ok(head) => {
+                        let trim = || log_delete::trim(&self.database, topic, &ranges, head);
+                        self.database.in_reserve(StoreError::is_full, trim).await
+                    }
                     Err(error) => Err(error),
                 };
                 if trimmed.is_ok() {
@@ -341,7 +356,12 @@ impl LogWriter {
     /// Gives some free pages back to the file system, if there are more than what is worth keeping.
     async fn vacuum(&mut self) {
         match self.try_vacuum().await {
-            Ok(more) => self.vacuum_due = more,
+            Ok(more) => {
+                self.vacuum_due = more;
+                if !more && self.database.reserve().is_released() {
+                    self.make_room().await;
+                }
+            }
             Err(error) => {
                 self.vacuum_due = false;
                 tracing::warn!(%error, "free pages could not be given back to the file system");
@@ -359,7 +379,10 @@ impl LogWriter {
             .await
             .map_err(failed)?;
         // A file that is mostly in use would be rearranged for ever while messages come and go.
-        if free <= FREE_PAGES_RESERVED || free < pages / 4 {
+        let is_worth_it = free > FREE_PAGES_RESERVED && free >= pages / 4;
+        // On a full disk nothing comes.
+        let is_needed = free > 0 && self.database.reserve().is_released();
+        if !is_worth_it && !is_needed {
             return Ok(false);
         }
         sqlx::query("PRAGMA incremental_vacuum(128)")
@@ -369,16 +392,33 @@ impl LogWriter {
         Ok(true)
     }
 
+    /// Tells of a failure, unless that is a full disk, which is told of once.
+    fn warn(&self, error: &sqlx::Error, what: &str) {
+        let error = self.database.failed(error);
+        if !error.is_full() {
+            tracing::warn!(%error, "{what}");
+        }
+    }
+
+    /// Gives what was freed back to a full disk: a file shrinks when its write-ahead log has been moved into it.
+    async fn make_room(&self) {
+        if let Err(error) = self.database.checkpoint().await {
+            self.warn(&error, "the log's file could not be made smaller");
+        }
+        self.database.reserve().restore().await;
+    }
+
     /// Readers that always overlap keep SQLite from starting the write-ahead log anew.
     async fn bound_wal(&self) {
-        let mut wal = self.database.path().as_os_str().to_owned();
-        wal.push("-wal");
-        let bytes = tokio::fs::metadata(wal).await.map_or(0, |wal| wal.len());
-        if bytes < WAL_BYTES_MAX {
+        let bytes = self.database.wal_bytes().await;
+        if bytes < self.wal_bytes_max {
             return;
         }
         if let Err(error) = self.database.checkpoint().await {
-            tracing::warn!(%error, bytes, "the write-ahead log could not be moved into the log's file");
+            self.warn(
+                &error,
+                "the write-ahead log could not be moved into the log's file",
+            );
         }
     }
 }

@@ -13,6 +13,7 @@ mod log_writer;
 mod positions;
 mod positions_read;
 mod records;
+mod reserve;
 mod state;
 mod subscriptions;
 #[cfg(test)]
@@ -20,10 +21,11 @@ mod tests;
 mod topics;
 mod writer;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use database::{Database, Kind};
 use directory::{Directory, LogId};
+use reserve::Reserve;
 use writer::WriterGuard;
 
 pub(crate) use self::inspection::{DataFile, Inspection, TopicRows};
@@ -132,9 +134,11 @@ async fn open_parts<const N: usize>(
             directory::check_file(&directory.path, part.kind)?;
         }
     }
+    let reserve = Reserve::open(&directory.path)
+        .map_err(|source| directory::io_error(&directory.path, source))?;
     let mut opened = Vec::with_capacity(N);
     for part in &parts {
-        let database = open_file(directory, part.kind, is_new, part.readers_max).await?;
+        let database = open_file(directory, part, is_new, &reserve).await?;
         if is_new {
             set_log(&database, part).await?;
         }
@@ -161,12 +165,12 @@ async fn open_parts<const N: usize>(
 
 async fn open_file(
     directory: &Directory,
-    kind: &Kind,
+    part: &Part,
     create: bool,
-    readers_max: u32,
+    reserve: &Arc<Reserve>,
 ) -> Result<Database, OpenError> {
-    let path = directory.path.join(kind.file);
-    Database::open(&path, kind, create, readers_max)
+    let path = directory.path.join(part.kind.file);
+    Database::open(&path, part.kind, create, part.readers_max, reserve)
         .await
         .map_err(|source| open_error(&path, source))
 }

@@ -42,6 +42,7 @@ impl Records for SqliteState {
         if let Some(read) = read {
             read.check_known()?;
         }
+        self.database.reserve().admit().await?;
         let mut writer = self.database.writer().await?;
         let put = async {
             let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;

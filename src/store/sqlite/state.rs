@@ -83,6 +83,10 @@ pub(super) fn write_failed(
     database.commit_failed(error)
 }
 
+const fn update_is_full(error: &UpdateError) -> bool {
+    matches!(error, UpdateError::Store(StoreError::Full(_)))
+}
+
 #[async_trait]
 impl Resources for SqliteState {
     async fn create_topic(
@@ -90,6 +94,7 @@ impl Resources for SqliteState {
         topic: &Topic,
         attached: Option<&LogLocation>,
     ) -> Result<TopicIncarnation, CreateError> {
+        self.database.reserve().admit().await?;
         topics::create(&self.database, topic, attached).await
     }
 
@@ -98,7 +103,8 @@ impl Resources for SqliteState {
         topic: TopicIncarnation,
         location: &LogLocation,
     ) -> Result<(), StoreError> {
-        topics::publish(&self.database, topic, location).await
+        let publish = || topics::publish(&self.database, topic, location);
+        self.database.in_reserve(StoreError::is_full, publish).await
     }
 
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {
@@ -111,6 +117,7 @@ impl Resources for SqliteState {
         topic: &Topic,
     ) -> Result<TopicRecord, UpdateError> {
         read.check_known()?;
+        self.database.reserve().admit().await?;
         topics::update(&self.database, read, topic).await
     }
 
@@ -124,7 +131,8 @@ impl Resources for SqliteState {
     }
 
     async fn delete_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError> {
-        topics::delete(&self.database, topic.log.incarnation).await
+        let delete = || topics::delete(&self.database, topic.log.incarnation);
+        self.database.in_reserve(StoreError::is_full, delete).await
     }
 
     async fn logs(&self) -> Result<Vec<TopicRow>, StoreError> {
@@ -142,7 +150,8 @@ impl Resources for SqliteState {
     }
 
     async fn forget_topic(&self, topic: TopicIncarnation) -> Result<(), StoreError> {
-        topics::forget(&self.database, topic).await
+        let forget = || topics::forget(&self.database, topic);
+        self.database.in_reserve(StoreError::is_full, forget).await
     }
 
     async fn create_subscription(
@@ -151,6 +160,7 @@ impl Resources for SqliteState {
         subscription: &Subscription,
         starts: &[(Partition, Offset)],
     ) -> Result<SubscriptionRecord, CreateError> {
+        self.database.reserve().admit().await?;
         subscriptions::create(&self.database, topic, subscription, starts).await
     }
 
@@ -167,7 +177,12 @@ impl Resources for SqliteState {
         subscription: &Subscription,
     ) -> Result<SubscriptionRecord, UpdateError> {
         read.check_known()?;
-        subscriptions::update(&self.database, read, subscription).await
+        // One that is detached needs its messages no more.
+        if !subscription.detached {
+            self.database.reserve().admit().await?;
+        }
+        let update = || subscriptions::update(&self.database, read, subscription);
+        self.database.in_reserve(update_is_full, update).await
     }
 
     async fn list_subscriptions(
@@ -192,18 +207,21 @@ impl Resources for SqliteState {
         &self,
         name: &SubscriptionName,
     ) -> Result<Option<SubscriptionId>, StoreError> {
-        subscriptions::delete(&self.database, name).await
+        let delete = || subscriptions::delete(&self.database, name);
+        self.database.in_reserve(StoreError::is_full, delete).await
     }
 }
 
 #[async_trait]
 impl Positions for SqliteState {
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
-        positions::acquire(&self.database, subscription).await
+        let acquire = || positions::acquire(&self.database, subscription);
+        self.database.in_reserve(StoreError::is_full, acquire).await
     }
 
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
-        flush::flush(&self.database, flushes).await
+        let flush = || flush::flush(&self.database, flushes);
+        self.database.in_reserve(StoreError::is_full, flush).await
     }
 
     async fn positions(
@@ -228,6 +246,10 @@ impl StateBackend for SqliteState {
 
     async fn check(&self, patience: Duration) -> Result<(), StoreError> {
         self.database.check(patience).await
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.database.reserve().shortage()
     }
 
     fn ack_key(&self) -> [u8; 16] {

@@ -17,7 +17,7 @@ use tempfile::{TempDir, tempdir};
 
 use super::{
     DirectoryLock, LOG, OpenError, SqliteLog, SqliteState, database::Database,
-    directory::Directory, open, positions,
+    directory::Directory, open, positions, reserve::Reserve,
 };
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
@@ -59,7 +59,8 @@ async fn log_without_tail(path: &Path, readers_max: u32) -> SqliteLog {
         }
     };
     let file = path.join(LOG.file);
-    let database = Database::open(&file, &LOG, false, readers_max)
+    let reserve = Reserve::open(path).expect("reserve");
+    let database = Database::open(&file, &LOG, false, readers_max, &reserve)
         .await
         .expect("log");
     SqliteLog::with_tail_bytes_max(database, directory.log_id, clock().0, directory.lock, 0)

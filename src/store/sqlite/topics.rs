@@ -294,7 +294,7 @@ mod tests {
     use tempfile::tempdir;
 
     use super::{
-        super::{STATE, positions},
+        super::{STATE, positions, reserve::Reserve},
         *,
     };
 
@@ -309,7 +309,8 @@ mod tests {
     async fn what_could_not_be_committed_is_not_answered_as_done() {
         let directory = tempdir().expect("a directory");
         let file = directory.path().join(STATE.file);
-        let open = || Database::open(&file, &STATE, true, 1);
+        let reserve = Reserve::open(directory.path()).expect("reserve");
+        let open = || Database::open(&file, &STATE, true, 1, &reserve);
         let database = open().await.expect("open");
         let topic = |id: &str| {
             let name = TopicName::parse("name", &format!("projects/p/topics/{id}"));

@@ -35,13 +35,17 @@ impl<'a> From<&'a BackendHealth> for Part<'a> {
     fn from(health: &'a BackendHealth) -> Self {
         Self {
             backend: Some(health.backend),
-            status: word(health.failure.is_none()),
-            message: health.failure.as_deref(),
+            status: match (&health.failure, &health.shortage) {
+                (None, Some(_)) => "full",
+                (failure, _) => word(failure.is_none()),
+            },
+            message: health.failure.as_deref().or(health.shortage.as_deref()),
         }
     }
 }
 
-/// 200 if requests can be answered, else 503; what is missing is in the text.
+/// 200 if requests can be answered, else 503; what is missing is in the text. A full disk is no reason to send requests
+/// elsewhere, and most are answered.
 pub(super) fn answer(health: &Health) -> Response<Body> {
     let shown = Shown {
         status: word(health.is_good()),
