@@ -27,6 +27,9 @@ use crate::{
     },
 };
 
+/// What a batch takes beside its messages, as the resident memory of many shows: an entry in a tree whose nodes are half
+/// full, the shared batch, its list, and a buffer with its header.
+const BATCH_OVERHEAD_BYTES: usize = 192;
 /// Ranges and batches that one call passes while nobody else can use the log.
 const TRIM_STEPS_MAX: usize = 4096;
 
@@ -89,7 +92,7 @@ impl Logs {
 impl Messages {
     fn bytes(&self) -> usize {
         let batches = self.batches.values();
-        batches.map(|batch| messages_bytes(batch.messages())).sum()
+        batches.map(|batch| batch_bytes(batch.messages())).sum()
     }
 
     fn start(&self) -> Offset {
@@ -97,12 +100,12 @@ impl Messages {
     }
 }
 
-/// With what each message costs beside its bytes, so that many tiny ones are bounded too.
-fn messages_bytes(messages: &[Bytes]) -> usize {
-    messages
+/// With what each message and their batch cost beside its bytes, so that many tiny ones are bounded too.
+fn batch_bytes(messages: &[Bytes]) -> usize {
+    let messages = messages
         .iter()
-        .map(|message| message.len() + size_of::<Bytes>())
-        .sum()
+        .map(|message| message.len() + size_of::<Bytes>());
+    messages.sum::<usize>() + BATCH_OVERHEAD_BYTES
 }
 
 #[async_trait]
@@ -164,7 +167,7 @@ impl MessageLog for MemoryLog {
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let topic = topic.incarnation;
         let messages = messages.into_messages();
-        let bytes = messages_bytes(&messages);
+        let bytes = batch_bytes(&messages);
         let mut logs = self.logs.lock();
         let total = logs.bytes + bytes;
         let now = self.clock.now();
@@ -278,7 +281,7 @@ impl MessageLog for MemoryLog {
                 .collect();
             for base in &inside {
                 let removed = log.batches.remove(base);
-                freed += removed.map_or(0, |batch| messages_bytes(batch.messages()));
+                freed += removed.map_or(0, |batch| batch_bytes(batch.messages()));
             }
             steps = steps.saturating_sub(inside.len() + 1);
             if steps == 0 {
@@ -368,5 +371,25 @@ mod tests {
         assert_eq!(more.expect("trim"), None);
         let runs = log.append(&topic, message().into()).await.expect("append");
         assert_eq!(runs[0].first, 2);
+    }
+
+    #[tokio::test]
+    async fn what_a_batch_takes_beside_its_messages_counts() {
+        let (clock, _hand) = Clock::manual(Timestamp::ZERO);
+        let log = MemoryLog::new(clock, 100 * 225);
+        let topic = created(&log, TopicIncarnation(1)).await;
+        let mut batches = 0;
+        while let Ok(runs) = log
+            .append(&topic, vec![Bytes::from_static(b"x")].into())
+            .await
+        {
+            batches += 1;
+            assert_eq!(runs[0].first + 1, batches);
+        }
+        assert!((80..=100).contains(&batches), "{batches}");
+        let all = 0..batches;
+        let next = log.trim(&topic, 0, slice::from_ref(&all)).await;
+        assert_eq!(next.expect("trim"), None);
+        assert_eq!(log.logs.lock().bytes, 0);
     }
 }
