@@ -196,7 +196,7 @@ pub(super) struct Directory {
 impl Directory {
     /// Takes the directory, or makes it.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        fs::create_dir_all(path).map_err(|source| io_error(path, source))?;
+        make(path).map_err(|source| io_error(path, source))?;
         // Before the lock's file is made: a directory that is not ours stays as it is.
         if read_marker(path)?.is_none() && !is_empty(path)? {
             return Err(OpenError::NotOurs {
@@ -432,6 +432,22 @@ fn write_marker(directory: &Path, log_id: LogId, is_ready: bool) -> Result<(), O
         sync_directory(directory)
     };
     write().map_err(|source| io_error(&draft, source))
+}
+
+/// Makes a directory with those above it, so that a power cut does not take it away again.
+fn make(path: &Path) -> io::Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(path)?;
+    for made in missing {
+        let above = made.parent().filter(|path| !path.as_os_str().is_empty());
+        match sync_directory(above.unwrap_or(Path::new("."))) {
+            // It may be one in which this user may make directories and not list them.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes the names in a directory durable.
