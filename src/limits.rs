@@ -146,6 +146,8 @@ pub const DISK_RESERVE_SHARE: u64 = 8;
 /// A write-ahead log may take one part in so many of the reserve.
 pub const DISK_RESERVE_WAL_SHARE: u64 = 4;
 
+/// Subscriptions of which one commit of the embedded store raises the epochs.
+pub const TAKE_OVERS_PER_COMMIT_MAX: usize = 1024;
 /// Publish requests that wait for the log's writer.
 pub const APPEND_QUEUE_MAX: usize = 4096;
 /// Bytes of one stored batch; requests that arrive together share one up to this size.

@@ -3,6 +3,7 @@
 mod checksum;
 mod database;
 mod directory;
+mod epochs;
 mod flush;
 mod inspection;
 mod log;

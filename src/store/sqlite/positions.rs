@@ -4,8 +4,8 @@ use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     checksum::{check, chunk_checksum, position_checksum, retained_checksum},
-    database::{Database, returned},
-    state::write_failed,
+    database::Database,
+    epochs::Epochs,
 };
 use crate::{
     clock::Timestamp,
@@ -121,12 +121,13 @@ async fn remove_retained(database: &Database, subscription: i64) -> Result<u64, 
 
 pub(super) async fn acquire(
     database: &Database,
+    epochs: &Epochs,
     subscription: SubscriptionId,
 ) -> Result<Acquire, StoreError> {
     if let Some((name, needs)) = needs(database, subscription).await? {
         check_known("subscription", &name, needs)?;
     }
-    match raise_epoch(database, subscription).await? {
+    match epochs.raise(database, subscription).await? {
         Some(epoch) => acquired(database, subscription, epoch).await,
         None => gone_or_lost(database, subscription, "owner").await,
     }
@@ -202,24 +203,6 @@ async fn read(
     states
         .await
         .map_err(|error: sqlx::Error| database.failed(&error))
-}
-
-async fn raise_epoch(
-    database: &Database,
-    subscription: SubscriptionId,
-) -> Result<Option<u64>, StoreError> {
-    let mut connection = database.writer().await?;
-    let epoch = returned(
-        &mut connection,
-        sqlx::query_scalar(
-            "UPDATE owners SET epoch = epoch + 1 WHERE subscription = ? RETURNING epoch",
-        )
-        .bind(to_sql(subscription.0)),
-    )
-    .await;
-    epoch
-        .map(|epoch| epoch.map(from_sql))
-        .map_err(|error| write_failed(database, &mut connection, &error))
 }
 
 /// The rows that each of a subscription's partitions retains.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::{
     database::{Database, WriterSettings},
     directory::DirectoryLock,
+    epochs::Epochs,
     flush, positions, positions_read, subscriptions, topics,
     writer::WriterGuard,
 };
@@ -33,6 +34,7 @@ use crate::{
 pub struct SqliteState {
     pub(super) database: Database,
     ack_key: [u8; 16],
+    pub(super) epochs: Epochs,
     /// Held while any topic is locked: nobody else has the file.
     topic_lock: Arc<tokio::sync::Mutex<()>>,
     _directory: DirectoryLock,
@@ -62,6 +64,7 @@ impl SqliteState {
         Ok(Self {
             database,
             ack_key,
+            epochs: Epochs::default(),
             topic_lock: Arc::default(),
             _directory: directory,
         })
@@ -215,7 +218,7 @@ impl Resources for SqliteState {
 #[async_trait]
 impl Positions for SqliteState {
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
-        let acquire = || positions::acquire(&self.database, subscription);
+        let acquire = || positions::acquire(&self.database, &self.epochs, subscription);
         self.database.in_reserve(StoreError::is_full, acquire).await
     }
 

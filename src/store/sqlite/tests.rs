@@ -13,11 +13,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tempfile::{TempDir, tempdir};
 
 use super::{
-    DirectoryLock, LOG, OpenError, SqliteLog, SqliteState, database::Database,
-    directory::Directory, open, positions, reserve::Reserve,
+    DirectoryLock, LOG, OpenError, SqliteLog, SqliteState,
+    database::{Database, PAGE_BYTES},
+    directory::Directory,
+    open, positions,
+    reserve::Reserve,
 };
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
@@ -30,7 +34,7 @@ use crate::{
             log::created,
             newer,
             positions::{acquire, change, chunk, one_subscription, retained},
-            resources::live_topic,
+            resources::{live_topic, subscribed},
         },
         log::TopicLog,
         positions::{Acquire, Flush, FlushOutcome},
@@ -550,4 +554,39 @@ async fn searching_a_time_or_holes_costs_little_however_much_is_there() {
     assert_eq!(next, None);
     let search = steps.swap(0, Ordering::Relaxed);
     assert!((1_000..60_000).contains(&search), "{search} steps");
+}
+
+#[tokio::test]
+async fn take_overs_that_come_together_share_commits_and_not_epochs() {
+    const SUBSCRIPTIONS: usize = 200;
+    let directory = tempdir().expect("temporary directory");
+    let (log, state, lock) = opened(directory.path()).await;
+    let topic = live_topic(&state, "projects/p/topics/top").await;
+    let mut ids = Vec::new();
+    for number in 0..SUBSCRIPTIONS {
+        let name = format!("projects/p/subscriptions/sub-{number}");
+        ids.push(subscribed(&state, &name, &topic).await.id);
+    }
+    // Two of the same.
+    ids.push(ids[0]);
+    state.database.checkpoint().await.expect("checkpoint");
+    assert_eq!(state.database.wal_bytes().await, 0);
+    let busy = state.database.writer().await.expect("writer");
+    let all = join_all(ids.iter().map(|id| acquire(&state, *id)));
+    let (acquired, ()) = tokio::join!(all, async {
+        while state.epochs.waiting() < ids.len() {
+            tokio::task::yield_now().await;
+        }
+        drop(busy);
+    });
+    let epochs: Vec<_> = acquired.iter().map(|acquired| acquired.epoch).collect();
+    let mut expected = vec![1; SUBSCRIPTIONS];
+    expected.push(2);
+    assert_eq!(epochs, expected);
+    let wal_bytes = state.database.wal_bytes().await;
+    let commits_max = 10 * u64::from(PAGE_BYTES);
+    assert!((1..commits_max).contains(&wal_bytes), "{wal_bytes}");
+    log.close().await;
+    state.close().await;
+    drop(lock);
 }

@@ -294,7 +294,7 @@ mod tests {
     use tempfile::tempdir;
 
     use super::{
-        super::{STATE, positions, reserve::Reserve},
+        super::{STATE, epochs::Epochs, positions, reserve::Reserve},
         *,
     };
 
@@ -346,7 +346,7 @@ mod tests {
             drop(writer);
             let failed = match broken {
                 "create" => create(&database, &topic("new"), None).await.is_err(),
-                _ => positions::acquire(&database, SubscriptionId(1))
+                _ => positions::acquire(&database, &Epochs::default(), SubscriptionId(1))
                     .await
                     .is_err(),
             };
