@@ -77,6 +77,7 @@ impl Consumers {
         config: Config,
         stored: bool,
         partitions: &mut Partitions,
+        timers: &mut Timers,
         ended: &mut Vec<Ended>,
         out: &mut Vec<Output>,
     ) {
@@ -85,7 +86,8 @@ impl Consumers {
             let mut deliveries = held.deliveries;
             deliveries.retain(|delivery| {
                 let partition = partitions.current(delivery.lease);
-                partition.is_some_and(|it| it.send(now, config.retention_millis, delivery, ended))
+                let retention = config.retention_millis;
+                partition.is_some_and(|it| it.send(now, retention, delivery, timers, ended))
             });
             let is_sent = !deliveries.is_empty();
             self.flow.left(consumer, is_sent);

@@ -136,6 +136,12 @@ impl Leases {
         timers.set_offsets(rounded(deadline), Timer::Leases(self.partition), offsets);
     }
 
+    fn unwatch(&self, timer: Timestamp, offsets: Range<u64>, timers: &mut Timers) {
+        if !offsets.is_empty() {
+            timers.unset_offsets(timer, Timer::Leases(self.partition), offsets);
+        }
+    }
+
     /// The message leaves. False when its lease has ended or been superseded.
     pub(super) fn send(&mut self, offset: u64, number: u32) -> bool {
         match self.leases.get_mut(&offset) {
@@ -167,18 +173,20 @@ impl Leases {
         let timer = rounded(deadline);
         // A later deadline is noticed when the earlier timer comes.
         if timer < lease.timer {
-            lease.timer = timer;
+            let before = std::mem::replace(&mut lease.timer, timer);
+            self.unwatch(before, offset..offset + 1, timers);
             self.watch(timer, offset..offset + 1, timers);
         }
         true
     }
 
     /// Ends a lease without an ack, if it has not ended or been superseded.
-    pub(super) fn end(&mut self, offset: u64, number: u32) -> Option<Unacked> {
+    pub(super) fn end(&mut self, offset: u64, number: u32, timers: &mut Timers) -> Option<Unacked> {
         if !self.is_current(offset, number) {
             return None;
         }
         let lease = self.leases.remove(&offset)?;
+        self.unwatch(lease.timer, offset..offset + 1, timers);
         Some(Unacked {
             ended: lease.ended(),
             attempts: lease.attempts,
@@ -209,10 +217,21 @@ impl Leases {
     }
 
     /// Ends the leases of offsets that are acknowledged.
-    pub(super) fn ack(&mut self, offsets: Range<u64>, ended: &mut Vec<Ended>) {
+    pub(super) fn ack(&mut self, offsets: Range<u64>, timers: &mut Timers, ended: &mut Vec<Ended>) {
+        // Neighbours with the same timer, as they were leased together.
+        let (mut timer, mut run) = (Timestamp::ZERO, 0..0);
         for offset in offsets {
-            ended.extend(self.leases.remove(&offset).map(|lease| lease.ended()));
+            let Some(lease) = self.leases.remove(&offset) else {
+                continue;
+            };
+            ended.push(lease.ended());
+            if offset != run.end || lease.timer != timer {
+                self.unwatch(timer, run, timers);
+                (timer, run) = (lease.timer, offset..offset);
+            }
+            run.end = offset + 1;
         }
+        self.unwatch(timer, run, timers);
     }
 
     /// Those of the offsets that are not leased, in ranges.
@@ -236,6 +255,15 @@ fn rounded(deadline: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 impl Leases {
+    /// Whether each is found in time.
+    pub(super) fn check(&self, timers: &Timers) {
+        let name = Timer::Leases(self.partition);
+        for (offset, lease) in &self.leases {
+            assert!(lease.timer <= rounded(lease.deadline));
+            assert!(timers.has(lease.timer, name, *offset));
+        }
+    }
+
     pub(super) fn offsets(&self) -> impl Iterator<Item = u64> {
         self.leases.keys().copied()
     }

@@ -202,12 +202,19 @@ impl Ledger {
         now: Timestamp,
         lease: LeaseId,
         counts: bool,
+        timers: &mut Timers,
     ) -> Option<Ended> {
-        self.end(now, lease.offset, lease.number, counts)
+        self.end(now, (lease.offset, lease.number), counts, timers)
     }
 
-    fn end(&mut self, now: Timestamp, offset: u64, number: u32, counts: bool) -> Option<Ended> {
-        let unacked = self.leases.end(offset, number)?;
+    fn end(
+        &mut self,
+        now: Timestamp,
+        (offset, number): (u64, u32),
+        counts: bool,
+        timers: &mut Timers,
+    ) -> Option<Ended> {
+        let unacked = self.leases.end(offset, number, timers)?;
         let counts = counts && unacked.has_left;
         let failed = Delivered {
             time: now,
@@ -229,20 +236,25 @@ impl Ledger {
         timers: &mut Timers,
         ended: &mut Vec<Ended>,
     ) {
-        for (offset, number) in self.leases.late(now, timer, offsets, timers) {
-            ended.extend(self.end(now, offset, number, true));
+        for late in self.leases.late(now, timer, offsets, timers) {
+            ended.extend(self.end(now, late, true, timers));
         }
     }
 
     /// Counts these as acknowledged, whatever their state was. Ended leases go to `ended`. False when all of them were
     /// done before.
-    pub(super) fn ack(&mut self, offsets: Range<u64>, ended: &mut Vec<Ended>) -> bool {
+    pub(super) fn ack(
+        &mut self,
+        offsets: Range<u64>,
+        timers: &mut Timers,
+        ended: &mut Vec<Ended>,
+    ) -> bool {
         let done = self.progress.piece_at(offsets.start);
         if done.is_some_and(|done| done.end >= offsets.end) {
             self.progress.ack_again(offsets);
             return false;
         }
-        self.leases.ack(offsets.clone(), ended);
+        self.leases.ack(offsets.clone(), timers, ended);
         self.failed.forget(offsets.clone());
         self.progress.ack(offsets);
         true
@@ -275,8 +287,9 @@ impl Ledger {
 
 #[cfg(test)]
 impl Ledger {
-    pub(super) fn check(&self) {
+    pub(super) fn check(&self, timers: &Timers) {
         self.progress.check();
+        self.leases.check(timers);
         self.failed.check();
         for offset in self.leases.offsets() {
             assert!(!self.progress.is_done(offset) && !self.failed.contains(offset));

@@ -249,18 +249,23 @@ impl Engine {
             Input::Close { consumer } => {
                 for held in self.consumers.close(consumer) {
                     let leases = held.deliveries.iter().map(|delivery| delivery.lease);
-                    self.partitions.give_back(now, leases, &mut self.ended);
+                    let (timers, ended) = (&mut self.timers, &mut self.ended);
+                    self.partitions.give_back(now, leases, timers, ended);
                 }
             }
-            Input::Ack(leases) => self.partitions.ack(&leases, &mut self.ended, verdicts),
+            Input::Ack(leases) => {
+                let (timers, ended) = (&mut self.timers, &mut self.ended);
+                self.partitions.ack(&leases, timers, ended, verdicts);
+            }
             Input::ModifyDeadline(changes) => {
                 let (timers, ended) = (&mut self.timers, &mut self.ended);
                 self.partitions
                     .modify_deadlines(now, changes, timers, ended, verdicts);
             }
             Input::Returned(leases) => {
+                let (timers, ended) = (&mut self.timers, &mut self.ended);
                 self.partitions
-                    .give_back(now, leases.into_iter(), &mut self.ended);
+                    .give_back(now, leases.into_iter(), timers, ended);
             }
             Input::Configure(config) => self.config = config,
             Input::Flushed { stored } => {
@@ -268,9 +273,15 @@ impl Engine {
                 for partition in self.partitions.iter_mut() {
                     partition.ledger_mut().flushed(stored);
                 }
-                let (partitions, ended) = (&mut self.partitions, &mut self.ended);
-                self.consumers
-                    .send_flushed(now, self.config, stored, partitions, ended, out);
+                self.consumers.send_flushed(
+                    now,
+                    self.config,
+                    stored,
+                    &mut self.partitions,
+                    &mut self.timers,
+                    &mut self.ended,
+                    out,
+                );
             }
             Input::Tick => {}
         }

@@ -275,12 +275,13 @@ impl Partition {
         now: Timestamp,
         retention_millis: u64,
         delivery: &Delivery,
+        timers: &mut Timers,
         ended: &mut Vec<Ended>,
     ) -> bool {
         let lease = delivery.lease;
         if delivery.publish_time.plus_millis(retention_millis) <= now {
             // It is read once more and then done.
-            ended.extend(self.ledger.give_back(now, lease, false));
+            ended.extend(self.ledger.give_back(now, lease, false, timers));
             return false;
         }
         self.ledger.send(lease)
@@ -300,14 +301,14 @@ impl Partition {
     }
 
     /// Counts these neighbours as acknowledged, whatever their state was. Ended leases go to `ended`.
-    pub(super) fn ack(&mut self, offsets: Range<u64>, ended: &mut Vec<Ended>) {
+    pub(super) fn ack(&mut self, offsets: Range<u64>, timers: &mut Timers, ended: &mut Vec<Ended>) {
         let cursor = self.ledger.progress().cursor();
         if offsets.start < cursor {
             self.ledger.ack_again(offsets.start);
         }
         // What was never read was never delivered, so an ack of it is not ours (a log that lost its end).
         let offsets = offsets.start.max(cursor)..offsets.end.min(self.read_ahead.end());
-        if !offsets.is_empty() && self.ledger.ack(offsets.clone(), ended) {
+        if !offsets.is_empty() && self.ledger.ack(offsets.clone(), timers, ended) {
             self.ready.forget(&offsets);
             self.read_ahead.forget_damage(offsets);
         }
@@ -324,9 +325,9 @@ impl Partition {
 #[cfg(test)]
 impl Partition {
     /// Whether the three parts agree.
-    pub(super) fn check(&self) {
+    pub(super) fn check(&self, timers: &Timers) {
         let (progress, failed) = (self.ledger.progress(), self.ledger.failed());
-        self.ledger.check();
+        self.ledger.check(timers);
         self.ready.check();
         self.read_ahead.check(progress.cursor());
         for offset in self.ledger.leased_offsets() {

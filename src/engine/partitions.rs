@@ -127,6 +127,7 @@ impl Partitions {
     pub(super) fn ack(
         &mut self,
         leases: &[LeaseId],
+        timers: &mut Timers,
         ended: &mut Vec<Ended>,
         mut verdicts: Option<&mut Vec<Verdict>>,
     ) {
@@ -142,7 +143,7 @@ impl Partitions {
             if let Some(partition) = partition {
                 let first = run[0].offset;
                 let end = first.saturating_add(run.len() as u64);
-                partition.ack(first..end, ended);
+                partition.ack(first..end, timers, ended);
             }
         }
         for partition in self.iter_mut() {
@@ -166,7 +167,7 @@ impl Partitions {
                 if millis > 0 {
                     return ledger.extend(lease, now.plus_millis(millis), timers);
                 }
-                let ended_now = ledger.give_back(now, lease, true);
+                let ended_now = ledger.give_back(now, lease, true, timers);
                 ended.extend(ended_now);
                 ended_now.is_some()
             });
@@ -185,11 +186,13 @@ impl Partitions {
         &mut self,
         now: Timestamp,
         leases: impl Iterator<Item = LeaseId>,
+        timers: &mut Timers,
         ended: &mut Vec<Ended>,
     ) {
         for lease in leases {
             if let Some(partition) = self.current(lease) {
-                ended.extend(partition.ledger_mut().give_back(now, lease, false));
+                let ledger = partition.ledger_mut();
+                ended.extend(ledger.give_back(now, lease, false, timers));
             }
         }
     }

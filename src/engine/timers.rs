@@ -1,10 +1,15 @@
 //! Everything that happens to a subscription by itself, in one table: what comes due, and when.
 //!
-//! Offsets that come due together are ranges of one entry, so that the table grows with time and not with messages.
-//! Removal is lazy where many offsets are concerned: an entry whose leases have ended stays until its time comes, and
-//! then finds nothing.
+//! Offsets that come due together are ranges of one entry, so that many messages are few ranges. Those of leases go
+//! when the leases end, so that the table grows with what is outstanding, and nobody is woken up for what is over. An
+//! entry for damage or for a redelivery that was put off stays, and may then find nothing.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    ops::Range,
+};
+
+use rangemap::RangeSet;
 
 use crate::clock::Timestamp;
 
@@ -42,13 +47,13 @@ pub(super) struct Due {
     pub(super) at: Timestamp,
     pub(super) timer: Timer,
     /// None for the timers that are of a whole partition or subscription.
-    pub(super) offsets: Vec<Range<u64>>,
+    pub(super) offsets: RangeSet<u64>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    entries: BTreeMap<(Timestamp, Timer), Vec<Range<u64>>>,
+    entries: BTreeMap<(Timestamp, Timer), RangeSet<u64>>,
 }
 
 impl Timers {
@@ -58,10 +63,16 @@ impl Timers {
 
     /// Adds these offsets to what comes due at this time.
     pub(super) fn set_offsets(&mut self, at: Timestamp, timer: Timer, offsets: Range<u64>) {
-        let ranges = self.entries.entry((at, timer)).or_default();
-        match ranges.last_mut() {
-            Some(last) if last.end == offsets.start => last.end = offsets.end,
-            _ => ranges.push(offsets),
+        self.entries.entry((at, timer)).or_default().insert(offsets);
+    }
+
+    /// Takes these offsets from what comes due at this time.
+    pub(super) fn unset_offsets(&mut self, at: Timestamp, timer: Timer, offsets: Range<u64>) {
+        if let Entry::Occupied(mut entry) = self.entries.entry((at, timer)) {
+            entry.get_mut().remove(offsets);
+            if entry.get().is_empty() {
+                entry.remove();
+            }
         }
     }
 
@@ -87,6 +98,32 @@ impl Timers {
 }
 
 #[cfg(test)]
+impl Timers {
+    /// Whether this offset comes due at this time.
+    pub(super) fn has(&self, at: Timestamp, timer: Timer, offset: u64) -> bool {
+        let offsets = self.entries.get(&(at, timer));
+        offsets.is_some_and(|offsets| offsets.contains(&offset))
+    }
+
+    /// Entries, and ranges of offsets in them.
+    pub(super) fn len(&self) -> usize {
+        let ranges = self.entries.values().map(|it| it.iter().count());
+        self.entries.len() + ranges.sum::<usize>()
+    }
+
+    /// Offsets of which leases may end.
+    pub(super) fn leases(&self) -> u64 {
+        let is_leases = |timer: &Timer| matches!(timer, Timer::Leases(_));
+        let leases = self
+            .entries
+            .iter()
+            .filter(|((_, timer), _)| is_leases(timer));
+        let offsets = leases.flat_map(|(_, offsets)| offsets.iter());
+        offsets.map(|it| it.end - it.start).sum()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -103,10 +140,23 @@ mod tests {
         assert!(timers.pop(Timestamp::from_millis(9)).is_none());
         let due = timers.pop(at).expect("due");
         assert_eq!((due.at, due.timer), (at, Timer::Leases(0)));
-        assert_eq!(due.offsets, [0..6, 9..10]);
+        assert_eq!(due.offsets, RangeSet::from([0..6, 9..10]));
         let due = timers.pop(later).expect("due");
         assert_eq!((due.at, due.timer), (at, Timer::Leases(1)));
         timers.cancel(later, Timer::Flush);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn an_entry_goes_with_the_last_of_its_offsets() {
+        let mut timers = Timers::default();
+        let at = Timestamp::from_millis(10);
+        timers.set_offsets(at, Timer::Leases(0), 0..5);
+        timers.unset_offsets(at, Timer::Leases(0), 1..3);
+        assert!(timers.has(at, Timer::Leases(0), 3) && !timers.has(at, Timer::Leases(0), 2));
+        timers.unset_offsets(at, Timer::Leases(1), 0..5);
+        timers.unset_offsets(at, Timer::Leases(0), 0..1);
+        timers.unset_offsets(at, Timer::Leases(0), 3..5);
         assert_eq!(timers.next(), None);
     }
 }

@@ -558,6 +558,7 @@ impl Run {
         let waiting: usize = partitions.map(waiting_to_leave).sum();
         let outstanding = self.host.engine.outstanding();
         assert_eq!(outstanding - waiting, self.model.held.len());
+        assert_eq!(self.host.engine.timers.leases(), outstanding as u64);
         let next = self.host.engine.next_deadline();
         assert!(next.is_none_or(|next| next > self.host.now), "overdue");
         if self.host.in_flight.is_none() && self.host.engine.lazy_flush.is_due() {
@@ -585,7 +586,7 @@ impl Run {
             }
         }
         for partition in self.host.engine.partitions.iter() {
-            partition.check();
+            partition.check(&self.host.engine.timers);
             assert!(!partition.leaves_due_unread());
             assert!(partition.delayed().all(|time| time > self.host.now));
         }

@@ -1,92 +1,10 @@
 //! What came back is delivered soon, whatever waits behind it, and holds nothing up.
 
-use bytes::Bytes;
-
-use super::host::Host;
+use super::backlog::Backlog;
 use crate::{
-    clock::Timestamp,
-    engine::{
-        input::{Config, ConsumerId, Demand, Input, LeaseId},
-        output::Output,
-    },
+    engine::input::{ConsumerId, Demand, Input},
     limits::{REDELIVERY_BYTES_MAX, REDELIVERY_MESSAGES_MAX},
 };
-
-/// A subscription whose reads are answered at once, as far as the log's answer goes.
-struct Backlog {
-    host: Host,
-    pulls: u64,
-    /// How many offsets each read asked for.
-    reads: Vec<u64>,
-}
-
-impl Backlog {
-    fn new(messages: u64, bytes: usize) -> Self {
-        let config = Config {
-            ack_deadline_millis: 10_000,
-            retention_millis: 604_800_000,
-            durable_leases: false,
-        };
-        let mut host = Host::new(Timestamp::from_millis(1_000_000_000_000), config, 1);
-        for _ in 0..messages {
-            host.log.append(0, host.now, Bytes::from(vec![0; bytes]));
-        }
-        let mut backlog = Self {
-            host,
-            pulls: 0,
-            reads: Vec::new(),
-        };
-        let seen = backlog.host.log.ends();
-        backlog.handle(Input::LogEnds(seen));
-        backlog
-    }
-
-    /// Tells the engine, answers its reads, and returns what was delivered.
-    fn handle(&mut self, input: Input) -> Vec<LeaseId> {
-        let mut out = self.host.handle(input);
-        let mut delivered = Vec::new();
-        loop {
-            for output in out.drain(..) {
-                if let Output::Deliver { deliveries, .. } = output {
-                    delivered.extend(deliveries.iter().map(|it| it.lease));
-                }
-            }
-            let Some(read) = self.host.reads.front() else {
-                return delivered;
-            };
-            self.reads.push(read.range.end - read.range.start);
-            out = self.host.answer_read(u64::MAX >> 1, false);
-        }
-    }
-
-    fn pull(&mut self, messages_max: usize) -> Vec<LeaseId> {
-        self.pulls += 1;
-        let consumer = ConsumerId(self.pulls);
-        let demand = Demand::Pull {
-            messages_max,
-            immediate: true,
-        };
-        self.handle(Input::Open { consumer, demand })
-    }
-
-    fn pull_one(&mut self) -> LeaseId {
-        self.pull(1)[0]
-    }
-
-    fn nack(&mut self, leases: impl IntoIterator<Item = LeaseId>) {
-        let changes = leases.into_iter().map(|lease| (lease, 0)).collect();
-        self.handle(Input::ModifyDeadline(changes));
-    }
-
-    /// How many pulls of one message it takes until this offset comes.
-    fn pulls_until(&mut self, offset: u64) -> usize {
-        let mut pulls = 1;
-        while self.pull_one().offset != offset {
-            pulls += 1;
-        }
-        pulls
-    }
-}
 
 #[test]
 fn a_nacked_message_comes_back_at_once_before_a_long_backlog() {
