@@ -1,18 +1,24 @@
-//! The consumer's end of a stream or pull. Whatever is dropped on its way goes back to the subscription.
+//! The consumer's end of a stream or pull. What is dropped on its way goes back to the subscription, and what is no
+//! longer leased is not sent.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
-    task::{Context, Poll},
+    collections::{BTreeSet, VecDeque},
+    mem,
+    ops::RangeInclusive,
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::{error::EndCause, mailbox::Mailbox};
 use crate::{
-    engine::{input::ConsumerId, output::Delivery},
+    clock::Timestamp,
+    engine::{
+        input::ConsumerId,
+        output::{Delivery, Ended},
+    },
     limits::STREAM_FRAMES_MAX,
 };
 
@@ -20,25 +26,56 @@ use crate::{
 #[derive(Debug)]
 pub struct Parcel {
     deliveries: Vec<Delivery>,
+    /// When their leases end. Nobody can move that before they are sent.
+    deadline: Timestamp,
+    /// From the first to the last of their offsets, of all partitions.
+    offsets: RangeInclusive<u64>,
     mailbox: Arc<Mailbox>,
 }
 
 impl Parcel {
-    pub(super) fn new(deliveries: Vec<Delivery>, mailbox: &Arc<Mailbox>) -> Self {
+    pub(super) fn new(
+        deliveries: Vec<Delivery>,
+        deadline: Timestamp,
+        mailbox: &Arc<Mailbox>,
+    ) -> Self {
+        let offsets = deliveries.iter().map(|delivery| delivery.lease.offset);
+        let (first, last) = offsets.fold((u64::MAX, 0), |(first, last), offset| {
+            (first.min(offset), last.max(offset))
+        });
         Self {
             deliveries,
+            deadline,
+            offsets: first..=last,
             mailbox: Arc::clone(mailbox),
         }
     }
 
-    /// The deliveries, which now count as sent; none any more on a node that has stood still for so long that others
-    /// may have replaced it.
-    fn take(mut self) -> Result<Vec<Delivery>, EndCause> {
-        if self.mailbox.node_lease.holds() {
-            Ok(std::mem::take(&mut self.deliveries))
-        } else {
-            Err(EndCause::lease_lost())
+    /// Takes out what is no longer leased. Usually nothing: what ends was sent before, and lies elsewhere in the log.
+    fn take_out(&mut self, ended: &[Ended]) {
+        let near = ended.iter().filter(|it| self.offsets.contains(&it.offset));
+        let ended: BTreeSet<_> = near
+            .map(|it| (it.partition, it.offset, it.number))
+            .collect();
+        if !ended.is_empty() {
+            self.deliveries.retain(|delivery| {
+                let lease = delivery.lease;
+                !ended.contains(&(lease.partition, lease.offset, lease.number))
+            });
         }
+    }
+
+    /// The deliveries, which now count as sent; none whose leases have run out meanwhile. None any more on a node that
+    /// has stood still for so long that others may have replaced it.
+    fn take(mut self) -> Result<Vec<Delivery>, EndCause> {
+        if let Some(cause) = self.mailbox.over() {
+            return Err(cause);
+        }
+        let deliveries = mem::take(&mut self.deliveries);
+        if self.mailbox.is_past(self.deadline) {
+            return Ok(Vec::new());
+        }
+        Ok(deliveries)
     }
 }
 
@@ -97,37 +134,34 @@ impl PendingPull {
 /// An open stream's messages; dropped, the stream is over and its leases run on.
 #[derive(Debug)]
 pub struct MessageStream {
-    frames: mpsc::Receiver<Parcel>,
-    shared: Arc<StreamShared>,
+    frames: Arc<Mutex<Frames>>,
     presence: Presence,
 }
 
 /// What both ends of a stream see.
 #[derive(Debug, Default)]
-pub(super) struct StreamShared {
-    /// Frames that wait in the channel. Only the driver adds, only the consumer takes away.
-    queued: AtomicU32,
-    ended: OnceLock<EndCause>,
+struct Frames {
+    /// At most [`STREAM_FRAMES_MAX`], none of them empty.
+    queued: VecDeque<Parcel>,
+    waker: Option<Waker>,
+    /// Nothing comes any more.
+    ended: Option<EndCause>,
 }
 
-/// The driver's end of a stream; dropped, the consumer sees the end when it has taken what waits.
+/// The driver's end of a stream; dropped, the stream is over.
 #[derive(Debug)]
 pub(super) struct StreamSender {
-    frames: mpsc::Sender<Parcel>,
-    shared: Arc<StreamShared>,
+    frames: Arc<Mutex<Frames>>,
 }
 
 /// Both ends of a new stream.
 pub(super) fn stream(id: ConsumerId, mailbox: &Arc<Mailbox>) -> (StreamSender, MessageStream) {
-    let (sender, receiver) = mpsc::channel(STREAM_FRAMES_MAX);
-    let shared = Arc::new(StreamShared::default());
+    let frames = Arc::new(Mutex::new(Frames::default()));
     let driver = StreamSender {
-        frames: sender,
-        shared: Arc::clone(&shared),
+        frames: Arc::clone(&frames),
     };
     let consumer = MessageStream {
-        frames: receiver,
-        shared,
+        frames,
         presence: Presence {
             id,
             mailbox: Arc::clone(mailbox),
@@ -136,22 +170,66 @@ pub(super) fn stream(id: ConsumerId, mailbox: &Arc<Mailbox>) -> (StreamSender, M
     (driver, consumer)
 }
 
+impl Frames {
+    /// Ends the stream, unless it has ended. Returns what was queued, which goes back when it is dropped.
+    fn end(&mut self, cause: EndCause) -> (VecDeque<Parcel>, Option<Waker>) {
+        self.ended.get_or_insert(cause);
+        (mem::take(&mut self.queued), self.waker.take())
+    }
+}
+
 impl StreamSender {
     /// Queues a frame. The engine knows the room, so a frame that does not fit has a consumer that is gone,
     /// and goes back.
     pub(super) fn send(&self, parcel: Parcel) {
-        self.shared.queued.fetch_add(1, Ordering::AcqRel);
-        drop(self.frames.try_send(parcel));
+        let mut frames = self.frames.lock();
+        if frames.ended.is_some() || frames.queued.len() >= STREAM_FRAMES_MAX {
+            // Going back, it locks the mailbox.
+            drop(frames);
+            drop(parcel);
+            return;
+        }
+        frames.queued.push_back(parcel);
+        let waker = frames.waker.take();
+        drop(frames);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes what is no longer leased out of the frames that wait; whether there is more room now.
+    pub(super) fn take_out(&self, ended: &[Ended]) -> bool {
+        let mut frames = self.frames.lock();
+        let before = frames.queued.len();
+        frames.queued.retain_mut(|parcel| {
+            parcel.take_out(ended);
+            !parcel.deliveries.is_empty()
+        });
+        frames.queued.len() < before
     }
 
     /// Frames that may be sent. When this is 0, the consumer rings the mailbox as soon as it changes.
     pub(super) fn room(&self) -> u32 {
-        (STREAM_FRAMES_MAX as u32).saturating_sub(self.shared.queued.load(Ordering::Acquire))
+        STREAM_FRAMES_MAX.saturating_sub(self.frames.lock().queued.len()) as u32
     }
 
+    /// Ends the stream. What waits is not sent any more.
     pub(super) fn end(self, cause: EndCause) {
-        // Only the driver ends a stream, and this takes its end away.
-        drop(self.shared.ended.set(cause));
+        self.finish(cause);
+    }
+
+    fn finish(&self, cause: EndCause) {
+        let (unsent, waker) = self.frames.lock().end(cause);
+        drop(unsent);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for StreamSender {
+    fn drop(&mut self) {
+        self.finish(EndCause::Stopping);
     }
 }
 
@@ -163,21 +241,180 @@ impl MessageStream {
 
     /// The next frame, or why the stream is over.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<Delivery>, EndCause>> {
-        self.frames.poll_recv(cx).map(|parcel| match parcel {
-            Some(parcel) => {
-                let before = self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-                if before >= STREAM_FRAMES_MAX as u32 {
-                    let Presence { id, mailbox } = &self.presence;
-                    mailbox.put(|notices| notices.roomy.push(*id));
-                }
-                parcel.take()
+        loop {
+            let mut frames = self.frames.lock();
+            if let Some(cause) = &frames.ended {
+                return Poll::Ready(Err(cause.clone()));
             }
-            None => Err(self
-                .shared
-                .ended
-                .get()
-                .cloned()
-                .unwrap_or(EndCause::Stopping)),
-        })
+            let was_full = frames.queued.len() >= STREAM_FRAMES_MAX;
+            let Some(parcel) = frames.queued.pop_front() else {
+                frames.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            };
+            drop(frames);
+            if was_full {
+                let Presence { id, mailbox } = &self.presence;
+                mailbox.put(|notices| notices.roomy.push(*id));
+            }
+            match parcel.take() {
+                Ok(deliveries) if deliveries.is_empty() => {}
+                taken => return Poll::Ready(taken),
+            }
+        }
+    }
+}
+
+impl Drop for MessageStream {
+    fn drop(&mut self) {
+        // What waits goes back before the driver hears that nobody takes it.
+        let (unsent, _) = self.frames.lock().end(EndCause::Stopping);
+        drop(unsent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{
+        clock::{Clock, ManualClock},
+        engine::input::LeaseId,
+        store::{NodeLease, node_lease::NodeLeaseRenewer},
+    };
+
+    const START: Timestamp = Timestamp::from_millis(1_000_000);
+    const ME: ConsumerId = ConsumerId(1);
+
+    struct World {
+        hand: ManualClock,
+        node_lease: NodeLeaseRenewer,
+        mailbox: Arc<Mailbox>,
+        sender: StreamSender,
+        stream: MessageStream,
+    }
+
+    fn world() -> World {
+        let (clock, hand) = Clock::manual(START);
+        let (lease, node_lease) = NodeLease::renewable(clock.clone());
+        node_lease.renew(START.plus_millis(60_000));
+        let mailbox = Arc::new(Mailbox::new(lease, clock));
+        let (sender, stream) = stream(ME, &mailbox);
+        World {
+            hand,
+            node_lease,
+            mailbox,
+            sender,
+            stream,
+        }
+    }
+
+    fn parcel(offsets: &[u64], mailbox: &Arc<Mailbox>) -> Parcel {
+        let delivery = |offset: &u64| Delivery {
+            lease: LeaseId {
+                generation: 1,
+                partition: 0,
+                offset: *offset,
+                number: 1,
+            },
+            publish_time: START,
+            body: Bytes::new(),
+        };
+        let deliveries = offsets.iter().map(delivery).collect();
+        Parcel::new(deliveries, START.plus_millis(10_000), mailbox)
+    }
+
+    fn ended(offset: u64, number: u32) -> Ended {
+        Ended {
+            consumer: Some(ME),
+            partition: 0,
+            offset,
+            number,
+            bytes: 0,
+        }
+    }
+
+    /// Offsets of the next frame, if there is one.
+    fn next(stream: &mut MessageStream) -> Option<Result<Vec<u64>, EndCause>> {
+        let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).now_or_never()?;
+        Some(frame.map(|frame| frame.iter().map(|it| it.lease.offset).collect()))
+    }
+
+    #[test]
+    fn what_is_no_longer_leased_is_not_sent_and_makes_room() {
+        let mut world = world();
+        world.sender.send(parcel(&[1, 2, 3], &world.mailbox));
+        world.sender.send(parcel(&[7, 5], &world.mailbox));
+        assert_eq!(world.sender.room(), 0);
+        // The second delivery of 3 is another one.
+        assert!(
+            !world
+                .sender
+                .take_out(&[ended(2, 1), ended(3, 2), ended(9, 1)])
+        );
+        assert!(world.sender.take_out(&[ended(5, 1), ended(7, 1)]));
+        assert_eq!(world.sender.room(), 1);
+        assert_eq!(next(&mut world.stream), Some(Ok(vec![1, 3])));
+        assert_eq!(next(&mut world.stream), None);
+        assert!(
+            world.mailbox.take().returned.is_empty(),
+            "it was not leased"
+        );
+    }
+
+    #[test]
+    fn what_waits_past_its_deadline_is_not_sent() {
+        let mut world = world();
+        world.sender.send(parcel(&[1], &world.mailbox));
+        world.hand.advance(Duration::from_secs(10));
+        assert_eq!(next(&mut world.stream), None);
+        assert_eq!(world.sender.room(), 2);
+        assert!(
+            world.mailbox.take().returned.is_empty(),
+            "its lease is over"
+        );
+    }
+
+    #[test]
+    fn what_waits_while_the_nodes_lease_lapses_is_not_sent_when_it_is_held_again() {
+        let World {
+            node_lease,
+            mailbox,
+            sender,
+            mut stream,
+            ..
+        } = world();
+        let (answer, receiver) = oneshot::channel();
+        let mut pull = PendingPull::new(ConsumerId(2), &mailbox, receiver);
+        sender.send(parcel(&[1], &mailbox));
+        answer
+            .send(Ok(Some(parcel(&[2], &mailbox))))
+            .expect("waits");
+        node_lease.lapse();
+        mailbox.end(EndCause::lease_lost());
+        sender.end(EndCause::lease_lost());
+        node_lease.renew(START.plus_millis(60_000));
+        assert_eq!(next(&mut stream), Some(Err(EndCause::lease_lost())));
+        let answer = pull.answer().now_or_never().expect("answered");
+        assert_eq!(answer, Err(EndCause::lease_lost()));
+    }
+
+    #[test]
+    fn what_a_stream_leaves_behind_goes_back_before_it_counts_as_closed() {
+        let World {
+            mailbox,
+            sender,
+            stream,
+            ..
+        } = world();
+        sender.send(parcel(&[1, 2], &mailbox));
+        drop(stream);
+        sender.send(parcel(&[3], &mailbox));
+        let mail = mailbox.take();
+        assert_eq!(mail.returned.len(), 3);
+        assert_eq!(mail.closed, [ME]);
     }
 }

@@ -11,7 +11,11 @@ use super::{
     mailbox::Mailbox,
 };
 use crate::{
-    engine::{input::ConsumerId, output::Delivery},
+    clock::Timestamp,
+    engine::{
+        input::ConsumerId,
+        output::{Delivery, Ended},
+    },
     limits::CONSUMERS_MAX,
 };
 
@@ -75,14 +79,33 @@ impl Consumers {
     }
 
     /// Hands a frame over. What does not reach its client goes back to the subscription.
-    pub(super) fn deliver(&mut self, consumer: ConsumerId, deliveries: Vec<Delivery>) {
-        let parcel = Parcel::new(deliveries, &self.mailbox);
+    pub(super) fn deliver(
+        &mut self,
+        consumer: ConsumerId,
+        deliveries: Vec<Delivery>,
+        deadline: Timestamp,
+    ) {
+        let parcel = Parcel::new(deliveries, deadline, &self.mailbox);
         if let Some(stream) = self.streams.get(&consumer) {
             stream.send(parcel);
         } else if let Some(pull) = self.pulls.remove(&consumer) {
             // A pull that is gone drops the parcel, which thereby goes back.
             drop(pull.send(Ok(Some(parcel))));
         }
+    }
+
+    /// Takes what is no longer leased out of the frames that wait in streams. Returns the streams that have more room.
+    pub(super) fn take_out(&self, ended: &[Ended]) -> Vec<ConsumerId> {
+        let mut roomier = Vec::new();
+        for ended in ended.chunk_by(|a, b| a.consumer == b.consumer) {
+            if let Some(consumer) = ended[0].consumer
+                && let Some(stream) = self.streams.get(&consumer)
+                && stream.take_out(ended)
+            {
+                roomier.push(consumer);
+            }
+        }
+        roomier
     }
 
     /// Tells a pull that there is nothing for it. `damaged`: nothing but what cannot be read.
@@ -100,6 +123,9 @@ impl Consumers {
 
     /// Tells all of them why delivery ends, and forgets them. Returns which there were.
     pub(super) fn end(&mut self, cause: &EndCause) -> Vec<ConsumerId> {
+        if *cause != EndCause::Stopping {
+            self.mailbox.end(cause.clone());
+        }
         let mut ended = Vec::new();
         for (consumer, stream) in mem::take(&mut self.streams) {
             ended.push(consumer);

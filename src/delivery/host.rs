@@ -53,7 +53,7 @@ impl Host {
     ) -> Self {
         Self {
             engine,
-            consumers: Consumers::new(Mailbox::new(node.membership.clone())),
+            consumers: Consumers::new(Mailbox::new(node.membership.clone(), node.clock.clone())),
             reads: Reads::default(),
             flushes: Flushes::new(node.flusher.clone(), record.id, epoch),
             last_used: node.clock.now(),
@@ -98,10 +98,18 @@ impl Host {
             .unwrap_or(Timestamp::NEVER)
     }
 
-    /// Tells the engine.
+    /// Tells the engine. What it wanted before is carried out first: leases in it may end now.
     pub(super) fn handle(&mut self, input: Input) {
+        self.carry_out();
+        self.tell(input);
+    }
+
+    fn tell(&mut self, input: Input) {
         let now = self.node.clock.now();
         self.engine.handle(now, input, &mut self.outputs);
+        for consumer in self.consumers.take_out(self.engine.ended()) {
+            self.tell_room(consumer);
+        }
     }
 
     /// Tells the engine of the time, if that is of interest.
@@ -141,7 +149,7 @@ impl Host {
 
     fn tell_room(&mut self, consumer: ConsumerId) {
         if let Some(frames) = self.consumers.room(consumer) {
-            self.handle(Input::Room { consumer, frames });
+            self.tell(Input::Room { consumer, frames });
         }
     }
 
@@ -258,11 +266,12 @@ impl Host {
                     ),
                     Output::Deliver {
                         consumer,
+                        deadline,
                         deliveries,
                     } => {
                         let sizes = deliveries.iter().map(|delivery| delivery.body.len());
                         self.flushes.acked().deliver(sizes);
-                        self.consumers.deliver(consumer, deliveries);
+                        self.consumers.deliver(consumer, deliveries, deadline);
                         served.push(consumer);
                     }
                     Output::Empty { consumer, damaged } => {
@@ -318,6 +327,8 @@ impl Host {
         for consumer in self.consumers.end(cause) {
             self.handle(Input::Close { consumer });
         }
+        // What was leased to them meanwhile goes back.
+        self.carry_out();
     }
 
     /// Refuses the acks that no flush has made durable.

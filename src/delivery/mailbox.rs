@@ -1,12 +1,17 @@
-//! What a subscription's consumers tell its driver without waiting: notices from destructors and polls.
+//! What a subscription's consumers tell its driver without waiting: notices from destructors and polls. And what they
+//! have to know of it before they send something.
 //!
 //! Bounded by what is outstanding: a delivery is returned once, a consumer leaves once and has room once per
 //! full queue.
 
+use std::sync::OnceLock;
+
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::error::EndCause;
 use crate::{
+    clock::{Clock, Timestamp},
     engine::input::{ConsumerId, LeaseId},
     store::NodeLease,
 };
@@ -28,16 +33,40 @@ pub(super) struct Mailbox {
     notices: Mutex<Notices>,
     bell: Notify,
     /// Without it nothing more reaches a consumer: another node may deliver the same by now.
-    pub(super) node_lease: NodeLease,
+    node_lease: NodeLease,
+    clock: Clock,
+    /// Why the subscription is not delivered here any more.
+    ended: OnceLock<EndCause>,
 }
 
 impl Mailbox {
-    pub(super) fn new(node_lease: NodeLease) -> Self {
+    pub(super) fn new(node_lease: NodeLease, clock: Clock) -> Self {
         Self {
             notices: Mutex::default(),
             bell: Notify::new(),
             node_lease,
+            clock,
+            ended: OnceLock::new(),
         }
+    }
+
+    /// The subscription is not delivered here any more: what was leased may be leased again elsewhere, or not exist.
+    pub(super) fn end(&self, cause: EndCause) {
+        // The first cause is the one that counts.
+        let _ = self.ended.set(cause);
+    }
+
+    /// Why nothing may be sent any more, if that is so.
+    pub(super) fn over(&self) -> Option<EndCause> {
+        if let Some(cause) = self.ended.get() {
+            return Some(cause.clone());
+        }
+        (!self.node_lease.holds()).then(EndCause::lease_lost)
+    }
+
+    /// Whether this time has passed.
+    pub(super) fn is_past(&self, time: Timestamp) -> bool {
+        time <= self.clock.now()
     }
 
     pub(super) fn put(&self, add: impl FnOnce(&mut Notices)) {

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 
 use super::{DeliveryError, Drivers, EndCause, MessageStream, StreamOpening};
 use crate::{
@@ -208,4 +209,91 @@ async fn while_clocks_disagree_what_is_too_old_is_delivered_and_stays_in_the_log
     assert_eq!(world.pull(true).await, Ok(0));
     passes(RETENTION_SWEEP_ALL_MILLIS).await;
     assert_eq!(start().await, 1);
+}
+
+/// The bodies of the stream's next frame, if it has one by now.
+fn next_frame(stream: &mut MessageStream) -> Option<Result<Vec<Bytes>, EndCause>> {
+    let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).now_or_never()?;
+    Some(frame.map(|frame| frame.into_iter().map(|it| it.body).collect()))
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_while_it_waits_in_a_slow_stream_is_not_sent_and_makes_room() {
+    let world = world().await;
+    let mut slow = world.open_stream().await;
+    assert_eq!(world.pull(true).await, Ok(0), "the slow stream has it");
+    let second = vec![Bytes::from_static(b"two")];
+    let appended = world
+        .log
+        .append(&world.subscription.log, second.into())
+        .await;
+    appended.expect("append");
+    let lease = LeaseId {
+        generation: 1,
+        partition: 0,
+        offset: 0,
+        number: 1,
+    };
+    let acknowledged = world.drivers.acknowledge(&world.subscription, vec![lease]);
+    acknowledged.await.expect("acknowledged");
+    assert_eq!(
+        world.pull(true).await,
+        Ok(0),
+        "the slow stream has the next"
+    );
+    assert_eq!(
+        next_frame(&mut slow),
+        Some(Ok(vec![Bytes::from_static(b"two")]))
+    );
+    assert_eq!(next_frame(&mut slow), None);
+}
+
+#[tokio::test]
+async fn what_another_consumer_has_by_now_is_not_sent_by_a_slow_stream() {
+    let world = world().await;
+    let mut slow = world.open_stream().await;
+    assert_eq!(world.pull(true).await, Ok(0), "the slow stream has it");
+    world.hand.advance(Duration::from_mins(10));
+    assert_eq!(world.pull(true).await, Ok(1));
+    assert_eq!(next_frame(&mut slow), None);
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_in_the_pass_in_which_it_was_leased_is_not_sent() {
+    let world = world().await;
+    assert_eq!(world.pull(true).await, Ok(1));
+    let delivery = |number| LeaseId {
+        generation: 1,
+        partition: 0,
+        offset: 0,
+        number,
+    };
+    let nack = vec![(delivery(1), 0)];
+    let nacked = world.drivers.modify_deadlines(&world.subscription, nack);
+    nacked.await.expect("nacked");
+    // Answered when the message was read again.
+    let ack = |number| {
+        let leases = vec![delivery(number)];
+        world.drivers.acknowledge(&world.subscription, leases)
+    };
+    let other = LeaseId {
+        generation: 2,
+        ..delivery(1)
+    };
+    let answered = world.drivers.acknowledge(&world.subscription, vec![other]);
+    answered.await.expect("answered");
+    // The driver finds both commands when it comes to run.
+    let (mut stream, acknowledged) = tokio::join!(biased; world.open_stream(), ack(2));
+    acknowledged.expect("acknowledged");
+    assert_eq!(next_frame(&mut stream), None);
+}
+
+#[tokio::test]
+async fn what_waits_in_a_slow_stream_is_not_sent_when_its_subscription_ends() {
+    let world = world().await;
+    let mut slow = world.open_stream().await;
+    assert_eq!(world.pull(true).await, Ok(0), "the slow stream has it");
+    let id = world.subscription.id;
+    world.drivers.end(id, EndCause::Deleted).await;
+    assert_eq!(next_frame(&mut slow), Some(Err(EndCause::Deleted)));
 }

@@ -6,9 +6,8 @@ use super::{
     flow::Flow,
     frame::Frame,
     input::{Config, ConsumerId, Demand},
-    leases::Ended,
     outbox::{Held, Outbox},
-    output::Output,
+    output::{Delivery, Ended, Output},
     partition::Partition,
     partitions::Partitions,
     timers::Timers,
@@ -69,31 +68,23 @@ impl Consumers {
         self.outbox.flush_started();
     }
 
-    /// Lets go what the flush that ended has made durable, as far as its leases still stand. Those that end now go to
-    /// `ended`.
+    /// Lets go what the flush that ended has made durable, as far as it still may leave.
     pub(super) fn send_flushed(
         &mut self,
-        now: Timestamp,
-        config: Config,
         stored: bool,
-        partitions: &mut Partitions,
-        timers: &mut Timers,
-        ended: &mut Vec<Ended>,
         out: &mut Vec<Output>,
+        mut may_leave: impl FnMut(&Delivery) -> bool,
     ) {
         for held in self.outbox.flushed(stored) {
             let consumer = held.consumer;
             let mut deliveries = held.deliveries;
-            deliveries.retain(|delivery| {
-                let partition = partitions.current(delivery.lease);
-                let retention = config.retention_millis;
-                partition.is_some_and(|it| it.send(now, retention, delivery, timers, ended))
-            });
+            deliveries.retain(&mut may_leave);
             let is_sent = !deliveries.is_empty();
             self.flow.left(consumer, is_sent);
             if is_sent {
                 out.push(Output::Deliver {
                     consumer,
+                    deadline: held.deadline,
                     deliveries,
                 });
             }
@@ -147,12 +138,18 @@ impl Consumers {
         let (consumer, is_held) = (frame.consumer(), frame.is_held());
         let (messages, bytes) = (frame.len() as u64, frame.credit_bytes());
         self.flow.served(consumer, messages, bytes, is_held);
+        let deadline = frame.deadline();
         let deliveries = frame.into_deliveries();
         if is_held {
-            self.outbox.hold(consumer, deliveries);
+            self.outbox.hold(Held {
+                consumer,
+                deadline,
+                deliveries,
+            });
         } else {
             out.push(Output::Deliver {
                 consumer,
+                deadline,
                 deliveries,
             });
         }

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 pub(super) struct Failed {
     partition: u32,
     /// The last delivery of each, with the time from which on it may be delivered again.
-    failed: BTreeMap<u64, Delivered>,
+    messages: BTreeMap<u64, Delivered>,
     /// Those that may be delivered again and have to be read.
     due: Queue<()>,
 }
@@ -23,47 +23,47 @@ impl Failed {
     pub(super) fn new(partition: u32) -> Self {
         Self {
             partition,
-            failed: BTreeMap::new(),
+            messages: BTreeMap::new(),
             due: Queue::default(),
         }
     }
 
     /// Takes in what was stored.
     pub(super) fn restore(&mut self, offset: u64, stored: Delivered, timers: &mut Timers) {
-        self.failed.insert(offset, stored);
+        self.messages.insert(offset, stored);
         let timer = Timer::Redelivery(self.partition);
         timers.set_offsets(stored.time, timer, offset..offset + 1);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.failed.len()
+        self.messages.len()
     }
 
     pub(super) fn contains(&self, offset: u64) -> bool {
-        self.failed.contains_key(&offset)
+        self.messages.contains_key(&offset)
     }
 
     /// Failed messages as they are stored.
     pub(super) fn slots(&self, offsets: Range<u64>) -> impl Iterator<Item = (u64, Slot)> {
-        let failed = self.failed.range(offsets);
+        let failed = self.messages.range(offsets);
         failed.map(|(offset, failed)| (*offset, Slot::Failed(*failed)))
     }
 
     /// The last delivery of a message failed; it may be delivered again now.
     pub(super) fn insert(&mut self, offset: u64, failed: Delivered) {
-        self.failed.insert(offset, failed);
+        self.messages.insert(offset, failed);
         self.due.push(offset, ());
     }
 
     /// The message is delivered again, or done. Returns its last delivery, if that failed.
     pub(super) fn remove(&mut self, offset: u64) -> Option<Delivered> {
-        let failed = self.failed.remove(&offset)?;
+        let failed = self.messages.remove(&offset)?;
         self.due.remove(offset);
         Some(failed)
     }
 
     pub(super) fn forget(&mut self, offsets: Range<u64>) {
-        while let Some((&offset, _)) = self.failed.range(offsets.clone()).next() {
+        while let Some((&offset, _)) = self.messages.range(offsets.clone()).next() {
             self.remove(offset);
         }
     }
@@ -107,7 +107,7 @@ impl Failed {
         let due: Vec<u64> = self.due.offsets(offsets).collect();
         for offset in due {
             self.due.remove(offset);
-            if let Some(failed) = self.failed.get_mut(&offset) {
+            if let Some(failed) = self.messages.get_mut(&offset) {
                 failed.time = not_before;
                 let timer = Timer::Redelivery(self.partition);
                 timers.set_offsets(not_before, timer, offset..offset + 1);
@@ -123,7 +123,7 @@ impl Failed {
         offsets: Range<u64>,
         mut release: impl FnMut(u64) -> bool,
     ) {
-        for (&offset, failed) in self.failed.range(offsets) {
+        for (&offset, failed) in self.messages.range(offsets) {
             if failed.time <= now && !release(offset) {
                 self.due.push(offset, ());
             }
@@ -134,12 +134,16 @@ impl Failed {
 #[cfg(test)]
 impl Failed {
     pub(super) fn check(&self) {
-        assert!(self.due.iter().all(|(it, ())| self.failed.contains_key(it)));
+        assert!(
+            self.due
+                .iter()
+                .all(|(it, ())| self.messages.contains_key(it))
+        );
     }
 
     /// Offset of each, and when it may be delivered again.
     pub(super) fn times(&self) -> impl Iterator<Item = (u64, Timestamp)> {
-        let failed = self.failed.iter();
+        let failed = self.messages.iter();
         failed.map(|(offset, failed)| (*offset, failed.time))
     }
 }

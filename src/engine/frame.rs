@@ -50,6 +50,11 @@ impl Frame {
         self.portion.consumer
     }
 
+    /// When its leases end.
+    pub(super) fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
     pub(super) fn is_held(&self) -> bool {
         self.is_held
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 use super::{
     chunk::{Delivered, Slot},
     input::ConsumerId,
+    output::Ended,
     timers::{Timer, Timers, tick_of, time_of},
 };
 use crate::clock::Timestamp;
@@ -32,13 +33,6 @@ struct Lease {
     timer: Timestamp,
 }
 
-/// A lease that ended, with the credit that it gives back.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ended {
-    pub(super) consumer: Option<ConsumerId>,
-    pub(super) bytes: u64,
-}
-
 /// A lease that ended without an ack.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unacked {
@@ -57,13 +51,16 @@ pub(super) struct Leases {
 }
 
 impl Lease {
-    fn ended(&self) -> Ended {
+    fn ended(&self, partition: u32, offset: u64) -> Ended {
         let consumer = match self.holder {
             Holder::Nobody => None,
             Holder::Has(consumer) | Holder::Awaits(consumer) => Some(consumer),
         };
         Ended {
             consumer,
+            partition,
+            offset,
+            number: self.number,
             bytes: self.bytes,
         }
     }
@@ -188,7 +185,7 @@ impl Leases {
         let lease = self.leases.remove(&offset)?;
         self.unwatch(lease.timer, offset..offset + 1, timers);
         Some(Unacked {
-            ended: lease.ended(),
+            ended: lease.ended(self.partition, offset),
             attempts: lease.attempts,
             has_left: !matches!(lease.holder, Holder::Awaits(_)),
         })
@@ -224,7 +221,7 @@ impl Leases {
             let Some(lease) = self.leases.remove(&offset) else {
                 continue;
             };
-            ended.push(lease.ended());
+            ended.push(lease.ended(self.partition, offset));
             if offset != run.end || lease.timer != timer {
                 self.unwatch(timer, run, timers);
                 (timer, run) = (lease.timer, offset..offset);

@@ -10,7 +10,8 @@ use super::{
     dirty::Urgency,
     failed::Failed,
     input::LeaseId,
-    leases::{Ended, Holder, Leases},
+    leases::{Holder, Leases},
+    output::Ended,
     progress::{Progress, Restored},
     timers::Timers,
 };

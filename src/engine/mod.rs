@@ -42,8 +42,7 @@ use consumers::Consumers;
 use dirty::Urgency;
 use input::{Config, Input};
 use lazy_flush::LazyFlush;
-use leases::Ended;
-use output::{Output, Verdict};
+use output::{Ended, Output, Verdict};
 use partition::Partition;
 use partitions::Partitions;
 use timers::{Due, Timer, Timers};
@@ -62,7 +61,7 @@ pub struct Engine {
     timers: Timers,
     lazy_flush: LazyFlush,
     flush_in_flight: bool,
-    /// Leases that just ended, whose credit goes back.
+    /// Leases that ended with the last event, whose credit went back.
     ended: Vec<Ended>,
 }
 
@@ -133,6 +132,11 @@ impl Engine {
         self.timers.next()
     }
 
+    /// Leases that ended with the last event, by whatever route: what has not been sent of them must not be any more.
+    pub fn ended(&self) -> &[Ended] {
+        &self.ended
+    }
+
     /// Whether no consumer is here, nothing is outstanding and everything is stored.
     pub fn is_idle(&self) -> bool {
         let is_idle = |partition: &Partition| {
@@ -155,10 +159,10 @@ impl Engine {
         out: &mut Vec<Output>,
         verdicts: Option<&mut Vec<Verdict>>,
     ) {
+        self.ended.clear();
         self.pass_time(now);
         self.apply(now, input, out, verdicts);
         self.consumers.release_credit(&self.ended);
-        self.ended.clear();
         let (partitions, timers) = (&mut self.partitions, &mut self.timers);
         self.consumers
             .dispatch(now, self.config, partitions, timers, out);
@@ -273,15 +277,17 @@ impl Engine {
                 for partition in self.partitions.iter_mut() {
                     partition.ledger_mut().flushed(stored);
                 }
-                self.consumers.send_flushed(
-                    now,
-                    self.config,
-                    stored,
-                    &mut self.partitions,
-                    &mut self.timers,
-                    &mut self.ended,
-                    out,
-                );
+                let Self {
+                    partitions,
+                    timers,
+                    ended,
+                    ..
+                } = self;
+                let retention = self.config.retention_millis;
+                self.consumers.send_flushed(stored, out, |delivery| {
+                    let partition = partitions.current(delivery.lease);
+                    partition.is_some_and(|it| it.send(now, retention, delivery, timers, ended))
+                });
             }
             Input::Tick => {}
         }

@@ -3,11 +3,14 @@
 use std::mem;
 
 use super::{input::ConsumerId, output::Delivery};
+use crate::clock::Timestamp;
 
 /// A frame that waits.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) consumer: ConsumerId,
+    /// When the leases in it end, unless they are moved.
+    pub(super) deadline: Timestamp,
     pub(super) deliveries: Vec<Delivery>,
 }
 
@@ -21,11 +24,8 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn hold(&mut self, consumer: ConsumerId, deliveries: Vec<Delivery>) {
-        self.waiting.push(Held {
-            consumer,
-            deliveries,
-        });
+    pub(super) fn hold(&mut self, frame: Held) {
+        self.waiting.push(frame);
     }
 
     /// A flush starts with all that there is to store urgently.

@@ -18,6 +18,21 @@ pub struct Delivery {
     pub body: Bytes,
 }
 
+/// A lease that has ended, by whatever route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose credit it gives back; nobody's after a restart.
+    pub consumer: Option<ConsumerId>,
+    /// Where the message lies.
+    pub partition: u32,
+    /// Where the message lies.
+    pub offset: u64,
+    /// The how manieth delivery of the message it was.
+    pub number: u32,
+    /// What it took of the credit.
+    pub bytes: u64,
+}
+
 /// What a request with the id of a delivery found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -48,6 +63,8 @@ pub enum Output {
     Deliver {
         /// To whom.
         consumer: ConsumerId,
+        /// When the leases in it end, unless they are moved.
+        deadline: Timestamp,
         /// In order of delivery; never empty.
         deliveries: Vec<Delivery>,
     },

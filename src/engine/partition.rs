@@ -11,9 +11,8 @@ use super::{
     chunk::ChunkError,
     frame::Frame,
     input::{ConsumerId, LeaseId, LoadedMessage},
-    leases::Ended,
     ledger::Ledger,
-    output::{Delivery, Verdict},
+    output::{Delivery, Ended, Verdict},
     read_ahead::{Purpose, ReadAhead},
     ready::Ready,
     timers::{Due, Timer, Timers},
@@ -262,7 +261,9 @@ impl Partition {
         } = self;
         let too_old = frame.fill(now, retention_millis, *id, ready, ledger, timers);
         if !too_old.is_empty() {
-            too_old.into_iter().for_each(|offsets| self.skip(offsets));
+            for offsets in too_old {
+                self.skip(offsets);
+            }
             self.advance_cursor();
         }
         frame.is_full()

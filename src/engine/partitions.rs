@@ -7,8 +7,7 @@ use super::{
     chunk::ChunkError,
     frame::Frame,
     input::LeaseId,
-    leases::Ended,
-    output::Verdict,
+    output::{Ended, Verdict},
     partition::Partition,
     timers::Timers,
 };

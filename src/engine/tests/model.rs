@@ -175,8 +175,13 @@ impl Model {
             match output {
                 Output::Deliver {
                     consumer,
+                    deadline,
                     deliveries,
-                } => self.delivered(now, config, *consumer, deliveries, &leased),
+                } => {
+                    let ends = |it: &Delivery| leased(it.lease).time == *deadline;
+                    assert!(config.durable_leases || deliveries.iter().all(ends));
+                    self.delivered(now, config, *consumer, deliveries, &leased);
+                }
                 Output::Empty { consumer, .. } => {
                     let demand = self.consumers.remove(consumer);
                     assert!(matches!(demand, Some(Demand::Pull { .. })));

@@ -1,7 +1,10 @@
 //! Random operations, with crashes at every point: nothing acknowledged returns, nothing else is lost, and nobody
 //! gets what another consumer has.
 
-use std::{collections::BTreeMap, env};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -65,6 +68,8 @@ struct Run {
     handed_out: BTreeMap<u32, u64>,
     /// How many will have been when a failed message that is loaded has been too, at the latest.
     redelivered_by: BTreeMap<Position, u64>,
+    /// The number of each lease after the last event.
+    leased: BTreeMap<Position, u32>,
 }
 
 impl Run {
@@ -83,6 +88,7 @@ impl Run {
             passed_over: BTreeMap::new(),
             handed_out: BTreeMap::new(),
             redelivered_by: BTreeMap::new(),
+            leased: BTreeMap::new(),
         }
     }
 
@@ -191,10 +197,11 @@ impl Run {
                 self.handle(Input::Returned(leases));
             }
             Operation::Wait { millis } => self.wait(u64::from(millis)),
-            Operation::Read { limit, fails } => {
+            Operation::Read { limit, fails } if !self.host.reads.is_empty() => {
                 let out = self.host.answer_read(limit.into(), fails);
                 self.take(&out);
             }
+            Operation::Read { .. } => {}
             Operation::StartFlush => self.start_flush(false),
             Operation::EndFlush { stored } => self.end_flush(stored),
             Operation::Crash { stored } => self.crash(stored),
@@ -366,6 +373,7 @@ impl Run {
         self.model.restarted(stored, durable_leases);
         self.passed_over.clear();
         self.redelivered_by.clear();
+        self.leased = self.leases();
         if !voided.is_empty() {
             self.flush_all();
         }
@@ -432,6 +440,7 @@ impl Run {
     }
 
     fn take(&mut self, out: &[Output]) {
+        self.check_ended();
         self.model.pass_time(self.host.now);
         let partitions = &self.host.engine.partitions;
         let leased = |lease: LeaseId| {
@@ -457,7 +466,9 @@ impl Run {
             frames.for_each(|frame| check_durable(&self.host.stored, frame, leased));
         } else {
             let frames: Vec<&[Delivery]> = frames.map(Vec::as_slice).collect();
-            frames.iter().for_each(|it| self.check_round_robin(it));
+            for frame in &frames {
+                self.check_round_robin(frame);
+            }
             self.check_redelivery(&frames);
         }
     }
@@ -510,6 +521,36 @@ impl Run {
                 assert!(*frames <= 1, "partition {id} is passed over");
             }
         }
+    }
+
+    /// The number of each lease.
+    fn leases(&self) -> BTreeMap<Position, u32> {
+        let mut leases = BTreeMap::new();
+        for partition in self.host.engine.partitions.iter() {
+            for (offset, slot) in partition.ledger().slots(0..u64::MAX) {
+                if let Slot::Leased(lease) = slot {
+                    leases.insert((partition.id(), offset), lease.number);
+                }
+            }
+        }
+        leases
+    }
+
+    /// Each lease that is over was reported when it ended, and no other.
+    fn check_ended(&mut self) {
+        let leased = self.leases();
+        let ended = self.host.engine.ended().iter();
+        let reported: BTreeSet<_> = ended
+            .map(|it| ((it.partition, it.offset), it.number))
+            .collect();
+        let before = std::mem::replace(&mut self.leased, leased);
+        let over = before
+            .iter()
+            .filter(|(position, number)| self.leased.get(position) != Some(number));
+        let over: BTreeSet<_> = over
+            .map(|(position, number)| (*position, *number))
+            .collect();
+        assert_eq!(reported, over);
     }
 
     fn generation(&self, partition: u32) -> u32 {

@@ -40,9 +40,9 @@ fn a_stream_at_its_limit_gets_what_it_nacks_as_its_next_or_the_one_after() {
     let consumer = ConsumerId(1);
     let first = backlog.handle(Input::Open { consumer, demand });
     assert_eq!(first.len(), 10);
-    let after_nack = backlog.handle(Input::ModifyDeadline(vec![(first[4], 0)]));
-    let after_ack = backlog.handle(Input::Ack(vec![first[5]]));
-    let next = [after_nack, after_ack].concat();
+    let nacked = backlog.handle(Input::ModifyDeadline(vec![(first[4], 0)]));
+    let acked = backlog.handle(Input::Ack(vec![first[5]]));
+    let next = [nacked, acked].concat();
     assert_eq!(next.len(), 2);
     assert!(next.iter().any(|lease| lease.offset == 4), "{next:?}");
 }

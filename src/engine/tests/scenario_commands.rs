@@ -327,6 +327,7 @@ impl Scenario {
                 Output::Deliver {
                     consumer,
                     deliveries,
+                    ..
                 } => {
                     let mut got: Vec<(u32, Vec<String>)> = Vec::new();
                     for delivery in deliveries {
