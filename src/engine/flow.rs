@@ -1,4 +1,6 @@
 //! Who takes messages: credit of streams, waiting pulls, and the round robin among consumers.
+//!
+//! An event costs a visit to each consumer that it is about or that gets something, however many others wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,9 +62,13 @@ pub(super) struct Flow {
     consumers: BTreeMap<ConsumerId, Consumer>,
     /// Those that would take a message now.
     hungry: BTreeSet<ConsumerId>,
-    /// Those of them that want an answer now, also with nothing.
+    /// Those of them that are pulls.
+    pulls: BTreeSet<ConsumerId>,
+    /// Those of these that want an answer now, also with nothing.
     impatient: BTreeSet<ConsumerId>,
     last_served: Option<ConsumerId>,
+    #[cfg(test)]
+    visits: usize,
 }
 
 impl Flow {
@@ -82,6 +88,7 @@ impl Flow {
     pub(super) fn close(&mut self, id: ConsumerId) {
         self.consumers.remove(&id);
         self.hungry.remove(&id);
+        self.pulls.remove(&id);
         self.impatient.remove(&id);
     }
 
@@ -125,14 +132,11 @@ impl Flow {
     }
 
     /// The next hungry consumer in order, with at most `messages` for it.
-    pub(super) fn next(&self, messages: u64) -> Option<Portion> {
+    pub(super) fn next(&mut self, messages: u64) -> Option<Portion> {
         let after = self.last_served.map_or(0, |ConsumerId(last)| last + 1);
-        let id = self
-            .hungry
-            .range(ConsumerId(after)..)
-            .next()
-            .or_else(|| self.hungry.first())?;
-        let consumer = self.consumers.get(id)?;
+        let mut behind = self.hungry.range(ConsumerId(after)..);
+        let id = *behind.next().or_else(|| self.hungry.first())?;
+        let consumer = self.visit(id)?;
         Some(match consumer.demand {
             Demand::Stream {
                 messages_max,
@@ -140,13 +144,13 @@ impl Flow {
                 ack_deadline_millis,
                 ..
             } => Portion {
-                consumer: *id,
+                consumer: id,
                 messages: messages.min(messages_max - consumer.outstanding_messages),
                 bytes: bytes_max - consumer.outstanding_bytes,
                 ack_deadline_millis: Some(ack_deadline_millis),
             },
             Demand::Pull { messages_max, .. } => Portion {
-                consumer: *id,
+                consumer: id,
                 messages: messages.min(messages_max as u64),
                 bytes: u64::MAX,
                 ack_deadline_millis: None,
@@ -184,19 +188,21 @@ impl Flow {
 
     /// Pulls that want an answer now although nothing is available; with `all`, every pull that has no frame.
     pub(super) fn unserved_pulls(&self, all: bool) -> Vec<ConsumerId> {
-        if !all {
-            return self.impatient.iter().copied().collect();
+        let pulls = if all { &self.pulls } else { &self.impatient };
+        pulls.iter().copied().collect()
+    }
+
+    fn visit(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
+        #[cfg(test)]
+        {
+            self.visits += 1;
         }
-        let is_pull = |id: &&ConsumerId| {
-            let demand = self.consumers.get(id).map(|consumer| consumer.demand);
-            matches!(demand, Some(Demand::Pull { .. }))
-        };
-        self.hungry.iter().filter(is_pull).copied().collect()
+        self.consumers.get_mut(&id)
     }
 
     /// Changes a consumer, which leaves unless the change says that it stays.
     fn update(&mut self, id: ConsumerId, change: impl FnOnce(&mut Consumer) -> bool) {
-        let Some(consumer) = self.consumers.get_mut(&id) else {
+        let Some(consumer) = self.visit(id) else {
             return;
         };
         if !change(consumer) {
@@ -204,22 +210,34 @@ impl Flow {
             return;
         }
         let is_hungry = consumer.is_hungry();
-        if is_hungry {
-            self.hungry.insert(id);
-        } else {
-            self.hungry.remove(&id);
-        }
-        let is_immediate = matches!(
-            consumer.demand,
-            Demand::Pull {
-                immediate: true,
-                ..
-            }
-        );
-        if is_immediate && is_hungry {
-            self.impatient.insert(id);
-        } else {
-            self.impatient.remove(&id);
-        }
+        let (is_pull, is_immediate) = match consumer.demand {
+            Demand::Stream { .. } => (false, false),
+            Demand::Pull { immediate, .. } => (true, immediate),
+        };
+        note(&mut self.hungry, id, is_hungry);
+        note(&mut self.pulls, id, is_hungry && is_pull);
+        note(&mut self.impatient, id, is_hungry && is_immediate);
+    }
+}
+
+/// Whether the consumer is one of these.
+fn note(these: &mut BTreeSet<ConsumerId>, id: ConsumerId, is_one: bool) {
+    if is_one {
+        these.insert(id);
+    } else {
+        these.remove(&id);
+    }
+}
+
+#[cfg(test)]
+impl Flow {
+    /// Whether a pull waits.
+    pub(super) fn has_pulls(&self) -> bool {
+        !self.pulls.is_empty()
+    }
+
+    /// How often a consumer was visited since this was asked last.
+    pub(super) fn take_visits(&mut self) -> usize {
+        std::mem::take(&mut self.visits)
     }
 }

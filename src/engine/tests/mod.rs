@@ -3,6 +3,7 @@
 mod backlog;
 mod deadlines;
 mod host;
+mod idle;
 mod model;
 mod operations;
 mod partitions;
