@@ -73,8 +73,8 @@ impl Failed {
         !self.due.is_empty()
     }
 
-    /// What to read for redelivery: what has waited longest, and what follows on it in the log, at most so many messages
-    /// with at most so many others between two of them.
+    /// What to read for redelivery: what has waited longest, and what follows on it in the log, at most so many
+    /// messages with at most so many others between two of them.
     pub(super) fn due_range(&self, messages_max: usize, gap_max: u64) -> Option<Range<u64>> {
         let first = self.due.first()?.0;
         let mut last = first;

@@ -89,8 +89,8 @@ impl ReadAhead {
     }
 
     /// What to read next, and what for, unless a read is on its way or has to wait. `room` says how many messages that
-    /// were never delivered may be read, if any; `due` what is to be delivered again, with at most so many others between
-    /// two of them.
+    /// were never delivered may be read, if any; `due` what is to be delivered again, with at most so many others
+    /// between two of them.
     pub(super) fn start(
         &mut self,
         progress: &Progress,

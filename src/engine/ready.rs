@@ -1,7 +1,7 @@
 //! Messages of a partition that are loaded and wait for a consumer, and which of them a consumer may have.
 //!
-//! What was delivered before has room of its own, and every second place: neither does a backlog hold up what came back,
-//! nor do messages that come back again and again hold up the backlog.
+//! What was delivered before has room of its own, and every second place: neither does a backlog hold up what came
+//! back, nor do messages that come back again and again hold up the backlog.
 
 use std::{collections::BTreeMap, ops::Range};
 
