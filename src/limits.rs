@@ -81,6 +81,13 @@ pub const HEALTH_WAIT_MILLIS_MAX: u64 = 900;
 pub const HEALTH_CHECK_MILLIS: u64 = 800;
 /// How long what was found then is told to those who ask next, milliseconds.
 pub const HEALTH_VALID_MILLIS: u64 = 1_000;
+/// How many operations of a kind have to fail one after another for a store to count as failing in health checks.
+pub const HEALTH_FAILURES: u32 = 3;
+/// How long they count then, milliseconds: a node that gets no requests for its health must get some again.
+pub const HEALTH_FAILED_MILLIS: u64 = 30_000;
+/// How long no operation of a kind may fail for an outage to have ended, and how often another cause of it is logged at
+/// most, milliseconds.
+pub const OUTAGE_SETTLED_MILLIS: u64 = 10_000;
 
 /// Offsets in one stored chunk of a subscription's state.
 pub const CHUNK_OFFSETS: u64 = 256;

@@ -8,6 +8,7 @@ use crate::{
     store::{
         StoreError,
         log::{AppendedRun, Trims},
+        operations::Operation,
     },
 };
 
@@ -43,7 +44,10 @@ impl Drivers {
         let record = node.resources.topic(topic).await?;
         let log = &record.as_ref().ok_or(AppendError::NoTopic)?.log;
         let sent = node.clock.now();
-        let runs = match node.log.append(log, messages).await {
+        let appended = node.log.append(log, messages).await;
+        node.operations
+            .note(Operation::Append, appended.as_ref().err());
+        let runs = match appended {
             Ok(runs) => runs,
             // Deleted since it was read.
             Err(StoreError::NoSuchLog) => return Err(AppendError::NoTopic),

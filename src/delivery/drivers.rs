@@ -21,7 +21,10 @@ use crate::{
     engine::input::{ConsumerId, Demand, LeaseId},
     limits::STREAM_FRAMES_MAX,
     resource::id::{SubscriptionId, TopicIncarnation},
-    store::{MessageLog, StateStore, cached::CachedResources, resources::SubscriptionRecord},
+    store::{
+        MessageLog, StateStore, cached::CachedResources, operations::Operations,
+        resources::SubscriptionRecord,
+    },
 };
 
 /// What a stream asks for when it opens.
@@ -48,10 +51,13 @@ impl Drivers {
         store: StateStore,
         resources: Arc<CachedResources>,
         log: Arc<dyn MessageLog>,
+        operations: Arc<Operations>,
         clock: Clock,
     ) -> Self {
-        let (flusher, flush_task) = Flusher::new(Arc::clone(&store.positions));
-        let node = Arc::new(Node::new(store, resources, log, clock, flusher));
+        let positions = Arc::clone(&store.positions);
+        let (flusher, flush_task) = Flusher::new(positions, Arc::clone(&operations));
+        let node = Node::new(store, resources, log, operations, clock, flusher);
+        let node = Arc::new(node);
         // Ends with the last clone of the flusher, after the last driver.
         tokio::spawn(flush_task);
         let tasks = TaskTracker::new();

@@ -14,6 +14,7 @@ use crate::{
     limits::{FLUSH_INTERVAL_MILLIS, FLUSH_SUBSCRIPTIONS_MAX},
     store::{
         Positions, StoreError,
+        operations::{Operation, Operations},
         positions::{Flush, FlushOutcome},
     },
 };
@@ -34,9 +35,12 @@ pub(super) struct Flusher {
 
 impl Flusher {
     /// The flusher and its task.
-    pub(super) fn new(positions: Arc<dyn Positions>) -> (Self, impl Future<Output = ()>) {
+    pub(super) fn new(
+        positions: Arc<dyn Positions>,
+        operations: Arc<Operations>,
+    ) -> (Self, impl Future<Output = ()>) {
         let (jobs, waiting) = mpsc::channel(FLUSH_SUBSCRIPTIONS_MAX);
-        (Self { jobs }, run(positions, waiting))
+        (Self { jobs }, run(positions, operations, waiting))
     }
 
     /// Returns once the changes are durable, or known not to be.
@@ -50,7 +54,11 @@ impl Flusher {
     }
 }
 
-async fn run(positions: Arc<dyn Positions>, mut waiting: mpsc::Receiver<Job>) {
+async fn run(
+    positions: Arc<dyn Positions>,
+    operations: Arc<Operations>,
+    mut waiting: mpsc::Receiver<Job>,
+) {
     let mut pace = interval(Duration::from_millis(FLUSH_INTERVAL_MILLIS));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut jobs = Vec::new();
@@ -61,7 +69,7 @@ async fn run(positions: Arc<dyn Positions>, mut waiting: mpsc::Receiver<Job>) {
         }
         let (flushes, replies): (Vec<_>, Vec<_>) =
             jobs.drain(..).map(|job| (job.flush, job.done)).unzip();
-        let outcomes = flush_all(positions.as_ref(), &flushes).await;
+        let outcomes = flush_all(positions.as_ref(), &operations, &flushes).await;
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
             // A driver that is gone needs no answer.
             drop(reply.send(outcome));
@@ -69,8 +77,14 @@ async fn run(positions: Arc<dyn Positions>, mut waiting: mpsc::Receiver<Job>) {
     }
 }
 
-async fn flush_all(positions: &dyn Positions, flushes: &[Flush]) -> Vec<Flushed> {
-    match positions.flush(flushes).await {
+async fn flush_all(
+    positions: &dyn Positions,
+    operations: &Operations,
+    flushes: &[Flush],
+) -> Vec<Flushed> {
+    let outcomes = positions.flush(flushes).await;
+    operations.note(Operation::Flush, outcomes.as_ref().err());
+    match outcomes {
         Ok(outcomes) if outcomes.len() == flushes.len() => outcomes.into_iter().map(Ok).collect(),
         Ok(_) => flushes.iter().map(|_| Err(unanswered())).collect(),
         // One subscription's damaged page must not fail the others.
@@ -82,7 +96,7 @@ async fn flush_all(positions: &dyn Positions, flushes: &[Flush]) -> Vec<Flushed>
                     Ok([outcome]) => Ok(*outcome),
                     Ok(_) => Err(unanswered()),
                     Err(error) => {
-                        log_failed(1, error);
+                        log_damaged(error);
                         Err(error.clone())
                     }
                 });
@@ -90,7 +104,7 @@ async fn flush_all(positions: &dyn Positions, flushes: &[Flush]) -> Vec<Flushed>
             outcomes
         }
         Err(error) => {
-            log_failed(flushes.len(), &error);
+            log_damaged(&error);
             flushes.iter().map(|_| Err(error.clone())).collect()
         }
     }
@@ -101,6 +115,9 @@ fn unanswered() -> StoreError {
     StoreError::Uncertain("a flush was left unanswered".to_owned())
 }
 
-fn log_failed(subscriptions: usize, error: &StoreError) {
-    tracing::error!(%error, subscriptions, "subscription state was not stored");
+/// Logs what no outage of the store explains, which is logged elsewhere.
+fn log_damaged(error: &StoreError) {
+    if !error.is_outage() && !error.is_full() {
+        tracing::error!(%error, "positions and leases of a subscription were not stored");
+    }
 }

@@ -125,7 +125,7 @@ impl Host {
         let mut next = read.or_else(|| self.reads.ended());
         while let Some(read) = next {
             let name = &self.record.subscription.name;
-            let input = read.into_input(name, self.node.clock.now());
+            let input = read.into_input(name, &self.node.operations, self.node.clock.now());
             self.handle(input);
             next = self.reads.ended();
         }

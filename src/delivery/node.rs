@@ -15,7 +15,8 @@ use crate::{
     clock::Clock,
     engine::input::{Config, ConsumerId},
     store::{
-        MessageLog, NodeLease, StateStore, cached::CachedResources, resources::SubscriptionRecord,
+        MessageLog, NodeLease, StateStore, cached::CachedResources, operations::Operations,
+        resources::SubscriptionRecord,
     },
 };
 
@@ -25,6 +26,8 @@ pub(super) struct Node {
     /// The same topics and subscriptions, in memory.
     pub(super) resources: Arc<CachedResources>,
     pub(super) log: Arc<dyn MessageLog>,
+    /// How appends and reads of it go.
+    pub(super) operations: Arc<Operations>,
     /// Whether this node may answer for its subscriptions.
     pub(super) membership: NodeLease,
     pub(super) clock: Clock,
@@ -41,6 +44,7 @@ impl Node {
         store: StateStore,
         resources: Arc<CachedResources>,
         log: Arc<dyn MessageLog>,
+        operations: Arc<Operations>,
         clock: Clock,
         flusher: Flusher,
     ) -> Self {
@@ -49,6 +53,7 @@ impl Node {
             store,
             resources,
             log,
+            operations,
             flusher,
             activity: Activity::default(),
             agreement: Agreement::new(clock.clone()),

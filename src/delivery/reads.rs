@@ -13,7 +13,11 @@ use crate::{
     engine::input::{Input, LoadedMessage},
     limits::{DAMAGE_RETRY_MILLIS, READ_RETRY_MILLIS},
     resource::name::SubscriptionName,
-    store::{MessageLog, StoreError, log::TopicLog},
+    store::{
+        MessageLog, StoreError,
+        log::TopicLog,
+        operations::{Operation, Operations},
+    },
 };
 
 /// A read that has ended.
@@ -100,13 +104,25 @@ async fn read(
 }
 
 impl Read {
-    /// The event for the engine of `subscription`. Failures are logged here.
-    pub(super) fn into_input(self, subscription: &SubscriptionName, now: Timestamp) -> Input {
+    /// The event for the engine of `subscription`. Failures are logged here, outages of the log by `operations`.
+    pub(super) fn into_input(
+        self,
+        subscription: &SubscriptionName,
+        operations: &Operations,
+        now: Timestamp,
+    ) -> Input {
         let Self {
             partition,
             range,
             result,
         } = self;
+        operations.note(
+            Operation::Read,
+            match &result {
+                Err(ReadError::Failed(error)) => Some(error),
+                Ok(_) | Err(ReadError::Damaged(..)) => None,
+            },
+        );
         match result {
             Ok((next, messages)) => Input::Loaded {
                 partition,
@@ -115,7 +131,9 @@ impl Read {
                 messages,
             },
             Err(ReadError::Failed(error)) => {
-                tracing::warn!(%subscription, %error, "the log could not be read; trying again");
+                if !error.is_outage() {
+                    tracing::warn!(%subscription, %error, "the log could not be read; trying again");
+                }
                 Input::ReadFailed {
                     partition,
                     retry_at: now.plus_millis(READ_RETRY_MILLIS),

@@ -25,6 +25,7 @@ use crate::{
         faulty::{Faults, Faulty, faulty_state},
         log::TopicLog,
         memory::{MemoryLog, MemoryState},
+        operations::Operations,
         resources::SubscriptionRecord,
     },
 };
@@ -43,8 +44,16 @@ impl World {
         let state = Arc::new(MemoryState::new().expect("random bytes"));
         let log = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
         let store = faulty_state(&state, &faults);
-        let resources = Arc::new(CachedResources::new(Arc::clone(&store.resources)));
-        let drivers = Drivers::start(store, resources, Faulty::new(&log, &faults), clock);
+        let operations = Arc::new(Operations::new(clock.clone()));
+        let resources = CachedResources::new(Arc::clone(&store.resources), Arc::clone(&operations));
+        let resources = Arc::new(resources);
+        let drivers = Drivers::start(
+            store,
+            resources,
+            Faulty::new(&log, &faults),
+            operations,
+            clock,
+        );
         Self {
             drivers,
             state,

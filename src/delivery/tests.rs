@@ -20,6 +20,7 @@ use crate::{
         cached::CachedResources,
         faulty::{Faults, Faulty, faulty_state},
         memory::{MemoryLog, MemoryState},
+        operations::Operations,
         resources::SubscriptionRecord,
     },
 };
@@ -76,8 +77,16 @@ fn drivers(
     clock: &Clock,
 ) -> Drivers {
     let store = faulty_state(state, faults);
-    let resources = Arc::new(CachedResources::new(Arc::clone(&store.resources)));
-    Drivers::start(store, resources, Faulty::new(log, faults), clock.clone())
+    let operations = Arc::new(Operations::new(clock.clone()));
+    let resources = CachedResources::new(Arc::clone(&store.resources), Arc::clone(&operations));
+    let resources = Arc::new(resources);
+    Drivers::start(
+        store,
+        resources,
+        Faulty::new(log, faults),
+        operations,
+        clock.clone(),
+    )
 }
 
 impl World {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
+    limits::{HEALTH_FAILURES, HEALTH_VALID_MILLIS},
     proto::google::pubsub::v1::PubsubMessage,
     random::Random,
     resource::{
@@ -181,6 +182,41 @@ async fn a_publish_that_fails_leaves_nothing_and_the_next_one_works() {
     ));
     world.publish("kept").await.expect("published");
     assert_eq!(texts(&world.pull(SUBSCRIPTION).await), ["kept"]);
+}
+
+#[tokio::test]
+async fn a_store_that_answers_and_does_nothing_is_not_healthy() {
+    let world = World::new().await;
+    assert!(world.service.health().await.is_good());
+    for _ in 0..HEALTH_FAILURES {
+        let denied = StoreError::Denied("no right to write".to_owned());
+        world.faults.fail("append", denied);
+        world.publish("lost").await.expect_err("failed");
+    }
+    world
+        .hand
+        .advance(Duration::from_millis(HEALTH_VALID_MILLIS));
+    let health = world.service.health().await;
+    let failure = health.backends.log.failure.clone().expect("a failure");
+    assert!(failure.contains("no right to write"), "{failure}");
+    assert!(!health.is_good() && health.backends.store.failure.is_none());
+
+    world.publish("kept").await.expect("published");
+    world
+        .hand
+        .advance(Duration::from_millis(HEALTH_VALID_MILLIS));
+    assert!(world.service.health().await.is_good());
+
+    world.publish("another").await.expect("published");
+    for message in &world.pull(SUBSCRIPTION).await {
+        world.faults.fail("flush", unavailable());
+        let failed = world.ack(std::slice::from_ref(message)).await;
+        failed.expect_err("not stored");
+    }
+    world
+        .hand
+        .advance(Duration::from_millis(HEALTH_VALID_MILLIS));
+    assert!(world.service.health().await.is_good(), "two are few");
 }
 
 #[tokio::test]

@@ -58,7 +58,8 @@ type Finding = Option<(Timestamp, Arc<Backends>)>;
 pub(super) struct LastCheck(Mutex<Option<watch::Receiver<Finding>>>);
 
 impl Service {
-    /// Asks both backends, unless they were asked a moment ago.
+    /// Asks both backends, unless they were asked a moment ago. One that answers does not work all the same if the last
+    /// operations that requests needed of it failed.
     pub async fn health(&self) -> Health {
         let backends = loop {
             // It ends without a finding only if its task does not run to its end; then there is a new one.
@@ -92,9 +93,12 @@ impl Service {
         }
         let (found, check) = watch::channel(None);
         let (log, store) = (Arc::clone(&self.log), Arc::clone(&self.store.backend));
-        let clock = self.clock.clone();
+        let (operations, clock) = (Arc::clone(&self.operations), self.clock.clone());
         tokio::spawn(async move {
-            let backends = check_backends(log.as_ref(), store.as_ref()).await;
+            let mut backends = check_backends(log.as_ref(), store.as_ref()).await;
+            let Backends { log, store } = &mut backends;
+            log.failure = log.failure.take().or_else(|| operations.log_failure());
+            store.failure = store.failure.take().or_else(|| operations.state_failure());
             found.send_replace(Some((clock.now(), Arc::new(backends))));
         });
         *last = Some(check.clone());

@@ -40,7 +40,7 @@ use crate::{
     clock::Clock,
     delivery::{Drivers, topic_logs},
     random::Random,
-    store::{MessageLog, StateStore, cached::CachedResources},
+    store::{MessageLog, StateStore, cached::CachedResources, operations::Operations},
 };
 
 /// Everything that a request may do.
@@ -51,6 +51,7 @@ pub struct Service {
     pub(crate) resources: Arc<CachedResources>,
     pub(crate) log: Arc<dyn MessageLog>,
     pub(crate) delivery: Drivers,
+    operations: Arc<Operations>,
     pub(crate) clock: Clock,
     random: Random,
     ack_key: AckKey,
@@ -67,11 +68,14 @@ impl Service {
     ) -> Result<Self, StoreError> {
         topic_logs::recover(store.resources.as_ref(), log.as_ref()).await?;
         let ack_key = AckKey::new(store.backend.ack_key());
-        let resources = Arc::new(CachedResources::new(Arc::clone(&store.resources)));
+        let operations = Arc::new(Operations::new(clock.clone()));
+        let resources = CachedResources::new(Arc::clone(&store.resources), Arc::clone(&operations));
+        let resources = Arc::new(resources);
         let delivery = Drivers::start(
             store.clone(),
             Arc::clone(&resources),
             Arc::clone(&log),
+            Arc::clone(&operations),
             clock.clone(),
         );
         Ok(Self {
@@ -79,6 +83,7 @@ impl Service {
             resources,
             log,
             delivery,
+            operations,
             clock,
             random,
             ack_key,

@@ -12,6 +12,7 @@ use super::{
     Resources, StoreError,
     log::{LogLocation, Offset, Partition, TopicLog},
     membership::{Change, Changes},
+    operations::{Operation, Operations},
     resources::{CreateError, SubscriptionRecord, TopicRecord, UpdateError},
 };
 use crate::{
@@ -45,6 +46,7 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> {
         &self,
         name: &K,
         read: impl Future<Output = Result<Option<V>, StoreError>>,
+        operations: &Operations,
     ) -> Result<Option<Arc<V>>, StoreError> {
         let before = {
             let entries = self.0.lock();
@@ -53,7 +55,9 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> {
             }
             entries.changes
         };
-        let read = read.await?.map(Arc::new);
+        let read = read.await;
+        operations.note(Operation::Lookup, read.as_ref().err());
+        let read = read?.map(Arc::new);
         if let Some(record) = &read {
             let mut entries = self.0.lock();
             if entries.changes == before {
@@ -82,15 +86,17 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> {
 /// See the module.
 pub struct CachedResources {
     resources: Arc<dyn Resources>,
+    operations: Arc<Operations>,
     topics: Cache<TopicName, TopicRecord>,
     subscriptions: Cache<SubscriptionName, SubscriptionRecord>,
 }
 
 impl CachedResources {
-    /// A cache in front of `resources`.
-    pub fn new(resources: Arc<dyn Resources>) -> Self {
+    /// A cache in front of `resources`, which tells `operations` how they do.
+    pub fn new(resources: Arc<dyn Resources>, operations: Arc<Operations>) -> Self {
         Self {
             resources,
+            operations,
             topics: Cache::new(),
             subscriptions: Cache::new(),
         }
@@ -98,7 +104,8 @@ impl CachedResources {
 
     /// The live topic of that name.
     pub async fn topic(&self, name: &TopicName) -> Result<Option<Arc<TopicRecord>>, StoreError> {
-        self.topics.get(name, self.resources.topic(name)).await
+        let read = self.resources.topic(name);
+        self.topics.get(name, read, &self.operations).await
     }
 
     /// The subscription of that name.
@@ -107,7 +114,7 @@ impl CachedResources {
         name: &SubscriptionName,
     ) -> Result<Option<Arc<SubscriptionRecord>>, StoreError> {
         let read = self.resources.subscription(name);
-        self.subscriptions.get(name, read).await
+        self.subscriptions.get(name, read, &self.operations).await
     }
 
     /// [`Resources::create_topic`].
@@ -117,6 +124,7 @@ impl CachedResources {
         attached: Option<&LogLocation>,
     ) -> Result<TopicIncarnation, CreateError> {
         let created = self.resources.create_topic(topic, attached).await;
+        self.changed(created.as_ref().err().and_then(CreateError::store_error));
         if !matches!(created, Err(CreateError::AlreadyExists)) {
             // The name was free, so what is known under it is of another life, which another node has ended.
             self.topics.forget(&topic.name);
@@ -131,6 +139,7 @@ impl CachedResources {
         topic: &Topic,
     ) -> Result<TopicRecord, UpdateError> {
         let updated = self.resources.update_topic(read, topic).await;
+        self.changed(updated.as_ref().err().and_then(UpdateError::store_error));
         self.topics.forget(&read.topic.name);
         updated
     }
@@ -138,6 +147,7 @@ impl CachedResources {
     /// [`Resources::delete_topic`].
     pub async fn delete_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError> {
         let deleted = self.resources.delete_topic(topic).await;
+        self.changed(deleted.as_ref().err());
         self.topics.forget(&topic.topic.name);
         // Its subscriptions show a deleted topic from now on.
         self.subscriptions.forget_all();
@@ -155,6 +165,7 @@ impl CachedResources {
             .resources
             .create_subscription(topic, subscription, starts)
             .await;
+        self.changed(created.as_ref().err().and_then(CreateError::store_error));
         if !matches!(created, Err(CreateError::AlreadyExists)) {
             // As for topics.
             self.subscriptions.forget(&subscription.name);
@@ -169,6 +180,7 @@ impl CachedResources {
         subscription: &Subscription,
     ) -> Result<SubscriptionRecord, UpdateError> {
         let updated = self.resources.update_subscription(read, subscription).await;
+        self.changed(updated.as_ref().err().and_then(UpdateError::store_error));
         self.subscriptions.forget(&read.subscription.name);
         updated
     }
@@ -179,8 +191,13 @@ impl CachedResources {
         name: &SubscriptionName,
     ) -> Result<Option<SubscriptionId>, StoreError> {
         let deleted = self.resources.delete_subscription(name).await;
+        self.changed(deleted.as_ref().err());
         self.subscriptions.forget(name);
         deleted
+    }
+
+    fn changed(&self, error: Option<&StoreError>) {
+        self.operations.note(Operation::Change, error);
     }
 
     /// Forgets what any node changed.
@@ -209,10 +226,17 @@ impl CachedResources {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{
-        contract::resources::{live_topic, subscribed, subscription_named, topic_named},
-        memory::MemoryState,
+    use crate::{
+        clock::Clock,
+        store::{
+            contract::resources::{live_topic, subscribed, subscription_named, topic_named},
+            memory::MemoryState,
+        },
     };
+
+    fn operations() -> Arc<Operations> {
+        Arc::new(Operations::new(Clock::system()))
+    }
 
     const TOPIC: &str = "projects/p/topics/top";
     const SUBSCRIPTION: &str = "projects/p/subscriptions/sub";
@@ -220,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_is_created_again_is_found_in_its_new_life() {
         let shared = Arc::new(MemoryState::new().expect("random bytes"));
-        let cached = CachedResources::new(shared.clone());
+        let cached = CachedResources::new(shared.clone(), operations());
         let first = live_topic(shared.as_ref(), TOPIC).await;
         let name = &first.topic.name;
         let subscription = subscribed(shared.as_ref(), SUBSCRIPTION, &first).await;

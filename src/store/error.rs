@@ -17,6 +17,9 @@ pub enum StoreError {
     /// The store will never take this write, and says why. It did not happen; if a part did, the text says so.
     #[error("{0}")]
     Refused(String),
+    /// The user that this server is at the store lacks a right. It did not happen; if a part did, the text says so.
+    #[error("{0}")]
+    Denied(String),
     /// The store failed while it was writing: the write may have happened.
     #[error("the store failed, and the write may have happened: {0}")]
     Uncertain(String),
@@ -39,6 +42,14 @@ impl StoreError {
     /// Whether there was no room.
     pub const fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
+    }
+
+    /// Whether it is about the store as a whole, not about what was asked of it, so that an operator has to know.
+    pub const fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::Uncertain(_) | Self::Denied(_)
+        )
     }
 
     /// Whether a write that ended so certainly left nothing behind.

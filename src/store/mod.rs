@@ -15,6 +15,7 @@ pub mod log;
 pub mod membership;
 pub mod memory;
 pub mod node_lease;
+pub mod operations;
 pub mod positions;
 pub mod postgres;
 mod reading;

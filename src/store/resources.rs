@@ -184,6 +184,16 @@ pub enum CreateError {
     Store(#[from] StoreError),
 }
 
+impl CreateError {
+    /// The failure of the store, if that is why.
+    pub const fn store_error(&self) -> Option<&StoreError> {
+        match self {
+            Self::AlreadyExists | Self::TopicGone => None,
+            Self::Store(error) => Some(error),
+        }
+    }
+}
+
 /// Why a resource could not be changed.
 #[derive(Debug, Error)]
 pub enum UpdateError {
@@ -196,6 +206,16 @@ pub enum UpdateError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl UpdateError {
+    /// The failure of the store, if that is why.
+    pub const fn store_error(&self) -> Option<&StoreError> {
+        match self {
+            Self::Gone | Self::Changed => None,
+            Self::Store(error) => Some(error),
+        }
+    }
 }
 
 /// Topics and subscriptions. A method that writes returns when the write is durable.

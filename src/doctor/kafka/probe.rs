@@ -56,7 +56,7 @@ pub(super) async fn run(
         let failed = probe.failed(Step::Create, &error);
         // It may have been made all the same.
         return match error {
-            StoreError::Refused(_) => vec![failed],
+            StoreError::Refused(_) | StoreError::Denied(_) => vec![failed],
             _ => [Some(failed), probe.delete().await]
                 .into_iter()
                 .flatten()

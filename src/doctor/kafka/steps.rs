@@ -38,7 +38,7 @@ impl Step {
                  policy allows max.message.bytes of a topic to be"
                     .to_owned()
             }
-            StoreError::Refused(_) => format!(
+            StoreError::Refused(_) | StoreError::Denied(_) => format!(
                 "grant the user {operation} on topics that begin with {prefix}. (kafka-acls --add --operation ... --topic \
                  {prefix}. --resource-pattern-type prefixed), or see what the brokers' policies refuse"
             ),

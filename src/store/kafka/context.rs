@@ -42,6 +42,8 @@ struct State {
     last: Option<Complaint>,
     /// Something has worked, and no complaint came since. At a start the complaint is in the error that it ends with.
     has_worked: bool,
+    /// That the login is refused was logged, and nothing has worked since.
+    refusal_logged: bool,
 }
 
 impl Listener {
@@ -61,8 +63,8 @@ impl Listener {
     /// Forgets it, because something has worked since.
     pub(super) fn forget(&self) {
         *self.state.lock() = State {
-            last: None,
             has_worked: true,
+            ..State::default()
         };
     }
 }
@@ -86,18 +88,23 @@ impl ClientContext for Listener {
         if code == RDKafkaErrorCode::PartitionEOF {
             return;
         }
+        let complaint = Complaint {
+            code,
+            text: reason.to_owned(),
+        };
         let mut state = self.state.lock();
-        if mem::take(&mut state.has_worked) {
+        let had_worked = mem::take(&mut state.has_worked);
+        if complaint.is_final() && !mem::replace(&mut state.refusal_logged, true) {
+            // It may come after other complaints, as when brokers restart after a password was changed.
+            tracing::error!(client = self.client, %code, "Kafka refuses the login or the certificate: {reason}");
+        } else if had_worked {
             tracing::warn!(client = self.client, %code, "Kafka: {reason}");
         } else {
             tracing::debug!(target: "librdkafka", client = self.client, %code, "{reason}");
         }
         // That nobody can be reached says less than why.
         if code != RDKafkaErrorCode::AllBrokersDown || state.last.is_none() {
-            state.last = Some(Complaint {
-                code,
-                text: reason.to_owned(),
-            });
+            state.last = Some(complaint);
         }
     }
 }

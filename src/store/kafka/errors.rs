@@ -40,7 +40,7 @@ pub(super) fn of_question_code(code: Code) -> StoreError {
     if is_unknown(code) {
         StoreError::NoSuchLog
     } else if is_forbidden(code) {
-        StoreError::Refused(format!("Kafka does not allow it: {code}"))
+        StoreError::Denied(format!("Kafka does not allow it: {code}"))
     } else {
         StoreError::Unavailable(format!("Kafka: {code}"))
     }
@@ -82,7 +82,7 @@ pub(super) fn of_record(code: Code) -> StoreError {
         Code::BrokerDestroy => StoreError::NoSuchLog,
         code if is_unknown(code) => StoreError::NoSuchLog,
         code if is_forbidden(code) => {
-            StoreError::Refused(format!("Kafka does not allow publishing: {code}"))
+            StoreError::Denied(format!("Kafka does not allow publishing: {code}"))
         }
         code => StoreError::Uncertain(format!("Kafka: {code}")),
     }
@@ -131,13 +131,13 @@ mod tests {
 
     #[test]
     fn what_will_not_pass_is_told_from_what_may() {
-        for code in [
-            Code::MessageSizeTooLarge,
-            Code::TopicAuthorizationFailed,
-            Code::InvalidRecord,
-        ] {
+        for code in [Code::MessageSizeTooLarge, Code::InvalidRecord] {
             assert!(matches!(of_record(code), StoreError::Refused(_)), "{code}");
         }
+        assert!(matches!(
+            of_record(Code::TopicAuthorizationFailed),
+            StoreError::Denied(_)
+        ));
         for code in [
             Code::MessageTimedOut,
             Code::NotEnoughReplicasAfterAppend,

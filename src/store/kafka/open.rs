@@ -258,6 +258,9 @@ pub(super) fn connect(
 fn unreachable(complaint: Option<Complaint>) -> String {
     match complaint {
         Some(complaint) if complaint.code != RDKafkaErrorCode::AllBrokersDown => complaint.text,
+        None => "nothing there answers, though it may take connections; is it a broker, and does a firewall drop \
+                 packets?"
+            .to_owned(),
         // What they do with a client that they do not understand.
         _ => "they close every connection, as if another security.protocol were needed".to_owned(),
     }

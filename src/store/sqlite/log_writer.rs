@@ -291,8 +291,8 @@ impl LogWriter {
 
     fn answer(&mut self, rows: Vec<Row>, committed: Result<(), StoreError>) {
         if let Err(error) = committed {
-            // A full disk was told of once.
-            if !error.is_full() {
+            // An outage and a full disk are logged elsewhere, once.
+            if !error.is_outage() && !error.is_full() {
                 tracing::error!(%error, "append failed");
             }
             for row in rows {

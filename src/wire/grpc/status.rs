@@ -76,7 +76,7 @@ impl From<StoreError> for Status {
             StoreError::NoSuchLog => Code::Internal,
             StoreError::Full(_) => Code::ResourceExhausted,
             // No client repeats it: the next one would fail as well.
-            StoreError::Refused(_) => Code::FailedPrecondition,
+            StoreError::Refused(_) | StoreError::Denied(_) => Code::FailedPrecondition,
             // Every operation may be repeated: a publish that happened twice is a duplicate, not a loss.
             // So may what needs a newer release, as there may be one among the nodes.
             StoreError::Unavailable(_) | StoreError::Uncertain(_) | StoreError::Newer { .. } => {
@@ -247,6 +247,7 @@ mod tests {
             (StoreError::Uncertain("x".into()), Code::Unavailable),
             (StoreError::Full("x".into()), Code::ResourceExhausted),
             (StoreError::Refused("x".into()), Code::FailedPrecondition),
+            (StoreError::Denied("x".into()), Code::FailedPrecondition),
             (StoreError::Damaged("x".into()), Code::DataLoss),
         ] {
             assert_eq!(Status::from(error).code(), code);

@@ -229,6 +229,7 @@ impl State {
         Err(match failure {
             // Sent again it would fail again, and append the others again.
             StoreError::Refused(_) => StoreError::Refused(text),
+            StoreError::Denied(_) => StoreError::Denied(text),
             _ => StoreError::Uncertain(text),
         })
     }
@@ -238,7 +239,7 @@ impl State {
 /// something may have been appended.
 fn worse(a: StoreError, b: StoreError) -> StoreError {
     let rank = |error: &StoreError| match error {
-        StoreError::Refused(_) => 2,
+        StoreError::Refused(_) | StoreError::Denied(_) => 2,
         StoreError::Uncertain(_) => 1,
         _ => 0,
     };
