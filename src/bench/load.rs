@@ -25,6 +25,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 pub enum Load {
     /// Publish as fast as answers come; what nobody reads meanwhile is received and checked afterwards
     Publish,
+    /// Publish as fast as answers come, and then at half of that rate: how long answers take
+    HalfRate,
     /// Publish, receive over streams and acknowledge
     EndToEnd,
     /// The same to several subscriptions with one stream each
@@ -81,6 +83,7 @@ pub async fn run(
     let memory = MemoryWatch::start(plan.pid);
     let reports = match load {
         Load::Publish => publish(&run).await.map_err(BenchError::from),
+        Load::HalfRate => half_rate(&run).await,
         Load::EndToEnd | Load::FanOut | Load::Pull => {
             both(&run, load).await.map_err(BenchError::from)
         }
@@ -122,7 +125,7 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
             plan.outstanding = 0;
         }
         Load::Idle => (plan.subscriptions, plan.silent, plan.streams) = (1, 0, 0),
-        Load::Publish | Load::EndToEnd | Load::Pull | Load::Backlog => {
+        Load::Publish | Load::HalfRate | Load::EndToEnd | Load::Pull | Load::Backlog => {
             (plan.subscriptions, plan.silent) = (1, 0);
         }
     }
@@ -165,6 +168,30 @@ async fn publish(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     Ok(vec![report])
 }
 
+async fn half_rate(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
+    let mut publishers = start_publishers(run);
+    let (start, end) = run.measure(&mut publishers).await?;
+    run.publish_no_more();
+    publishers.finish(&run.counters).await?;
+    let mut full = run.report("half-rate-full");
+    let measured = start.until(end);
+    measured.fill(measured.published, &mut full);
+    run.counters.forget_latencies();
+    let millis = (run.plan.measured.as_millis() as u64).max(1);
+    let rate = (measured.published * 500 / millis).max(1);
+    // A publisher of its own, as those before it have used their numbers.
+    let pacing = publish_at_rate(Arc::clone(run), run.plan.in_flight, rate);
+    let pacing = tokio::spawn(pacing);
+    let measured = run.measure(&mut Tasks::default()).await?;
+    let mut half = paced_report(run, "half-rate", rate, measured);
+    half.streams = 0;
+    let mut reports = [full, half];
+    // Not measured: is everything there?
+    let mut readers = start_readers(run, Load::HalfRate);
+    end_paced(run, pacing, &mut readers, &mut reports).await?;
+    Ok(reports.into())
+}
+
 async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
     let mut readers = start_readers(run, load);
     let mut publishers = start_publishers(run);
@@ -189,33 +216,33 @@ type Pacing = JoinHandle<Result<Result<(), CallError>, BenchError>>;
 
 async fn latency(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     let mut readers = start_readers(run, Load::Latency);
-    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run), 0));
+    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run), 0, run.plan.rate));
     let measured = run.measure(&mut readers).await?;
-    let mut reports = [paced_report(run, "latency", measured)];
+    let mut reports = [paced_report(run, "latency", run.plan.rate, measured)];
     end_paced(run, pacing, &mut readers, &mut reports).await?;
     Ok(reports.into())
 }
 
 async fn topics(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     let mut readers = start_readers(run, Load::Topics);
-    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run), 0));
+    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run), 0, run.plan.rate));
     let measured = run.measure(&mut readers).await?;
-    let before = paced_report(run, "topics-before", measured);
+    let before = paced_report(run, "topics-before", run.plan.rate, measured);
     run.counters.forget_latencies();
     // On a connection of their own, so that no publish waits behind them in the generator.
     let connection = [Connection::open(&run.plan.addr).await?];
     let creating = run.new_names.create(&connection, run.plan.in_flight);
     let measured = run.measure_during(readers.work_during(creating)).await?;
-    let mut during = paced_report(run, "topics-during", measured);
+    let mut during = paced_report(run, "topics-during", run.plan.rate, measured);
     during.new_topics = Some(run.plan.new_topics);
     let mut reports = [before, during];
     end_paced(run, pacing, &mut readers, &mut reports).await?;
     Ok(reports.into())
 }
 
-fn paced_report(run: &Run, load: &'static str, measured: (Sample, Sample)) -> Report {
+fn paced_report(run: &Run, load: &'static str, rate: u64, measured: (Sample, Sample)) -> Report {
     let mut report = run.report(load);
-    report.rate = Some(run.plan.rate);
+    report.rate = Some(rate);
     report.streams = run.plan.topics;
     let measured = measured.0.until(measured.1);
     measured.fill(measured.published, &mut report);
@@ -269,12 +296,12 @@ async fn holes(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     run.arrivals(&mut readers).await?;
     run.counters.forget_latencies();
     // A publisher of its own, as those before it have used their numbers.
-    let pacing = publish_at_rate(Arc::clone(run), run.plan.in_flight);
+    let pacing = publish_at_rate(Arc::clone(run), run.plan.in_flight, run.plan.rate);
     let pacing = tokio::spawn(pacing);
     let measured = run.measure(&mut readers).await?;
     let mut reports = [Report {
         data_mb: data_mb().zip(before_mb).map(|(now, before)| now - before),
-        ..paced_report(run, "holes", measured)
+        ..paced_report(run, "holes", run.plan.rate, measured)
     }];
     end_paced(run, pacing, &mut readers, &mut reports).await?;
     Ok(reports.into())

@@ -17,11 +17,12 @@ const SLACK: Duration = Duration::from_micros(60);
 /// Requests without an answer at which the pacer waits. What it is late by counts as the server's time.
 const IN_FLIGHT_MAX: u64 = 10_000;
 
-/// Publishes requests to the topics round robin as publisher number `publisher`, each when it is due, on a thread of its own, until the run says stop.
-/// Ends when all are answered.
+/// Publishes requests to the topics round robin as publisher number `publisher`, each when it is due at `rate` messages
+/// per second, on a thread of its own, until the run says stop. Ends when all are answered.
 pub(super) async fn publish_at_rate(
     run: Arc<Run>,
     publisher: usize,
+    rate: u64,
 ) -> Result<Result<(), CallError>, BenchError> {
     let (failures, mut failed) = tokio::sync::mpsc::channel(1);
     let in_flight = Arc::new(AtomicU64::new(0));
@@ -32,7 +33,7 @@ pub(super) async fn publish_at_rate(
             let topics: Vec<Arc<str>> = (0..run.plan.topics)
                 .map(|topic| run.names.topic(topic).into())
                 .collect();
-            let interval = Duration::from_secs(run.plan.batch as u64) / run.plan.rate as u32;
+            let interval = Duration::from_secs(run.plan.batch as u64) / rate as u32;
             let start = measure::now();
             for request in 0.. {
                 let due = start + interval * request;

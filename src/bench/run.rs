@@ -132,6 +132,11 @@ impl Run {
         !self.stop.is_cancelled() && self.quota.fetch_update(Relaxed, Relaxed, less).is_ok()
     }
 
+    /// Ends publishers that publish as fast as answers come.
+    pub(super) fn publish_no_more(&self) {
+        self.quota.store(0, Relaxed);
+    }
+
     /// Whether the next message that arrives is to be acknowledged.
     pub(super) fn acknowledges(&self) -> bool {
         let less = |left: u64| left.checked_sub(1);

@@ -4,8 +4,8 @@
 #   tests/bench/run.sh [--rounds 5] [--seconds 3] [--profile dist] [--out FILE] [--messages 1000000]
 #                      [--only LOAD,...] [--targets TARGET,...] [--peer NAME=HOST:PORT[=PID]]... [--idle]
 #
-#   --only      publish, latency, topics, end-to-end, fan-out, pull, backlog, redelivery, demand, cold, rest, floors;
-#               without it, all. rest is of the durable server only
+#   --only      publish, half-rate, latency, topics, end-to-end, fan-out, pull, backlog, redelivery, demand, cold, rest,
+#               floors; without it, all. rest is of the durable server only
 #   --targets   echo, ephemeral, durable, kafka; without it, all. Peers are measured in any case. kafka is the server
 #               over Kafka and Postgres and, after it, as rdkafka, bare clients of the same Kafka
 #   --peer      another server that speaks the API and runs already; with its process id, its CPU and memory count too
@@ -47,7 +47,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 for load in ${only//,/ }; do
-  [[ " publish latency topics end-to-end fan-out pull backlog redelivery demand cold rest floors " == *" $load "* ]] ||
+  [[ " publish half-rate latency topics end-to-end fan-out pull backlog redelivery demand cold rest floors " == *" $load "* ]] ||
     die "--only $load: no such load"
 done
 for target in ${targets//,/ }; do
@@ -102,6 +102,7 @@ loads() {
   measure "$@" publish-100 publish --batch 100
   measure "$@" latency latency --batch 1 --rate 1000
   if [ "$1" != echo ]; then
+    measure "$@" half-rate half-rate
     measure "$@" topics topics --rate 1000 --new-topics 1000 --in-flight 100
     measure "$@" end-to-end-1 end-to-end --streams 1
     measure "$@" end-to-end-8 end-to-end --streams 8

@@ -14,6 +14,8 @@ MEASURES = {
     "publish-1": 1,
     "publish-10": None,
     "publish-100": 100,
+    "half-rate-full": 100,
+    "half-rate": None,
     "latency": None,
     "topics-before": None,
     "topics-during": None,
@@ -37,6 +39,7 @@ MEASURES = {
 }
 # Loads of two lines, each of which is a measure.
 PARTS = {
+    "half-rate": ("half-rate-full", "half-rate"),
     "backlog": ("backlog-publish", "backlog-drain"),
     "topics": ("topics-before", "topics-during"),
     "demand": ("demand-before", "demand-after"),
@@ -174,7 +177,7 @@ def rows(figures):
                 ratio(rate, figures.best_floor(name, batch)) if target == "durable" and batch else None
                 for name in ("sqlite", "fdatasync")
             )
-            paced = measure in ("latency", "redelivery", "rest-call") or measure.startswith(
+            paced = measure in ("half-rate", "latency", "redelivery", "rest-call") or measure.startswith(
                 ("topics-", "shared-rate", "demand-", "cold-")
             )
             of_bound = ratio(rate, figures.bound(measure)) if target == "kafka" and not paced else None
@@ -261,6 +264,9 @@ def goals(figures):
         append = figures.floor(floor, 1, commit, 1000, "latency_micros", "p50")
         base = call["p50"] + append / 1e3 if call["p50"] is not None and append is not None else None
         yield f"durable publish to receive, p50, of echo's call + {words}", ratio(durable, base), times, None, 1.5
+
+    p50, p99 = (median("half-rate", "durable", "publish_ms", name) for name in ("p50", "p99"))
+    yield "durable publish at half of the highest rate, p99, of p50", ratio(p99, p50), times, None, 10.0
 
     yield share("durable publish over REST, batch 100, of gRPC's", rate("rest-publish", "durable"), publish, 0.40)
     rest, grpc = (median("rest-call", "durable", name, "p50") for name in ("rest_ms", "grpc_ms"))

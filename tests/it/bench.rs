@@ -61,6 +61,7 @@ async fn every_load_finds_each_message_once_and_cleans_up() {
     let plan = plan(&server);
     for load in [
         Load::Publish,
+        Load::HalfRate,
         Load::EndToEnd,
         Load::FanOut,
         Load::Pull,
