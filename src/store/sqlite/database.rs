@@ -1,10 +1,6 @@
-//! One SQLite file: a single writer connection, a few readers, its settings, its migrations and its errors.
+//! One SQLite file: a single writer connection, one for checkpoints, a few readers, its settings and its migrations.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool,
@@ -18,15 +14,16 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
+    checkpointer::Checkpointer,
+    checkpoints::Checkpoints,
+    errors::Errors,
     reserve::Reserve,
     writer::{Writer, WriterGuard},
 };
-use crate::store::{StoreError, rows::newer};
+use crate::store::StoreError;
 
 /// Blobs of many KiB go into these at 1.5 times the rate of SQLite's default of 4 KiB.
 pub(super) const PAGE_BYTES: u32 = 16 * 1024;
-/// Bytes of the write-ahead log after which a commit moves them into the file, unless half of what it may have is less.
-const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
 /// The writer's page cache in KiB (negative by SQLite's convention): a commit of the largest size fits in.
 const WRITER_CACHE_KIB: &str = "-32768";
 /// How long a connection waits for another one's lock; only a checkpoint ever holds one.
@@ -59,10 +56,11 @@ pub struct WriterSettings {
 /// An open file.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
-    path: PathBuf,
     writer: Arc<Writer>,
     readers: SqlitePool,
-    reserve: Arc<Reserve>,
+    errors: Arc<Errors>,
+    pub(super) checkpoints: Arc<Checkpoints>,
+    checkpointer: Arc<Checkpointer>,
 }
 
 impl Database {
@@ -88,25 +86,27 @@ impl Database {
         } else {
             new
         };
-        let wal_bytes_max = reserve.wal_bytes_max();
-        let checkpoint_bytes = CHECKPOINT_BYTES.min(wal_bytes_max / 2);
         let writer = new
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .pragma("journal_size_limit", wal_bytes_max.to_string())
-            .pragma(
-                "wal_autocheckpoint",
-                (checkpoint_bytes / u64::from(PAGE_BYTES)).to_string(),
-            )
+            .pragma("journal_size_limit", reserve.wal_bytes_max().to_string())
+            // The checkpointer does them.
+            .pragma("wal_autocheckpoint", "0")
             .pragma("cache_size", WRITER_CACHE_KIB);
         // Rows may be blobs of a megabyte and more: none are read ahead of their consumer.
-        let reader = common.pragma("query_only", "ON").row_buffer_size(1);
+        let reader = common.clone().pragma("query_only", "ON").row_buffer_size(1);
         let writer = Arc::new(Writer::open(writer).await?);
+        let errors = Arc::new(Errors::new(path.to_owned(), Arc::clone(reserve)));
+        let checkpoints =
+            Checkpoints::open(common, Arc::clone(&writer), Arc::clone(&errors)).await?;
+        let checkpoints = Arc::new(checkpoints);
+        let checkpointer = Checkpointer::start(Arc::clone(&checkpoints), Arc::clone(&writer));
         let database = Self {
-            path: path.to_owned(),
-            writer,
             readers: pool(readers_max).connect_lazy_with(reader),
-            reserve: Arc::clone(reserve),
+            checkpointer: Arc::new(checkpointer),
+            writer,
+            errors,
+            checkpoints,
         };
         database.migrate(kind).await?;
         Ok(database)
@@ -135,6 +135,7 @@ impl Database {
 
     /// The same, with SQLite's own error.
     pub(super) async fn lock_writer(&self) -> Result<WriterGuard<'_>, sqlx::Error> {
+        self.checkpoints.bound().await;
         self.writer.lock().await
     }
 
@@ -145,12 +146,12 @@ impl Database {
 
     /// The file's path.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.errors.path()
     }
 
     /// Its room on the disk.
-    pub(super) const fn reserve(&self) -> &Arc<Reserve> {
-        &self.reserve
+    pub(super) fn reserve(&self) -> &Arc<Reserve> {
+        self.errors.reserve()
     }
 
     /// Does what is to go on when the disk is full. What finds that it is full does it once more, in the reserve.
@@ -162,7 +163,7 @@ impl Database {
     where
         W: Future<Output = Result<T, E>>,
     {
-        let had_room = !self.reserve.is_released();
+        let had_room = !self.reserve().is_released();
         match work().await {
             Err(error) if had_room && is_full(&error) => work().await,
             done => done,
@@ -173,7 +174,7 @@ impl Database {
     pub(super) async fn check(&self, patience: Duration) -> Result<(), StoreError> {
         let version = sqlx::query("PRAGMA user_version").fetch_one(&self.readers);
         let Ok(version) = timeout(patience, version).await else {
-            let file = self.path.display();
+            let file = self.path().display();
             let waited = patience.as_millis();
             return Err(StoreError::Unavailable(format!(
                 "{file}: nothing could be read within {waited} ms"
@@ -184,44 +185,12 @@ impl Database {
 
     /// What the failure of a statement means. A write in it did not happen, as it was not committed.
     pub(super) fn failed(&self, error: &sqlx::Error) -> StoreError {
-        let file = self.path.display();
-        if let Some(newer) = newer(error) {
-            return newer;
-        }
-        match error {
-            sqlx::Error::PoolClosed => StoreError::Unavailable("the store is closed".to_owned()),
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-                StoreError::Damaged(format!("{file}: {error}"))
-            }
-            _ => match primary_code(error) {
-                Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreError::Damaged(format!(
-                    "{file}: {error}; restore the data directory from a backup, or go on without what is damaged"
-                )),
-                Some(SQLITE_FULL) => self.full(error),
-                Some(SQLITE_IOERR) if self.reserve.is_exhausted() => self.full(error),
-                _ => StoreError::Unavailable(format!("{file}: {error}")),
-            },
-        }
+        self.errors.failed(error)
     }
 
-    /// What the failure of a commit means: unless it did not get as far as writing the commit mark, nobody knows
-    /// whether that mark is on the disk.
+    /// What the failure of a commit means.
     pub(super) fn commit_failed(&self, error: &sqlx::Error) -> StoreError {
-        match primary_code(error) {
-            Some(SQLITE_BUSY | SQLITE_FULL | SQLITE_CORRUPT | SQLITE_NOTADB) => self.failed(error),
-            code => {
-                if code == Some(SQLITE_IOERR) && self.reserve.is_exhausted() {
-                    self.reserve.release();
-                }
-                StoreError::Uncertain(format!("{}: {error}", self.path.display()))
-            }
-        }
-    }
-
-    fn full(&self, error: &sqlx::Error) -> StoreError {
-        self.reserve.release();
-        let text = self.reserve.shortage();
-        StoreError::Full(text.unwrap_or_else(|| format!("{}: {error}", self.path.display())))
+        self.errors.commit_failed(error)
     }
 
     /// Reads the settings back from the writer's connection.
@@ -247,30 +216,21 @@ impl Database {
         Ok(settings)
     }
 
-    /// Bytes of the write-ahead log's file.
-    pub(super) async fn wal_bytes(&self) -> u64 {
-        let mut wal = self.path.as_os_str().to_owned();
-        wal.push("-wal");
-        tokio::fs::metadata(wal).await.map_or(0, |wal| wal.len())
-    }
-
-    /// Moves the write-ahead log into the file as a whole.
+    /// Moves the write-ahead log into the file as a whole, unless a reader does not let go of it.
     pub(super) async fn checkpoint(&self) -> Result<(), sqlx::Error> {
-        let mut connection = self.writer.lock().await?;
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&mut *connection)
-            .await?;
-        Ok(())
+        self.checkpoints.turn().await.empty().await.map(drop)
     }
 
     /// Moves the write-ahead log into the file, so that a copy of the file is whole, and closes all connections.
     pub(super) async fn close(&self) {
         self.readers.close().await;
+        self.checkpointer.stop().await;
         if let Err(error) = self.checkpoint().await
             && !self.failed(&error).is_full()
         {
-            tracing::warn!(%error, file = %self.path.display(), "the write-ahead log stays for the next start");
+            tracing::warn!(%error, file = %self.path().display(), "the write-ahead log stays for the next start");
         }
+        self.checkpoints.close().await;
         self.writer.close().await;
     }
 }
@@ -303,29 +263,4 @@ pub(super) async fn pragma_int(
     pragma: &'static str,
 ) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(pragma).fetch_one(connection).await
-}
-
-/// Whether the file itself is what failed.
-pub(super) fn is_damage(error: &sqlx::Error) -> bool {
-    matches!(
-        error,
-        sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
-    ) || matches!(
-        primary_code(error),
-        Some(SQLITE_CORRUPT | SQLITE_NOTADB | SQLITE_ERROR)
-    )
-}
-
-/// A statement that does not fit the tables: here, tables that are not there.
-const SQLITE_ERROR: i32 = 1;
-const SQLITE_BUSY: i32 = 5;
-const SQLITE_IOERR: i32 = 10;
-const SQLITE_CORRUPT: i32 = 11;
-const SQLITE_FULL: i32 = 13;
-const SQLITE_NOTADB: i32 = 26;
-
-/// SQLite's result code without its extension.
-fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
 }

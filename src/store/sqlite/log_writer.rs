@@ -80,9 +80,6 @@ pub(super) struct LogWriter {
     unsure: HashSet<TopicIncarnation>,
     vacuum_due: bool,
     passes_since_vacuum: u32,
-    bytes_since_wal_check: u64,
-    /// Size of the write-ahead log from which on the writer waits for readers so that it can start it anew.
-    wal_bytes_max: u64,
     _directory: DirectoryLock,
 }
 
@@ -103,7 +100,6 @@ impl LogWriter {
         directory: DirectoryLock,
     ) -> Self {
         Self {
-            wal_bytes_max: database.reserve().wal_bytes_max(),
             database,
             tail,
             clock,
@@ -113,7 +109,6 @@ impl LogWriter {
             unsure: HashSet::new(),
             vacuum_due: true,
             passes_since_vacuum: 0,
-            bytes_since_wal_check: 0,
             _directory: directory,
         }
     }
@@ -151,7 +146,8 @@ impl LogWriter {
 
     /// Takes everything that waits, up to the size of a commit, and commits it.
     async fn pass(&mut self, first: Command) {
-        let commit_bytes_max = usize::try_from(self.wal_bytes_max).unwrap_or(usize::MAX);
+        let wal_bytes_max = self.database.reserve().wal_bytes_max();
+        let commit_bytes_max = usize::try_from(wal_bytes_max).unwrap_or(usize::MAX);
         let commit_bytes_max = commit_bytes_max.min(COMMIT_BYTES_MAX);
         let mut appends = Vec::new();
         let mut bytes = 0;
@@ -177,11 +173,6 @@ impl LogWriter {
         }
         if !appends.is_empty() {
             self.append(appends).await;
-            self.bytes_since_wal_check += bytes as u64;
-            if self.bytes_since_wal_check >= self.wal_bytes_max / 2 {
-                self.bytes_since_wal_check = 0;
-                self.bound_wal().await;
-            }
         }
     }
 
@@ -392,34 +383,11 @@ impl LogWriter {
         Ok(true)
     }
 
-    /// Tells of a failure, unless that is a full disk, which is told of once.
-    fn warn(&self, error: &sqlx::Error, what: &str) {
-        let error = self.database.failed(error);
-        if !error.is_full() {
-            tracing::warn!(%error, "{what}");
-        }
-    }
-
     /// Gives what was freed back to a full disk: a file shrinks when its write-ahead log has been moved into it.
     async fn make_room(&self) {
-        if let Err(error) = self.database.checkpoint().await {
-            self.warn(&error, "the log's file could not be made smaller");
-        }
+        // Told of there. It may still have made room.
+        self.database.checkpoint().await.ok();
         self.database.reserve().restore().await;
-    }
-
-    /// Readers that always overlap keep SQLite from starting the write-ahead log anew.
-    async fn bound_wal(&self) {
-        let bytes = self.database.wal_bytes().await;
-        if bytes < self.wal_bytes_max {
-            return;
-        }
-        if let Err(error) = self.database.checkpoint().await {
-            self.warn(
-                &error,
-                "the write-ahead log could not be moved into the log's file",
-            );
-        }
     }
 }
 

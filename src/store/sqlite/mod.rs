@@ -1,9 +1,14 @@
 //! Both stores in one data directory: `log.db` with the messages, `state.db` with resources and positions.
 
+#[cfg(test)]
+mod checkpoint_tests;
+mod checkpointer;
+mod checkpoints;
 mod checksum;
 mod database;
 mod directory;
 mod epochs;
+mod errors;
 mod flush;
 mod inspection;
 mod log;
@@ -178,7 +183,7 @@ async fn open_file(
 
 fn open_error(path: &Path, source: sqlx::Error) -> OpenError {
     let path = path.to_owned();
-    if database::is_damage(&source) {
+    if errors::is_damage(&source) {
         OpenError::Unreadable {
             path,
             reason: source.to_string(),

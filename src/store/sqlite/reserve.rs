@@ -46,6 +46,11 @@ impl Reserve {
         let disk = statvfs(directory)?;
         let share = disk.f_blocks.saturating_mul(disk.f_frsize) / DISK_RESERVE_SHARE;
         let bytes = share.clamp(*DISK_RESERVE_BYTES.start(), *DISK_RESERVE_BYTES.end());
+        Ok(Arc::new(Self::of_bytes(directory, bytes)?))
+    }
+
+    /// The same, of a given size.
+    pub(super) fn of_bytes(directory: &Path, bytes: u64) -> io::Result<Self> {
         let reserve = Self {
             directory: directory.to_owned(),
             bytes,
@@ -62,7 +67,7 @@ impl Reserve {
                 reserve.say();
             }
         }
-        Ok(Arc::new(reserve))
+        Ok(reserve)
     }
 
     /// Size to which a write-ahead log may grow: what it holds is needed once more when it is moved into its file.

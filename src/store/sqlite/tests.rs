@@ -570,7 +570,7 @@ async fn take_overs_that_come_together_share_commits_and_not_epochs() {
     // Two of the same.
     ids.push(ids[0]);
     state.database.checkpoint().await.expect("checkpoint");
-    assert_eq!(state.database.wal_bytes().await, 0);
+    assert_eq!(state.database.checkpoints.wal_bytes(), 0);
     let busy = state.database.writer().await.expect("writer");
     let all = join_all(ids.iter().map(|id| acquire(&state, *id)));
     let (acquired, ()) = tokio::join!(all, async {
@@ -583,7 +583,7 @@ async fn take_overs_that_come_together_share_commits_and_not_epochs() {
     let mut expected = vec![1; SUBSCRIPTIONS];
     expected.push(2);
     assert_eq!(epochs, expected);
-    let wal_bytes = state.database.wal_bytes().await;
+    let wal_bytes = state.database.checkpoints.wal_bytes();
     let commits_max = 10 * u64::from(PAGE_BYTES);
     assert!((1..commits_max).contains(&wal_bytes), "{wal_bytes}");
     log.close().await;

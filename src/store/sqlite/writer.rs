@@ -9,13 +9,14 @@
 use std::ops::{Deref, DerefMut};
 
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 /// The connection, or how to get a new one.
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
     slot: Mutex<Slot>,
+    used: Notify,
 }
 
 #[derive(Debug)]
@@ -33,6 +34,7 @@ impl Writer {
         Ok(Self {
             options,
             slot: Mutex::new(Slot::Open(connection)),
+            used: Notify::new(),
         })
     }
 
@@ -44,7 +46,16 @@ impl Writer {
             Slot::Lost => *slot = Slot::Open(self.options.connect().await?),
             Slot::Closed => return Err(sqlx::Error::PoolClosed),
         }
-        Ok(WriterGuard { slot, lost: false })
+        Ok(WriterGuard {
+            slot,
+            used: &self.used,
+            lost: false,
+        })
+    }
+
+    /// Returns when the connection was used since this was last asked.
+    pub(super) async fn used(&self) {
+        self.used.notified().await;
     }
 
     /// Closes the connection when its user is done. Repeating it changes nothing.
@@ -62,6 +73,7 @@ impl Writer {
 #[derive(Debug)]
 pub(super) struct WriterGuard<'a> {
     slot: MutexGuard<'a, Slot>,
+    used: &'a Notify,
     lost: bool,
 }
 
@@ -97,5 +109,6 @@ impl Drop for WriterGuard<'_> {
         if self.lost {
             *self.slot = Slot::Lost;
         }
+        self.used.notify_one();
     }
 }
