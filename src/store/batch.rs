@@ -60,8 +60,8 @@ impl Batch {
 
     /// Where the parts of its messages lie. The first caller has them scanned, once for all that read the batch.
     ///
-    /// Kept for as long as the batch is, and not counted among the bytes that a log may hold in memory: 20 bytes for
-    /// each message, and 16 for each of its attributes, which has 5 or more in the message.
+    /// The answer lives as long as the batch and is not counted among the bytes that a log may hold in memory, to which
+    /// it is in proportion: 20 bytes for each message, and 16 for each attribute, whose entry has 5 or more.
     pub fn layouts(&self) -> &Layouts {
         let layouts = || Box::new(Layouts::of(&self.messages));
         self.layouts.get_or_init(layouts)
