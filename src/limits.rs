@@ -97,6 +97,15 @@ pub const OUTSTANDING_MAX: usize = 500_000;
 pub const PREFETCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// See [`PREFETCH_BYTES_MAX`].
 pub const PREFETCH_MESSAGES_MAX: usize = 4000;
+/// Bytes and messages of the first read for consumers that take less; each further one, while somebody wants more, may
+/// be twice as large.
+pub const READ_AHEAD_BYTES_MIN: usize = 64 * 1024;
+/// See [`READ_AHEAD_BYTES_MIN`].
+pub const READ_AHEAD_MESSAGES_MIN: usize = 1000;
+/// Bytes that a message is taken to have while nothing is known of those of its partition.
+pub const MESSAGE_BYTES_ASSUMED: u64 = 4 * 1024;
+/// Milliseconds after which messages that were read for consumers who no longer take any are dropped.
+pub const UNWANTED_MILLIS: u64 = 1000;
 /// Bytes and messages of one partition that are read again because their delivery failed, beside those.
 pub const REDELIVERY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// See [`REDELIVERY_BYTES_MAX`].

@@ -11,6 +11,7 @@ use super::{
     partition::Partition,
     partitions::Partitions,
     timers::Timers,
+    wanted::Wanted,
 };
 use crate::{clock::Timestamp, limits::DELIVERY_MESSAGES_MAX};
 
@@ -46,6 +47,11 @@ impl Consumers {
     /// Whether some consumer would take a message now.
     pub(super) fn are_hungry(&self) -> bool {
         self.flow.hungry() > 0
+    }
+
+    /// What all consumers would take now.
+    pub(super) fn wanted(&self) -> Wanted {
+        self.flow.wanted()
     }
 
     /// Something could not be read.

@@ -97,6 +97,11 @@ impl Failed {
         self.due.remove(offset);
     }
 
+    /// A message that was loaded is not any more, and has to be read again before all others.
+    pub(super) fn unloaded(&mut self, offset: u64) {
+        self.due.push_first(offset, ());
+    }
+
     /// What had to be read of these offsets cannot be before this time.
     pub(super) fn put_off(
         &mut self,

@@ -4,7 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::input::{ConsumerId, Demand};
+use super::{
+    input::{ConsumerId, Demand},
+    wanted::Wanted,
+};
 
 #[derive(Debug)]
 struct Consumer {
@@ -13,6 +16,8 @@ struct Consumer {
     outstanding_bytes: u64,
     /// Frames that wait for their leases to be durable.
     held: u32,
+    /// What it counts for in [`Flow::wanted`].
+    wanted: Wanted,
 }
 
 impl Consumer {
@@ -30,6 +35,19 @@ impl Consumer {
             }
             Demand::Pull { .. } => self.held == 0,
         }
+    }
+
+    /// What it would take now.
+    fn wants(&self) -> Wanted {
+        if !self.is_hungry() {
+            return Wanted::default();
+        }
+        let frames = match self.demand {
+            Demand::Stream { frames, .. } => frames - self.held,
+            Demand::Pull { .. } => 1,
+        };
+        let (messages, bytes) = (self.outstanding_messages, self.outstanding_bytes);
+        Wanted::by(self.demand, messages, bytes, frames)
     }
 
     /// A frame goes to it; whether it takes more than this one.
@@ -67,6 +85,8 @@ pub(super) struct Flow {
     /// Those of these that want an answer now, also with nothing.
     impatient: BTreeSet<ConsumerId>,
     last_served: Option<ConsumerId>,
+    /// What all hungry ones would take together.
+    wanted: Wanted,
     #[cfg(test)]
     visits: usize,
 }
@@ -80,13 +100,16 @@ impl Flow {
                 outstanding_messages: 0,
                 outstanding_bytes: 0,
                 held: 0,
+                wanted: Wanted::default(),
             },
         );
         self.update(id, |_| true);
     }
 
     pub(super) fn close(&mut self, id: ConsumerId) {
-        self.consumers.remove(&id);
+        if let Some(consumer) = self.consumers.remove(&id) {
+            self.wanted.replace(consumer.wanted, Wanted::default());
+        }
         self.hungry.remove(&id);
         self.pulls.remove(&id);
         self.impatient.remove(&id);
@@ -125,6 +148,11 @@ impl Flow {
 
     pub(super) fn hungry(&self) -> usize {
         self.hungry.len()
+    }
+
+    /// What all consumers would take together if it were there.
+    pub(super) fn wanted(&self) -> Wanted {
+        self.wanted
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -209,11 +237,14 @@ impl Flow {
             self.close(id);
             return;
         }
+        let wants = consumer.wants();
+        let wanted = std::mem::replace(&mut consumer.wanted, wants);
         let is_hungry = consumer.is_hungry();
         let (is_pull, is_immediate) = match consumer.demand {
             Demand::Stream { .. } => (false, false),
             Demand::Pull { immediate, .. } => (true, immediate),
         };
+        self.wanted.replace(wanted, wants);
         note(&mut self.hungry, id, is_hungry);
         note(&mut self.pulls, id, is_hungry && is_pull);
         note(&mut self.impatient, id, is_hungry && is_immediate);

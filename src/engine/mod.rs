@@ -29,7 +29,9 @@ mod queue;
 mod read_ahead;
 mod ready;
 mod timers;
+mod unwanted;
 pub(crate) mod varint;
+mod wanted;
 
 #[cfg(test)]
 mod tests;
@@ -46,6 +48,7 @@ use output::{Ended, Output, Verdict};
 use partition::Partition;
 use partitions::Partitions;
 use timers::{Due, Timer, Timers};
+use unwanted::Unwanted;
 
 use crate::{
     clock::Timestamp,
@@ -60,6 +63,7 @@ pub struct Engine {
     consumers: Consumers,
     timers: Timers,
     lazy_flush: LazyFlush,
+    unwanted: Unwanted,
     flush_in_flight: bool,
     /// Leases that ended with the last event, whose credit went back.
     ended: Vec<Ended>,
@@ -85,6 +89,7 @@ impl Engine {
             consumers: Consumers::default(),
             timers,
             lazy_flush: LazyFlush::default(),
+            unwanted: Unwanted::default(),
             flush_in_flight: false,
             ended: Vec::new(),
         };
@@ -160,13 +165,18 @@ impl Engine {
         verdicts: Option<&mut Vec<Verdict>>,
     ) {
         self.ended.clear();
+        let was_wanted = self.consumers.are_hungry();
         self.pass_time(now);
         self.apply(now, input, out, verdicts);
         self.consumers.release_credit(&self.ended);
+        if was_wanted || self.consumers.are_hungry() {
+            self.unwanted.want(now);
+        }
         let (partitions, timers) = (&mut self.partitions, &mut self.timers);
         self.consumers
             .dispatch(now, self.config, partitions, timers, out);
-        self.start_reads(out);
+        self.drop_unwanted(now);
+        self.start_reads(now, out);
         let fresh = self.takes_fresh();
         self.consumers.answer_pulls(&self.partitions, fresh, out);
         self.plan_lazy_flush(now);
@@ -179,6 +189,10 @@ impl Engine {
                     timer: Timer::Flush,
                     ..
                 } => self.lazy_flush.come_due(),
+                Due {
+                    timer: Timer::Unwanted,
+                    ..
+                } => self.unwanted.come_due(),
                 Due {
                     timer:
                         Timer::Leases(partition)
@@ -297,8 +311,27 @@ impl Engine {
         self.partitions.outstanding() < OUTSTANDING_MAX
     }
 
-    fn start_reads(&mut self, out: &mut Vec<Output>) {
-        let fresh = self.consumers.are_hungry() && self.takes_fresh();
+    /// Drops what is loaded if no consumer has wanted it for a while: it is read again when one does.
+    fn drop_unwanted(&mut self, now: Timestamp) {
+        if !self.partitions.iter().any(Partition::has_loaded) {
+            self.unwanted.cancel(&mut self.timers);
+            return;
+        }
+        if self.unwanted.is_wanted(now) {
+            self.unwanted.plan(&mut self.timers);
+            return;
+        }
+        for partition in self.partitions.iter_mut() {
+            partition.drop_loaded();
+        }
+    }
+
+    /// Reads for the consumers that wait, and for a while what the next one is to find.
+    fn start_reads(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if !self.unwanted.is_wanted(now) {
+            return;
+        }
+        let fresh = self.takes_fresh().then(|| self.consumers.wanted());
         for partition in self.partitions.iter_mut() {
             if let Some((range, bytes_max)) = partition.start_read(fresh) {
                 out.push(Output::Read {

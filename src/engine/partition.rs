@@ -16,11 +16,9 @@ use super::{
     read_ahead::{Purpose, ReadAhead},
     ready::Ready,
     timers::{Due, Timer, Timers},
+    wanted::Wanted,
 };
-use crate::{
-    clock::Timestamp,
-    limits::{PREFETCH_BYTES_MAX, REDELIVERY_BYTES_MAX},
-};
+use crate::{clock::Timestamp, limits::REDELIVERY_BYTES_MAX};
 
 /// See the module.
 #[derive(Debug)]
@@ -111,9 +109,27 @@ impl Partition {
         self.ready.is_empty_for(consumer)
     }
 
-    /// What to read next, with the bytes to read, if more is wanted. `fresh`: messages that were never delivered are.
-    /// What is to be delivered again is read in any case, so that it is there when somebody comes.
-    pub(super) fn start_read(&mut self, fresh: bool) -> Option<(Range<u64>, usize)> {
+    /// Whether anything is loaded.
+    pub(super) fn has_loaded(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Drops what is loaded: it is read again when it is wanted.
+    pub(super) fn drop_loaded(&mut self) {
+        let Self {
+            ledger,
+            ready,
+            read_ahead,
+            ..
+        } = self;
+        let first = ready.clear(|again| ledger.failed_mut().unloaded(again));
+        read_ahead.go_back(first);
+    }
+
+    /// What to read next, with the bytes to read. `fresh`: how much consumers want, if messages may be taken on that were
+    /// never delivered. Those are read when somebody wants them, and beside those that were delivered before, which would
+    /// otherwise be all that the next consumer finds, again and again.
+    pub(super) fn start_read(&mut self, fresh: Option<Wanted>) -> Option<(Range<u64>, usize)> {
         let Self {
             ledger,
             ready,
@@ -125,11 +141,17 @@ impl Partition {
             let room = ready.redelivery_room().filter(|_| failed.has_due())?;
             failed.due_range(room, gap_max)
         };
-        let room = ready.room().filter(|_| fresh);
-        let (range, purpose) = read_ahead.start(ledger.progress(), room, due)?;
-        let bytes_max = match purpose {
-            Purpose::Fresh => PREFETCH_BYTES_MAX / 2,
-            Purpose::Redelivery => REDELIVERY_BYTES_MAX / 2,
+        let fresh = fresh.filter(|wanted| !wanted.is_none() || ready.lacks_fresh());
+        let fresh = fresh.and_then(|wanted| {
+            let mut room = read_ahead.room_for(wanted);
+            room.messages = room.messages.min(ready.room()?);
+            Some(room)
+        });
+        let messages = fresh.map(|room| room.messages);
+        let (range, purpose) = read_ahead.start(ledger.progress(), messages, due)?;
+        let bytes_max = match (purpose, fresh) {
+            (Purpose::Fresh, Some(room)) => room.bytes,
+            _ => REDELIVERY_BYTES_MAX / 2,
         };
         Some((range, bytes_max))
     }
@@ -243,7 +265,7 @@ impl Partition {
                     failed.come_due(now, offsets, |offset| ready.release(offset));
                 }
                 Timer::Damage(_) => read_ahead.retry_damage(now, offsets),
-                Timer::Read(_) | Timer::Flush => {}
+                Timer::Read(_) | Timer::Unwanted | Timer::Flush => {}
             }
         }
     }

@@ -17,7 +17,8 @@ impl<T> Default for Queue<T> {
         Self {
             places: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            next_place: 0,
+            // With as much before it as behind it.
+            next_place: u64::MAX / 2,
         }
     }
 }
@@ -42,6 +43,23 @@ impl<T> Queue<T> {
             self.waiting.insert(self.next_place, (offset, what));
             self.next_place += 1;
         }
+    }
+
+    /// Adds it as the first one, unless something of the offset waits already.
+    pub(super) fn push_first(&mut self, offset: u64, what: T) {
+        if !self.contains(offset) {
+            let first = self.waiting.first_key_value();
+            let place = first.map_or(self.next_place, |(first, _)| *first) - 1;
+            self.places.insert(offset, place);
+            self.waiting.insert(place, (offset, what));
+        }
+    }
+
+    /// Takes what came last, with its offset.
+    pub(super) fn pop_last(&mut self) -> Option<(u64, T)> {
+        let (_, last) = self.waiting.pop_last()?;
+        self.places.remove(&last.0);
+        Some(last)
     }
 
     /// What has waited longest, with its offset.
@@ -100,5 +118,19 @@ mod tests {
             [Some(7), Some(5), Some(3), None]
         );
         assert!(!queue.contains(3) && queue.is_empty());
+    }
+
+    #[test]
+    fn what_is_put_back_goes_before_everything_else() {
+        let mut queue = Queue::default();
+        queue.push_first(9, ());
+        queue.push(1, ());
+        for offset in [4, 2, 1] {
+            queue.push_first(offset, ());
+        }
+        let order: Vec<u64> = queue.iter().map(|it| it.0).collect();
+        assert_eq!(order, [2, 4, 9, 1]);
+        assert_eq!(queue.pop_last(), Some((1, ())));
+        assert!(!queue.contains(1) && queue.contains(9));
     }
 }

@@ -7,14 +7,24 @@ use rangemap::{RangeMap, RangeSet};
 use super::{
     progress::Progress,
     timers::{Timer, Timers},
+    wanted::Wanted,
 };
-use crate::{clock::Timestamp, limits::CHUNK_OFFSETS};
+use crate::{
+    clock::Timestamp,
+    limits::{
+        CHUNK_OFFSETS, MESSAGE_BYTES_ASSUMED, PREFETCH_BYTES_MAX, PREFETCH_MESSAGES_MAX,
+        READ_AHEAD_BYTES_MIN, READ_AHEAD_MESSAGES_MIN,
+    },
+};
 
 /// Messages, and about how many bytes, that a read for redelivery passes over between two of those that it is for. To
 /// read through them costs about as much as a read of its own does.
 const REDELIVERY_GAP_MAX: u64 = 256;
 /// See [`REDELIVERY_GAP_MAX`].
 const REDELIVERY_GAP_BYTES_MAX: u64 = 256 * 1024;
+
+/// After so many the least that is read is the most.
+const DOUBLINGS_MAX: u32 = (PREFETCH_BYTES_MAX / READ_AHEAD_BYTES_MIN).ilog2();
 
 /// What a read is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +55,15 @@ pub(super) struct ReadAhead {
     last: Purpose,
     /// What an offset took in the last read.
     bytes_per_offset: u64,
+    /// How often the least that is read was doubled, since a read left something behind.
+    doublings: u32,
+}
+
+/// How much a read is to find at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
 }
 
 impl ReadAhead {
@@ -59,7 +78,36 @@ impl ReadAhead {
             paused: false,
             last: Purpose::Fresh,
             bytes_per_offset: 0,
+            doublings: 0,
         }
+    }
+
+    /// How much to read ahead for consumers who want this: twice as much, so that what follows is there when they want
+    /// more, and not so little that each reads for itself.
+    pub(super) fn room_for(&self, wanted: Wanted) -> Room {
+        let at_least = |min: usize, max: usize| (min << self.doublings).min(max);
+        let messages = usize::try_from(wanted.messages.saturating_mul(2)).unwrap_or(usize::MAX);
+        let message_bytes = match self.bytes_per_offset {
+            0 => MESSAGE_BYTES_ASSUMED,
+            known => known,
+        };
+        let bytes = wanted.messages.saturating_mul(message_bytes);
+        let bytes = bytes.min(wanted.bytes).saturating_mul(2);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let bytes_max = PREFETCH_BYTES_MAX / 2;
+        Room {
+            messages: messages.clamp(
+                at_least(READ_AHEAD_MESSAGES_MIN, PREFETCH_MESSAGES_MAX),
+                PREFETCH_MESSAGES_MAX,
+            ),
+            bytes: bytes.clamp(at_least(READ_AHEAD_BYTES_MIN, bytes_max), bytes_max),
+        }
+    }
+
+    /// What was read from here on was not wanted: it is fresh again.
+    pub(super) fn go_back(&mut self, to: Option<u64>) {
+        self.doublings = 0;
+        self.next = self.next.min(to.unwrap_or(self.next));
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -167,6 +215,11 @@ impl ReadAhead {
         let is_fresh = self.reading.take() != Some(Purpose::Redelivery);
         if is_fresh && (from..=next).contains(&self.next) {
             self.next = next;
+            self.doublings = if self.has_fresh() {
+                (self.doublings + 1).min(DOUBLINGS_MAX)
+            } else {
+                0
+            };
         }
         if next > from {
             self.bytes_per_offset = bytes / (next - from);

@@ -70,6 +70,11 @@ impl Ready {
         (!enough).then(|| PREFETCH_MESSAGES_MAX - loaded)
     }
 
+    /// Whether only messages are here that were delivered before: they would take every place.
+    pub(super) fn lacks_fresh(&self) -> bool {
+        self.fresh.messages.is_empty() && !self.again.is_empty()
+    }
+
     /// How many more messages that were delivered before may be loaded; `None` while there are enough of them.
     pub(super) fn redelivery_room(&self) -> Option<usize> {
         let loaded = self.again.len();
@@ -123,6 +128,26 @@ impl Ready {
         for message in again.into_iter().filter_map(|it| self.again.remove(it)) {
             self.again_bytes -= message.body.len();
         }
+    }
+
+    /// Whether anything is loaded.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0 && self.parked.messages.is_empty()
+    }
+
+    /// Drops everything. Tells what was delivered before and anybody could have had, the last one first, and returns the
+    /// first of what was never delivered.
+    pub(super) fn clear(&mut self, mut again: impl FnMut(u64)) -> Option<u64> {
+        while let Some((offset, _)) = self.again.pop_last() {
+            again(offset);
+        }
+        let first = self.fresh.messages.first_key_value();
+        let first = first.map(|(offset, _)| *offset);
+        *self = Self {
+            took_again: self.took_again,
+            ..Self::default()
+        };
+        first
     }
 
     /// What is parked makes room for what is not, the newest first.

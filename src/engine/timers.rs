@@ -37,6 +37,8 @@ pub(super) enum Timer {
     Damage(u32),
     /// The log may be read again after a failure.
     Read(u32),
+    /// What is loaded may be wanted by nobody.
+    Unwanted,
     /// What nobody waits for is to be stored.
     Flush,
 }

@@ -15,8 +15,11 @@ use crate::{
 pub(super) struct Backlog {
     pub(super) host: Host,
     pulls: u64,
+    message_bytes: usize,
     /// How many offsets each read asked for.
     pub(super) reads: Vec<u64>,
+    /// How many bytes the last one asked for.
+    pub(super) bytes_read: usize,
 }
 
 impl Backlog {
@@ -33,7 +36,9 @@ impl Backlog {
         let mut backlog = Self {
             host,
             pulls: 0,
+            message_bytes: bytes,
             reads: Vec::new(),
+            bytes_read: 0,
         };
         let seen = backlog.host.log.ends();
         backlog.handle(Input::LogEnds(seen));
@@ -54,7 +59,9 @@ impl Backlog {
                 return delivered;
             };
             self.reads.push(read.range.end - read.range.start);
-            out = self.host.answer_read(u64::MAX >> 1, false);
+            self.bytes_read = read.bytes_max;
+            let messages = (read.bytes_max / self.message_bytes.max(1)) as u64;
+            out = self.host.answer_read(messages.max(1), false);
         }
     }
 
@@ -84,5 +91,18 @@ impl Backlog {
             pulls += 1;
         }
         pulls
+    }
+
+    /// Lets time pass, and what comes due happen in time.
+    pub(super) fn wait(&mut self, millis: u64) {
+        let until = self.host.now.plus_millis(millis);
+        while let Some(next) = self.host.engine.next_deadline() {
+            if next > until {
+                break;
+            }
+            self.host.now = next;
+            self.handle(Input::Tick);
+        }
+        self.host.now = until;
     }
 }

@@ -3,8 +3,8 @@
 use super::backlog::Backlog;
 use crate::engine::input::{Input, LeaseId};
 
-/// Entries that are not of leases: what is to be stored.
-const OTHERS: usize = 1;
+/// Entries that are not of leases: what is to be stored, and what is loaded for a while.
+const OTHERS: usize = 2;
 
 fn timers(backlog: &Backlog) -> usize {
     backlog.host.engine.timers.len()

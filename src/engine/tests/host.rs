@@ -19,6 +19,7 @@ use crate::{
 pub(super) struct Request {
     pub(super) partition: u32,
     pub(super) range: Range<u64>,
+    pub(super) bytes_max: usize,
 }
 
 /// An engine with its log, its store and the time.
@@ -69,7 +70,9 @@ impl Host {
     fn queue_reads(&mut self, out: &mut Vec<Output>) {
         out.retain(|output| {
             let Output::Read {
-                partition, range, ..
+                partition,
+                range,
+                bytes_max,
             } = output
             else {
                 return true;
@@ -79,6 +82,7 @@ impl Host {
             self.reads.push_back(Request {
                 partition: *partition,
                 range: range.clone(),
+                bytes_max: *bytes_max,
             });
             false
         });
@@ -90,7 +94,10 @@ impl Host {
 
     /// Answers the oldest read with at most `limit` offsets.
     pub(super) fn answer_read(&mut self, limit: u64, fails: bool) -> Vec<Output> {
-        let Some(Request { partition, range }) = self.reads.pop_front() else {
+        let Some(Request {
+            partition, range, ..
+        }) = self.reads.pop_front()
+        else {
             return Vec::new();
         };
         let input = if fails {

@@ -8,6 +8,7 @@ mod model;
 mod operations;
 mod partitions;
 mod property;
+mod read_ahead;
 mod redelivery;
 mod restored;
 mod scenario;

@@ -69,13 +69,13 @@ fn loaded(messages: &[u64]) -> Engine {
     let (mut engine, _) = Engine::restore(NOW, CONFIG, &[], messages).expect("readable");
     let mut out = Vec::new();
     let consumer = ConsumerId(0);
-    let demand = Demand::Stream {
-        ack_deadline_millis: 10_000,
-        messages_max: 0,
-        bytes_max: 1,
-        frames: 1,
+    let demand = Demand::Pull {
+        messages_max: 1,
+        immediate: false,
     };
     engine.handle(NOW, Input::Open { consumer, demand }, &mut out);
+    engine.handle(NOW, Input::Close { consumer }, &mut out);
+    out.clear();
     for (partition, messages) in (0..).zip(messages) {
         let message = |offset| LoadedMessage {
             offset,

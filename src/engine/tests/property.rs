@@ -24,7 +24,7 @@ use crate::{
         output::{Delivery, Output, Verdict},
         partition::Partition,
     },
-    limits::CHUNK_OFFSETS,
+    limits::{CHUNK_OFFSETS, UNWANTED_MILLIS},
 };
 
 fn cases() -> u32 {
@@ -70,6 +70,8 @@ struct Run {
     redelivered_by: BTreeMap<Position, u64>,
     /// The number of each lease after the last event.
     leased: BTreeMap<Position, u32>,
+    /// When a consumer was last there that would have taken a message.
+    wanted_at: Timestamp,
 }
 
 impl Run {
@@ -89,6 +91,7 @@ impl Run {
             handed_out: BTreeMap::new(),
             redelivered_by: BTreeMap::new(),
             leased: BTreeMap::new(),
+            wanted_at: Timestamp::ZERO,
         }
     }
 
@@ -374,6 +377,7 @@ impl Run {
         self.passed_over.clear();
         self.redelivered_by.clear();
         self.leased = self.leases();
+        self.wanted_at = Timestamp::ZERO;
         if !voided.is_empty() {
             self.flush_all();
         }
@@ -441,6 +445,11 @@ impl Run {
 
     fn take(&mut self, out: &[Output]) {
         self.check_ended();
+        let delivers = |it: &Output| matches!(it, Output::Deliver { .. });
+        if out.iter().any(delivers) {
+            self.wanted_at = self.host.now;
+        }
+        self.see_wanted();
         self.model.pass_time(self.host.now);
         let partitions = &self.host.engine.partitions;
         let leased = |lease: LeaseId| {
@@ -626,10 +635,25 @@ impl Run {
                 self.passed_over.entry(partition.id()).or_default();
             }
         }
+        self.see_wanted();
+        let wanted_until = self.wanted_at.plus_millis(UNWANTED_MILLIS);
+        let is_wanted = if self.host.config.durable_leases {
+            // What is handed out and held back shows to nobody.
+            self.host.engine.unwanted.is_wanted(self.host.now)
+        } else {
+            self.host.now < wanted_until
+        };
         for partition in self.host.engine.partitions.iter() {
             partition.check(&self.host.engine.timers);
-            assert!(!partition.leaves_due_unread());
+            assert!(is_wanted || !partition.has_loaded(), "nobody wants it");
+            assert!(!is_wanted || !partition.leaves_due_unread());
             assert!(partition.delayed().all(|time| time > self.host.now));
+        }
+    }
+
+    fn see_wanted(&mut self) {
+        if self.host.engine.consumers.are_hungry() {
+            self.wanted_at = self.host.now;
         }
     }
 
