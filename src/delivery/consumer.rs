@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{error::EndCause, mailbox::Mailbox};
+use super::{budget::Held, error::EndCause, mailbox::Mailbox};
 use crate::{
     clock::Timestamp,
     engine::{
@@ -30,6 +30,8 @@ pub struct Parcel {
     deadline: Timestamp,
     /// From the first to the last of their offsets, of all partitions.
     offsets: RangeInclusive<u64>,
+    /// Their bytes.
+    held: Option<Held>,
     mailbox: Arc<Mailbox>,
 }
 
@@ -37,6 +39,7 @@ impl Parcel {
     pub(super) fn new(
         deliveries: Vec<Delivery>,
         deadline: Timestamp,
+        held: Held,
         mailbox: &Arc<Mailbox>,
     ) -> Self {
         let offsets = deliveries.iter().map(|delivery| delivery.lease.offset);
@@ -47,6 +50,7 @@ impl Parcel {
             deliveries,
             deadline,
             offsets: first..=last,
+            held: Some(held),
             mailbox: Arc::clone(mailbox),
         }
     }
@@ -62,6 +66,9 @@ impl Parcel {
                 let lease = delivery.lease;
                 !ended.contains(&(lease.partition, lease.offset, lease.number))
             });
+            if let Some(held) = &mut self.held {
+                held.shrink_to(self.deliveries.iter().map(|it| it.body.len()).sum());
+            }
         }
     }
 
@@ -135,6 +142,8 @@ impl PendingPull {
 #[derive(Debug)]
 pub struct MessageStream {
     frames: Arc<Mutex<Frames>>,
+    /// The bytes of the last frame: the next one is asked for when its connection has taken it.
+    sending: Option<Held>,
     presence: Presence,
 }
 
@@ -162,6 +171,7 @@ pub(super) fn stream(id: ConsumerId, mailbox: &Arc<Mailbox>) -> (StreamSender, M
     };
     let consumer = MessageStream {
         frames,
+        sending: None,
         presence: Presence {
             id,
             mailbox: Arc::clone(mailbox),
@@ -241,13 +251,14 @@ impl MessageStream {
 
     /// The next frame, or why the stream is over.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<Delivery>, EndCause>> {
+        self.sending = None;
         loop {
             let mut frames = self.frames.lock();
             if let Some(cause) = &frames.ended {
                 return Poll::Ready(Err(cause.clone()));
             }
             let was_full = frames.queued.len() >= STREAM_FRAMES_MAX;
-            let Some(parcel) = frames.queued.pop_front() else {
+            let Some(mut parcel) = frames.queued.pop_front() else {
                 frames.waker = Some(cx.waker().clone());
                 return Poll::Pending;
             };
@@ -256,9 +267,11 @@ impl MessageStream {
                 let Presence { id, mailbox } = &self.presence;
                 mailbox.put(|notices| notices.roomy.push(*id));
             }
-            match parcel.take() {
-                Ok(deliveries) if deliveries.is_empty() => {}
-                taken => return Poll::Ready(taken),
+            let held = parcel.held.take();
+            let deliveries = parcel.take()?;
+            if !deliveries.is_empty() {
+                self.sending = held;
+                return Poll::Ready(Ok(deliveries));
             }
         }
     }
@@ -274,7 +287,7 @@ impl Drop for MessageStream {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::atomic::Ordering, time::Duration};
 
     use bytes::Bytes;
     use futures_util::FutureExt;
@@ -282,12 +295,14 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Clock, ManualClock},
+        delivery::budget::{Budget, Share},
         engine::input::LeaseId,
         store::{NodeLease, node_lease::NodeLeaseRenewer},
     };
 
     const START: Timestamp = Timestamp::from_millis(1_000_000);
     const ME: ConsumerId = ConsumerId(1);
+    const MESSAGE_BYTES: usize = 1_000;
 
     struct World {
         hand: ManualClock,
@@ -321,10 +336,11 @@ mod tests {
                 number: 1,
             },
             publish_time: START,
-            body: Bytes::new(),
+            body: Bytes::from_static(&[0; MESSAGE_BYTES]),
         };
         let deliveries = offsets.iter().map(delivery).collect();
-        Parcel::new(deliveries, START.plus_millis(10_000), mailbox)
+        let held = Share::new(&Arc::new(Budget::new(0))).nothing();
+        Parcel::new(deliveries, START.plus_millis(10_000), held, mailbox)
     }
 
     fn ended(offset: u64, number: u32) -> Ended {
@@ -363,6 +379,27 @@ mod tests {
             world.mailbox.take().returned.is_empty(),
             "it was not leased"
         );
+    }
+
+    #[test]
+    fn bytes_are_held_until_they_are_taken_out_or_the_next_frame_is_asked_for() {
+        let mut world = world();
+        let budget = Arc::new(Budget::new(1024 * 1024));
+        let bytes = 3 * MESSAGE_BYTES;
+        let room = Share::new(&budget).room(bytes).now_or_never();
+        let (_, mut held) = room.expect("nobody else is there");
+        held.found(bytes);
+        let mut frame = parcel(&[1, 2, 3], &world.mailbox);
+        frame.held = Some(held);
+        let held = || budget.held.load(Ordering::Acquire);
+        world.sender.send(frame);
+        assert_eq!(held(), bytes);
+        world.sender.take_out(&[ended(2, 1)]);
+        assert_eq!(held(), 2 * MESSAGE_BYTES);
+        assert_eq!(next(&mut world.stream), Some(Ok(vec![1, 3])));
+        assert_eq!(held(), 2 * MESSAGE_BYTES);
+        assert_eq!(next(&mut world.stream), None);
+        assert_eq!(held(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 use tokio::sync::oneshot;
 
 use super::{
+    budget::Held,
     command::Reply,
     consumer::{self, MessageStream, Parcel, PendingPull, StreamSender},
     error::{DeliveryError, EndCause},
@@ -84,8 +85,9 @@ impl Consumers {
         consumer: ConsumerId,
         deliveries: Vec<Delivery>,
         deadline: Timestamp,
+        held: Held,
     ) {
-        let parcel = Parcel::new(deliveries, deadline, &self.mailbox);
+        let parcel = Parcel::new(deliveries, deadline, held, &self.mailbox);
         if let Some(stream) = self.streams.get(&consumer) {
             stream.send(parcel);
         } else if let Some(pull) = self.pulls.remove(&consumer) {

@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     activity::Freed,
+    budget::Budget,
     changes,
     command::Command,
     consumer::{MessageStream, PendingPull},
@@ -46,17 +47,20 @@ pub struct Drivers {
 }
 
 impl Drivers {
-    /// None yet, and the tasks for flushes, retention and changes.
+    /// None yet, and the tasks for flushes, retention and changes. All subscriptions together hold at most `bytes_held_max`
+    /// bytes of messages on their way from the log to clients, and each of them a small read more.
     pub fn start(
         store: StateStore,
         resources: Arc<CachedResources>,
         log: Arc<dyn MessageLog>,
         operations: Arc<Operations>,
         clock: Clock,
+        bytes_held_max: usize,
     ) -> Self {
         let positions = Arc::clone(&store.positions);
         let (flusher, flush_task) = Flusher::new(positions, Arc::clone(&operations));
-        let node = Node::new(store, resources, log, operations, clock, flusher);
+        let budget = Budget::new(bytes_held_max);
+        let node = Node::new(store, resources, log, operations, clock, flusher, budget);
         let node = Arc::new(node);
         // Ends with the last clone of the flusher, after the last driver.
         tokio::spawn(flush_task);

@@ -3,6 +3,7 @@
 use std::{mem, sync::Arc};
 
 use super::{
+    budget::{Held, Share},
     command::Command,
     consumers::Consumers,
     error::EndCause,
@@ -30,6 +31,9 @@ pub(super) struct Host {
     engine: Engine,
     consumers: Consumers,
     reads: Reads,
+    share: Share,
+    /// What the engine has loaded.
+    held: Held,
     flushes: Flushes,
     last_used: Timestamp,
     outputs: Vec<Output>,
@@ -51,10 +55,13 @@ impl Host {
         epoch: u64,
         engine: Engine,
     ) -> Self {
+        let share = Share::new(&node.budget);
         Self {
             engine,
             consumers: Consumers::new(Mailbox::new(node.membership.clone(), node.clock.clone())),
             reads: Reads::default(),
+            held: share.nothing(),
+            share,
             flushes: Flushes::new(node.flusher.clone(), record.id, epoch),
             last_used: node.clock.now(),
             outputs: Vec::new(),
@@ -125,8 +132,12 @@ impl Host {
         let mut next = read.or_else(|| self.reads.ended());
         while let Some(read) = next {
             let name = &self.record.subscription.name;
-            let input = read.into_input(name, &self.node.operations, self.node.clock.now());
-            self.handle(input);
+            let now = self.node.clock.now();
+            let (input, held) = read.into_input(name, &self.node.operations, now);
+            // Not before: what is held beyond what the engine has loaded is given back.
+            self.carry_out();
+            self.held.merge(held);
+            self.tell(input);
             next = self.reads.ended();
         }
     }
@@ -258,6 +269,7 @@ impl Host {
                         range,
                         bytes_max,
                     } => self.reads.start(
+                        &self.share,
                         &self.node.log,
                         &self.record.log,
                         partition,
@@ -270,8 +282,9 @@ impl Host {
                         deliveries,
                     } => {
                         let sizes = deliveries.iter().map(|delivery| delivery.body.len());
+                        let held = self.held.split(sizes.clone().sum());
                         self.flushes.acked().deliver(sizes);
-                        self.consumers.deliver(consumer, deliveries, deadline);
+                        self.consumers.deliver(consumer, deliveries, deadline, held);
                         served.push(consumer);
                     }
                     Output::Empty { consumer, damaged } => {
@@ -283,6 +296,7 @@ impl Host {
                 self.tell_room(consumer);
             }
         }
+        self.held.shrink_to(self.engine.loaded_bytes());
     }
 
     /// Starts the next flush if one is needed and none is on its way.

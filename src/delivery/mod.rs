@@ -6,6 +6,9 @@
 mod activity;
 mod agreement;
 mod append;
+mod budget;
+#[cfg(test)]
+mod budget_tests;
 mod changed;
 mod changes;
 mod command;

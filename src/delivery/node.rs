@@ -10,7 +10,9 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{activity::Activity, agreement::Agreement, flusher::Flusher, registry::Registry};
+use super::{
+    activity::Activity, agreement::Agreement, budget::Budget, flusher::Flusher, registry::Registry,
+};
 use crate::{
     clock::Clock,
     engine::input::{Config, ConsumerId},
@@ -32,6 +34,8 @@ pub(super) struct Node {
     pub(super) membership: NodeLease,
     pub(super) clock: Clock,
     pub(super) flusher: Flusher,
+    /// What all subscriptions may hold of messages.
+    pub(super) budget: Arc<Budget>,
     pub(super) activity: Activity,
     pub(super) agreement: Agreement,
     pub(super) registry: Registry,
@@ -47,6 +51,7 @@ impl Node {
         operations: Arc<Operations>,
         clock: Clock,
         flusher: Flusher,
+        budget: Budget,
     ) -> Self {
         Self {
             membership: store.membership.node_lease(),
@@ -55,6 +60,7 @@ impl Node {
             log,
             operations,
             flusher,
+            budget: Arc::new(budget),
             activity: Activity::default(),
             agreement: Agreement::new(clock.clone()),
             clock,

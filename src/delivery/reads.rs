@@ -8,6 +8,7 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 
+use super::budget::{Held, Share};
 use crate::{
     clock::Timestamp,
     engine::input::{Input, LoadedMessage},
@@ -25,6 +26,7 @@ pub(super) struct Read {
     partition: u32,
     range: Range<u64>,
     result: Result<(u64, Vec<LoadedMessage>), ReadError>,
+    held: Held,
 }
 
 enum ReadError {
@@ -38,20 +40,27 @@ enum ReadError {
 pub(super) struct Reads(FuturesUnordered<BoxFuture<'static, Read>>);
 
 impl Reads {
+    /// Starts one when `share` has room for it.
     pub(super) fn start(
         &self,
+        share: &Share,
         log: &Arc<dyn MessageLog>,
         topic: &TopicLog,
         partition: u32,
         range: Range<u64>,
         bytes_max: usize,
     ) {
-        let (log, topic) = (Arc::clone(log), topic.clone());
+        let (share, log, topic) = (share.clone(), Arc::clone(log), topic.clone());
         let read = async move {
+            let (bytes_max, mut held) = share.room(bytes_max).await;
+            let result = read(log.as_ref(), &topic, partition, range.clone(), bytes_max).await;
+            let found = result.as_ref().map_or(&[][..], |(_, messages)| messages);
+            held.found(found.iter().map(|message| message.body.len()).sum());
             Read {
-                result: read(log.as_ref(), &topic, partition, range.clone(), bytes_max).await,
                 partition,
                 range,
+                result,
+                held,
             }
         };
         self.0.push(read.boxed());
@@ -104,17 +113,19 @@ async fn read(
 }
 
 impl Read {
-    /// The event for the engine of `subscription`. Failures are logged here, outages of the log by `operations`.
+    /// The event for the engine of `subscription`, and the account of its messages. Failures are logged here, outages of
+    /// the log by `operations`.
     pub(super) fn into_input(
         self,
         subscription: &SubscriptionName,
         operations: &Operations,
         now: Timestamp,
-    ) -> Input {
+    ) -> (Input, Held) {
         let Self {
             partition,
             range,
             result,
+            held,
         } = self;
         operations.note(
             Operation::Read,
@@ -123,7 +134,7 @@ impl Read {
                 Ok(_) | Err(ReadError::Damaged(..)) => None,
             },
         );
-        match result {
+        let input = match result {
             Ok((next, messages)) => Input::Loaded {
                 partition,
                 from: range.start,
@@ -151,6 +162,7 @@ impl Read {
                     retry_at: now.plus_millis(DAMAGE_RETRY_MILLIS),
                 }
             }
-        }
+        };
+        (input, held)
     }
 }

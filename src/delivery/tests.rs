@@ -80,13 +80,8 @@ fn drivers(
     let operations = Arc::new(Operations::new(clock.clone()));
     let resources = CachedResources::new(Arc::clone(&store.resources), Arc::clone(&operations));
     let resources = Arc::new(resources);
-    Drivers::start(
-        store,
-        resources,
-        Faulty::new(log, faults),
-        operations,
-        clock.clone(),
-    )
+    let log = Faulty::new(log, faults);
+    Drivers::start(store, resources, log, operations, clock.clone(), usize::MAX)
 }
 
 impl World {

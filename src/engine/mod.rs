@@ -151,6 +151,11 @@ impl Engine {
         self.consumers.is_empty() && !self.flush_in_flight && self.partitions.iter().all(is_idle)
     }
 
+    /// Bytes of the messages that are loaded and were not handed out.
+    pub fn loaded_bytes(&self) -> usize {
+        self.partitions.iter().map(Partition::loaded_bytes).sum()
+    }
+
     /// Delivered messages whose lease has not ended.
     pub fn outstanding(&self) -> usize {
         let leased = |partition: &Partition| partition.ledger().leased();

@@ -111,7 +111,12 @@ impl Partition {
 
     /// Whether anything is loaded.
     pub(super) fn has_loaded(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.holds_nothing()
+    }
+
+    /// Bytes of what is loaded.
+    pub(super) fn loaded_bytes(&self) -> usize {
+        self.ready.bytes()
     }
 
     /// Drops what is loaded: it is read again when it is wanted.

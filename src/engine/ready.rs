@@ -131,8 +131,13 @@ impl Ready {
     }
 
     /// Whether anything is loaded.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) fn holds_nothing(&self) -> bool {
         self.len() == 0 && self.parked.messages.is_empty()
+    }
+
+    /// Bytes of everything that is loaded.
+    pub(super) fn bytes(&self) -> usize {
+        self.fresh.bytes + self.again_bytes + self.parked.bytes
     }
 
     /// Drops everything. Tells what was delivered before and anybody could have had, the last one first, and returns the

@@ -39,6 +39,7 @@ use self::{ack_id::AckKey, health::LastCheck};
 use crate::{
     clock::Clock,
     delivery::{Drivers, topic_logs},
+    limits::DELIVERY_BYTES_HELD_MAX,
     random::Random,
     store::{MessageLog, StateStore, cached::CachedResources, operations::Operations},
 };
@@ -77,6 +78,7 @@ impl Service {
             Arc::clone(&log),
             Arc::clone(&operations),
             clock.clone(),
+            DELIVERY_BYTES_HELD_MAX,
         );
         Ok(Self {
             store,

@@ -1,0 +1,159 @@
+//! Many subscriptions and little memory for their messages.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{Drivers, MessageStream, StreamOpening};
+use crate::{
+    clock::{Clock, ManualClock, Timestamp},
+    limits::{READ_AHEAD_BYTES_MIN, UNWANTED_MILLIS},
+    resource::{
+        name::{SubscriptionName, TopicName},
+        subscription::{Subscription, SubscriptionSettings},
+        topic::Topic,
+    },
+    store::{
+        MessageLog, Resources as _,
+        cached::CachedResources,
+        faulty::{Faults, faulty_state},
+        log::TopicLog,
+        memory::{MemoryLog, MemoryState},
+        operations::Operations,
+        resources::SubscriptionRecord,
+    },
+};
+
+const MESSAGES: usize = 200;
+const MESSAGE_BYTES: usize = 10_000;
+const BUDGET_BYTES: usize = 256 * 1024;
+
+/// Subscriptions of one topic whose backlog is larger than all of them may hold.
+struct World {
+    drivers: Drivers,
+    hand: ManualClock,
+    subscriptions: Vec<Arc<SubscriptionRecord>>,
+}
+
+impl World {
+    async fn new(subscriptions: usize) -> Self {
+        let (clock, hand) = Clock::manual(Timestamp::from_millis(1_000_000));
+        let state = Arc::new(MemoryState::new().expect("random bytes"));
+        let log: Arc<dyn MessageLog> = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
+        let store = faulty_state(&state, &Faults::default());
+        let operations = Arc::new(Operations::new(clock.clone()));
+        let resources = CachedResources::new(Arc::clone(&store.resources), Arc::clone(&operations));
+        let resources = Arc::new(resources);
+        let shared = Arc::clone(&log);
+        let drivers = Drivers::start(store, resources, shared, operations, clock, BUDGET_BYTES);
+        let topic = topic(&state, log.as_ref()).await;
+        let mut records = Vec::new();
+        for number in 0..subscriptions {
+            let name = format!("projects/p/subscriptions/sub{number}");
+            let subscription = Subscription::new(
+                SubscriptionName::parse("name", &name).expect("valid"),
+                topic_name(),
+                SubscriptionSettings::default(),
+            );
+            let subscription = subscription.expect("valid");
+            let created = state.create_subscription(&topic, &subscription, &[(0, 0)]);
+            records.push(Arc::new(created.await.expect("subscription")));
+        }
+        let messages = vec![Bytes::from(vec![0; MESSAGE_BYTES]); MESSAGES];
+        log.append(&topic, messages.into()).await.expect("append");
+        Self {
+            drivers,
+            hand,
+            subscriptions: records,
+        }
+    }
+
+    async fn open(&self, subscription: usize) -> MessageStream {
+        let opening = StreamOpening {
+            ack_deadline_millis: 600_000,
+            messages_max: None,
+            bytes_max: None,
+        };
+        let subscription = &self.subscriptions[subscription];
+        let stream = self.drivers.stream(subscription, opening).await;
+        stream.expect("opened")
+    }
+
+    /// The most that all have held at the same time.
+    fn held_max(&self) -> usize {
+        self.drivers.node.budget.held_max.load(Ordering::Acquire)
+    }
+
+    fn held(&self) -> usize {
+        self.drivers.node.budget.held.load(Ordering::Acquire)
+    }
+}
+
+fn topic_name() -> TopicName {
+    TopicName::parse("name", "projects/p/topics/top").expect("valid")
+}
+
+async fn topic(state: &MemoryState, log: &dyn MessageLog) -> TopicLog {
+    let name = topic_name();
+    let topic = state.create_topic(&Topic::new(name.clone()), None).await;
+    let topic = topic.expect("topic");
+    let location = log.create(topic, &name).await.expect("log");
+    state.publish_topic(topic, &location).await.expect("topic");
+    let topic = state.topic(&name).await.expect("topic");
+    topic.expect("is live").log
+}
+
+async fn receive_all(stream: &mut MessageStream) {
+    let mut received = 0;
+    while received < MESSAGES {
+        let frame = poll_fn(|cx| stream.poll_frame(cx)).await;
+        received += frame.expect("a frame").len();
+    }
+}
+
+#[tokio::test]
+async fn streams_that_take_nothing_hold_up_no_others_and_all_hold_no_more_than_they_may() {
+    let world = World::new(20).await;
+    let mut silent = Vec::new();
+    for subscription in 0..10 {
+        silent.push(world.open(subscription).await);
+    }
+    let busy = (10..20).map(|subscription| {
+        let world = &world;
+        async move { receive_all(&mut world.open(subscription).await).await }
+    });
+    let received = futures_util::future::join_all(busy);
+    let received = tokio::time::timeout(Duration::from_mins(1), received).await;
+    received.expect("nobody waits for ever");
+    let small_reads = world.subscriptions.len() * READ_AHEAD_BYTES_MIN;
+    assert!(world.held_max() <= BUDGET_BYTES + small_reads);
+    // Those who took nothing get everything as soon as they do.
+    for stream in &mut silent {
+        receive_all(stream).await;
+    }
+}
+
+#[tokio::test]
+async fn everything_is_given_back() {
+    let world = World::new(3).await;
+    let mut stream = world.open(0).await;
+    poll_fn(|cx| stream.poll_frame(cx)).await.expect("a frame");
+    let subscription = &world.subscriptions[1];
+    let pull = world.drivers.pull(subscription, 1, false).await;
+    let mut pull = pull.expect("opened");
+    assert_eq!(pull.answer().await.expect("a message").len(), 1);
+    assert!(world.held() > 0);
+    drop(stream);
+    // Less than it takes until a driver without work ends.
+    for _ in 0..400 {
+        world
+            .hand
+            .advance(Duration::from_millis(UNWANTED_MILLIS / 100));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.held(), 0, "what was not wanted is dropped");
+}
