@@ -94,10 +94,11 @@ async fn read(
         Ok(batch) => {
             let mut messages = Vec::with_capacity(batch.count());
             for run in &batch.runs {
-                messages.extend(run.records().map(|record| LoadedMessage {
+                let records = run.records().zip(run.messages());
+                messages.extend(records.map(|(record, body)| LoadedMessage {
                     offset: record.offset(),
                     publish_time: record.publish_time(),
-                    body: record.message().clone(),
+                    body,
                 }));
             }
             Ok((batch.next, messages))

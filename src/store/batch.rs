@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::log::Offset;
 use crate::{
@@ -129,6 +129,23 @@ impl BatchRun {
         &self.batch
     }
 
+    /// The messages of its records. Where the batch is nobody else's and most of it are other messages, they are copied:
+    /// the whole batch would stay in memory with them.
+    pub fn messages(&self) -> Vec<Bytes> {
+        let messages = &self.batch.messages[self.range.clone()];
+        let is_shared = Arc::strong_count(&self.batch) > 1;
+        if is_shared || messages.len() * 2 >= self.batch.messages.len() {
+            return messages.to_vec();
+        }
+        let bytes = messages.iter().map(Bytes::len).sum();
+        let mut buffer = BytesMut::with_capacity(bytes);
+        let mut copy = |message: &Bytes| {
+            buffer.extend_from_slice(message);
+            buffer.split().freeze()
+        };
+        messages.iter().map(&mut copy).collect()
+    }
+
     /// The records, ascending by offset.
     pub fn records(&self) -> impl ExactSizeIterator<Item = LogRecord<'_>> {
         self.range.clone().map(|index| self.batch.record(index))
@@ -161,5 +178,30 @@ impl<'a> LogRecord<'a> {
     /// Its parts. See [`Batch::layouts`].
     pub fn scanned(self) -> ScannedMessage<'a> {
         self.batch.layouts().message(self.index, self.message())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run of these messages of a batch, and whether what it gives lies in the batch's buffer.
+    fn lies_in_batch(range: Range<usize>, is_shared: bool) -> bool {
+        let buffer = Bytes::from_static(b"abcdefgh");
+        let messages: Vec<Bytes> = (0..8).map(|at| buffer.slice(at..=at)).collect();
+        let batch = Arc::new(Batch::of_neighbours(0, Timestamp::ZERO, messages));
+        let tail = is_shared.then(|| Arc::clone(&batch));
+        let run = BatchRun::new(batch, range.clone());
+        let given = run.messages();
+        assert_eq!(given.concat(), &buffer[range.clone()]);
+        drop(tail);
+        given[0].as_ptr() == buffer[range].as_ptr()
+    }
+
+    #[test]
+    fn a_small_part_of_a_batch_that_nobody_shares_does_not_retain_it() {
+        assert!(!lies_in_batch(2..5, false));
+        assert!(lies_in_batch(2..5, true));
+        assert!(lies_in_batch(2..6, false));
     }
 }
