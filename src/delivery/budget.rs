@@ -1,9 +1,11 @@
 //! Bounds the bytes of messages that all subscriptions of the node hold on their way from the log to clients: being
-//! read, ready, in the queue of a stream, and encoded for it. What a connection has taken, one frame of each stream, and
-//! the answer to a pull do not count any more.
+//! read, ready, in the queue of a stream, and encoded for it. What a connection has taken, one frame of each stream,
+//! and the answer to a pull do not count any more.
 //!
-//! A read waits until there is room for what it may find, first come first served. A subscription that holds nothing
-//! does not wait: it may always have one small read, so that those whose clients take nothing hold up no others.
+//! A read waits until there is room for what it may find, first come first served. A subscription of which nothing is
+//! ready to be handed out does not wait: it may have one small read at a time beside the budget, so that clients that
+//! take nothing hold up neither other subscriptions nor other clients of their own. What waits in frames does not count
+//! for this rule, and is bounded all the same: a stream whose frames are full wants nothing, so nothing is read for it.
 
 use std::{
     fmt,
@@ -44,6 +46,12 @@ impl Budget {
             held_max: AtomicUsize::new(0),
         }
     }
+
+    #[cfg(test)]
+    fn count(&self, bytes: usize) {
+        let held = self.held.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        self.held_max.fetch_max(held, Ordering::AcqRel);
+    }
 }
 
 /// What one subscription holds. Cheap to clone.
@@ -53,9 +61,9 @@ pub(super) struct Share(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     budget: Arc<Budget>,
-    /// Bytes that it holds.
-    held: AtomicUsize,
-    /// It holds nothing any more.
+    /// Bytes that are ready to be handed out, and those of a small read.
+    ready: AtomicUsize,
+    /// Nothing is ready any more.
     emptied: Notify,
 }
 
@@ -63,7 +71,7 @@ impl Share {
     pub(super) fn new(budget: &Arc<Budget>) -> Self {
         Self(Arc::new(Inner {
             budget: Arc::clone(budget),
-            held: AtomicUsize::new(0),
+            ready: AtomicUsize::new(0),
             emptied: Notify::new(),
         }))
     }
@@ -74,54 +82,53 @@ impl Share {
             share: self.clone(),
             bytes: 0,
             permit: None,
+            is_ready: true,
         }
     }
 
-    /// Waits for room for a read of about `bytes_max` bytes. Returns how much to read, which may be less, and the account
-    /// of what it finds. Safe to cancel.
+    /// Waits for room for a read of about `bytes_max` bytes. Returns how much to read, which may be less, and the
+    /// account of what it finds. Safe to cancel.
     pub(super) async fn room(&self, bytes_max: usize) -> (usize, Held) {
         let budget = &self.0.budget;
         let permits = bytes_max.div_ceil(PERMIT_BYTES).min(budget.permits_max);
         let acquired = Arc::clone(&budget.permits)
             .acquire_many_owned(u32::try_from(permits).unwrap_or(u32::MAX));
-        let mut held = self.nothing();
-        let bytes_max = tokio::select! {
+        tokio::select! {
             biased;
             // The semaphore is never closed.
             Ok(permit) = acquired => {
+                let mut held = self.nothing();
                 held.permit = Some(permit);
-                bytes_max.min(permits * PERMIT_BYTES)
+                (bytes_max.min(permits * PERMIT_BYTES), held)
             }
-            () = self.emptied() => bytes_max.min(READ_AHEAD_BYTES_MIN),
-        };
-        (bytes_max, held)
+            held = self.small_read(bytes_max.min(READ_AHEAD_BYTES_MIN)) => (held.bytes, held),
+        }
     }
 
-    /// Returns when the subscription holds nothing.
-    async fn emptied(&self) {
+    /// Returns when nothing is ready. So many bytes count from then on, so that the next one waits for what this one
+    /// finds.
+    async fn small_read(&self, bytes: usize) -> Held {
+        let Inner { ready, emptied, .. } = &*self.0;
         loop {
-            let emptied = self.0.emptied.notified();
-            if self.0.held.load(Ordering::Acquire) == 0 {
-                return;
+            let emptied = emptied.notified();
+            let taken = ready.compare_exchange(0, bytes, Ordering::AcqRel, Ordering::Acquire);
+            if taken.is_ok() {
+                #[cfg(test)]
+                self.0.budget.count(bytes);
+                let mut held = self.nothing();
+                held.bytes = bytes;
+                return held;
             }
             emptied.await;
         }
     }
 
-    fn add(&self, bytes: usize) {
-        self.0.held.fetch_add(bytes, Ordering::AcqRel);
-        #[cfg(test)]
-        {
-            let budget = &self.0.budget;
-            let held = budget.held.fetch_add(bytes, Ordering::AcqRel) + bytes;
-            budget.held_max.fetch_max(held, Ordering::AcqRel);
-        }
+    fn add_ready(&self, bytes: usize) {
+        self.0.ready.fetch_add(bytes, Ordering::AcqRel);
     }
 
-    fn remove(&self, bytes: usize) {
-        #[cfg(test)]
-        self.0.budget.held.fetch_sub(bytes, Ordering::AcqRel);
-        if bytes > 0 && self.0.held.fetch_sub(bytes, Ordering::AcqRel) == bytes {
+    fn remove_ready(&self, bytes: usize) {
+        if bytes > 0 && self.0.ready.fetch_sub(bytes, Ordering::AcqRel) == bytes {
             self.0.emptied.notify_waiters();
         }
     }
@@ -133,17 +140,22 @@ pub(super) struct Held {
     bytes: usize,
     /// For all of them, or some: a small read takes none.
     permit: Option<OwnedSemaphorePermit>,
+    /// Whether they count as ready. What was handed out does not.
+    is_ready: bool,
 }
 
 impl Held {
-    /// Counts what a read has found, and gives back what it could have found besides.
+    /// Counts what the read of this account has found, and gives back what it could have found besides.
     pub(super) fn found(&mut self, bytes: usize) {
-        self.share.add(bytes);
-        self.bytes += bytes;
-        self.trim();
+        let more = bytes.saturating_sub(self.bytes);
+        #[cfg(test)]
+        self.share.0.budget.count(more);
+        self.share.add_ready(more);
+        self.bytes += more;
+        self.shrink_to(bytes);
     }
 
-    /// Takes over what another one of the subscription counts.
+    /// Takes over what another one of the subscription counts, of which nothing was handed out either.
     pub(super) fn merge(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
         match (&mut self.permit, other.permit.take()) {
@@ -153,27 +165,37 @@ impl Held {
         }
     }
 
-    /// Divides so many bytes off, or what there is.
-    pub(super) fn split(&mut self, bytes: usize) -> Self {
+    /// Divides so many bytes off, or what there is, which are handed out: they are not ready any more.
+    pub(super) fn hand_out(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         let permit = self.permit.as_mut().and_then(|permit| {
             let permits = bytes.div_ceil(PERMIT_BYTES).min(permit.num_permits());
             permit.split(permits)
         });
+        self.share.remove_ready(bytes);
         Self {
             share: self.share.clone(),
             bytes,
             permit,
+            is_ready: false,
         }
     }
 
     /// Gives all but so many bytes back.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         if let Some(surplus) = self.bytes.checked_sub(bytes) {
-            self.share.remove(surplus);
             self.bytes = bytes;
             self.trim();
+            self.give_back(surplus);
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        #[cfg(test)]
+        self.share.0.budget.held.fetch_sub(bytes, Ordering::AcqRel);
+        if self.is_ready {
+            self.share.remove_ready(bytes);
         }
     }
 
@@ -189,9 +211,9 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Those who wait because the subscription holds something find that there is room, or that it holds nothing.
+        // A read that waits while something is ready finds that there is room rather than that nothing is ready.
         drop(self.permit.take());
-        self.share.remove(self.bytes);
+        self.give_back(self.bytes);
     }
 }
 

@@ -7,11 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 
-use super::{Drivers, MessageStream, StreamOpening};
+use super::{
+    Drivers, MessageStream, StreamOpening,
+    budget::{Budget, Share},
+};
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
-    limits::{READ_AHEAD_BYTES_MIN, UNWANTED_MILLIS},
+    limits::{READ_AHEAD_BYTES_MIN, STREAM_FRAMES_MAX, UNWANTED_MILLIS},
     resource::{
         name::{SubscriptionName, TopicName},
         subscription::{Subscription, SubscriptionSettings},
@@ -73,9 +77,14 @@ impl World {
     }
 
     async fn open(&self, subscription: usize) -> MessageStream {
+        self.open_for(subscription, None).await
+    }
+
+    /// A stream that takes so many messages at most, as it acknowledges none.
+    async fn open_for(&self, subscription: usize, messages_max: Option<u64>) -> MessageStream {
         let opening = StreamOpening {
             ack_deadline_millis: 600_000,
-            messages_max: None,
+            messages_max,
             bytes_max: None,
         };
         let subscription = &self.subscriptions[subscription];
@@ -83,9 +92,12 @@ impl World {
         stream.expect("opened")
     }
 
-    /// The most that all have held at the same time.
-    fn held_max(&self) -> usize {
-        self.drivers.node.budget.held_max.load(Ordering::Acquire)
+    /// Checks that all have never held more at the same time than they may, with so many streams.
+    fn check_held(&self, streams: usize) {
+        // In each stream the frames that wait and the one that is being sent, and in each subscription what is read.
+        let small_reads = streams * (STREAM_FRAMES_MAX + 1) + self.subscriptions.len();
+        let held_max = self.drivers.node.budget.held_max.load(Ordering::Acquire);
+        assert!(held_max <= BUDGET_BYTES + small_reads * READ_AHEAD_BYTES_MIN);
     }
 
     fn held(&self) -> usize {
@@ -108,11 +120,42 @@ async fn topic(state: &MemoryState, log: &dyn MessageLog) -> TopicLog {
 }
 
 async fn receive_all(stream: &mut MessageStream) {
-    let mut received = 0;
-    while received < MESSAGES {
+    receive(stream, MESSAGES).await;
+}
+
+/// Receives so many messages. Returns the bytes of the largest frame.
+async fn receive(stream: &mut MessageStream, messages: usize) -> usize {
+    let (mut received, mut largest) = (0, 0);
+    while received < messages {
         let frame = poll_fn(|cx| stream.poll_frame(cx)).await;
-        received += frame.expect("a frame").len();
+        let frame = frame.expect("a frame");
+        received += frame.len();
+        largest = largest.max(frame.iter().map(|delivery| delivery.body.len()).sum());
     }
+    largest
+}
+
+#[test]
+fn beside_a_spent_budget_there_is_one_small_read_at_a_time_and_only_when_nothing_is_ready() {
+    let budget = Arc::new(Budget::new(BUDGET_BYTES));
+    let (share, other) = (Share::new(&budget), Share::new(&budget));
+    let room = |share: &Share| share.room(BUDGET_BYTES).now_or_never();
+    let (bytes_max, mut ready) = room(&share).expect("nobody holds anything");
+    assert_eq!(bytes_max, BUDGET_BYTES);
+    ready.found(BUDGET_BYTES);
+    assert!(room(&share).is_none(), "what is ready comes first");
+    let frame = ready.hand_out(BUDGET_BYTES);
+    let (bytes_max, mut small) = room(&share).expect("a frame keeps nobody from it");
+    assert_eq!(bytes_max, READ_AHEAD_BYTES_MIN);
+    assert!(room(&share).is_none(), "one at a time");
+    assert!(room(&other).is_some(), "of each subscription");
+    small.found(1);
+    assert!(room(&share).is_none(), "what it found is ready");
+    small.shrink_to(0);
+    assert!(room(&share).is_some(), "nobody wanted it");
+    drop(frame);
+    let (bytes_max, _all) = room(&share).expect("everything was given back");
+    assert_eq!(bytes_max, BUDGET_BYTES);
 }
 
 #[tokio::test]
@@ -129,12 +172,28 @@ async fn streams_that_take_nothing_hold_up_no_others_and_all_hold_no_more_than_t
     let received = futures_util::future::join_all(busy);
     let received = tokio::time::timeout(Duration::from_mins(1), received).await;
     received.expect("nobody waits for ever");
-    let small_reads = world.subscriptions.len() * READ_AHEAD_BYTES_MIN;
-    assert!(world.held_max() <= BUDGET_BYTES + small_reads);
+    world.check_held(20);
     // Those who took nothing get everything as soon as they do.
     for stream in &mut silent {
         receive_all(stream).await;
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_takes_nothing_holds_up_no_other_consumer_of_its_subscription() {
+    // A little more than there is room for.
+    const SILENT: usize = 30;
+    let world = World::new(1).await;
+    let _silent = world.open_for(0, Some(SILENT as u64)).await;
+    let mut stream = world.open(0).await;
+    let received = receive(&mut stream, MESSAGES - SILENT);
+    let received = tokio::time::timeout(Duration::from_mins(1), received).await;
+    let largest = received.expect("nobody waits for ever");
+    assert!(
+        largest <= READ_AHEAD_BYTES_MIN,
+        "the budget is spent: {largest}"
+    );
+    world.check_held(2);
 }
 
 #[tokio::test]

@@ -47,8 +47,8 @@ pub struct Drivers {
 }
 
 impl Drivers {
-    /// None yet, and the tasks for flushes, retention and changes. All subscriptions together hold at most `bytes_held_max`
-    /// bytes of messages on their way from the log to clients, and each of them a small read more.
+    /// None yet, and the tasks for flushes, retention and changes. All subscriptions together hold at most
+    /// `bytes_held_max` bytes of messages on their way from the log to clients, and what small reads find beside that.
     pub fn start(
         store: StateStore,
         resources: Arc<CachedResources>,

@@ -282,7 +282,7 @@ impl Host {
                         deliveries,
                     } => {
                         let sizes = deliveries.iter().map(|delivery| delivery.body.len());
-                        let held = self.held.split(sizes.clone().sum());
+                        let held = self.held.hand_out(sizes.clone().sum());
                         self.flushes.acked().deliver(sizes);
                         self.consumers.deliver(consumer, deliveries, deadline, held);
                         served.push(consumer);
