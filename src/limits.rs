@@ -110,7 +110,7 @@ pub const UNWANTED_MILLIS: u64 = 1000;
 pub const REDELIVERY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// See [`REDELIVERY_BYTES_MAX`].
 pub const REDELIVERY_MESSAGES_MAX: usize = 2000;
-/// Bytes of messages that all subscriptions of a node hold until connections take them; reads wait for room.
+/// Bytes of messages that all subscriptions of a node hold until connections have sent them; reads wait for room.
 pub const DELIVERY_BYTES_HELD_MAX: usize = 256 * 1024 * 1024;
 /// Frames that wait in one stream for its connection to take them.
 pub const STREAM_FRAMES_MAX: usize = 2;

@@ -1,17 +1,18 @@
 //! Bounds the bytes of messages that all subscriptions of the node hold on their way from the log to clients: being
-//! read, ready, in the queue of a stream, and encoded for it. What a connection has taken, one frame of each stream,
-//! and the answer to a pull do not count any more.
+//! read, loaded, in the queue of a stream, and encoded, until the connection has sent them.
 //!
-//! A read waits until there is room for what it may find, first come first served. A subscription of which nothing is
-//! ready to be handed out does not wait: it may have one small read at a time beside the budget, so that clients that
-//! take nothing hold up neither other subscriptions nor other clients of their own. What waits in frames does not count
-//! for this rule, and is bounded all the same: a stream whose frames are full wants nothing, so nothing is read for it.
+//! A read waits until there is room for what it may find, first come first served. A subscription of which no consumer
+//! could be given anything does not wait: it may have one small read at a time beside the budget. While it needs these, a
+//! stream of it is given a frame only if its connection has sent all others. So clients that take nothing hold up neither
+//! other subscriptions nor other clients of their own, and hold one small read each beside the budget.
 
+#[cfg(test)]
+use std::sync::atomic::AtomicUsize;
 use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -61,18 +62,21 @@ pub(super) struct Share(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     budget: Arc<Budget>,
-    /// Bytes that are ready to be handed out, and those of a small read.
-    ready: AtomicUsize,
-    /// Nothing is ready any more.
-    emptied: Notify,
+    /// A consumer could be given something.
+    has_ready: AtomicBool,
+    /// A small read is on its way.
+    reads_small: AtomicBool,
+    /// One of the two is not so any more.
+    changed: Notify,
 }
 
 impl Share {
     pub(super) fn new(budget: &Arc<Budget>) -> Self {
         Self(Arc::new(Inner {
             budget: Arc::clone(budget),
-            ready: AtomicUsize::new(0),
-            emptied: Notify::new(),
+            has_ready: AtomicBool::new(false),
+            reads_small: AtomicBool::new(false),
+            changed: Notify::new(),
         }))
     }
 
@@ -82,7 +86,15 @@ impl Share {
             share: self.clone(),
             bytes: 0,
             permit: None,
-            is_ready: true,
+            is_small_read: false,
+        }
+    }
+
+    /// Says whether a consumer could be given something.
+    pub(super) fn set_ready(&self, has_ready: bool) {
+        let before = self.0.has_ready.swap(has_ready, Ordering::AcqRel);
+        if before && !has_ready {
+            self.0.changed.notify_waiters();
         }
     }
 
@@ -101,36 +113,31 @@ impl Share {
                 held.permit = Some(permit);
                 (bytes_max.min(permits * PERMIT_BYTES), held)
             }
-            held = self.small_read(bytes_max.min(READ_AHEAD_BYTES_MIN)) => (held.bytes, held),
+            held = self.small_read() => (bytes_max.min(READ_AHEAD_BYTES_MIN), held),
         }
     }
 
-    /// Returns when nothing is ready. So many bytes count from then on, so that the next one waits for what this one
-    /// finds.
-    async fn small_read(&self, bytes: usize) -> Held {
-        let Inner { ready, emptied, .. } = &*self.0;
+    async fn small_read(&self) -> Held {
+        let Inner {
+            has_ready,
+            reads_small,
+            changed,
+            ..
+        } = &*self.0;
         loop {
-            let emptied = emptied.notified();
-            let taken = ready.compare_exchange(0, bytes, Ordering::AcqRel, Ordering::Acquire);
-            if taken.is_ok() {
-                #[cfg(test)]
-                self.0.budget.count(bytes);
+            let changed = changed.notified();
+            if !has_ready.load(Ordering::Acquire) && !reads_small.swap(true, Ordering::AcqRel) {
                 let mut held = self.nothing();
-                held.bytes = bytes;
+                held.is_small_read = true;
                 return held;
             }
-            emptied.await;
+            changed.await;
         }
     }
 
-    fn add_ready(&self, bytes: usize) {
-        self.0.ready.fetch_add(bytes, Ordering::AcqRel);
-    }
-
-    fn remove_ready(&self, bytes: usize) {
-        if bytes > 0 && self.0.ready.fetch_sub(bytes, Ordering::AcqRel) == bytes {
-            self.0.emptied.notify_waiters();
-        }
+    fn end_small_read(&self) {
+        self.0.reads_small.store(false, Ordering::Release);
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -140,22 +147,25 @@ pub(super) struct Held {
     bytes: usize,
     /// For all of them, or some: a small read takes none.
     permit: Option<OwnedSemaphorePermit>,
-    /// Whether they count as ready. What was handed out does not.
-    is_ready: bool,
+    /// It is what a small read finds.
+    is_small_read: bool,
 }
 
 impl Held {
+    /// Whether it is what a read finds for which the budget had no room.
+    pub(super) fn is_small_read(&self) -> bool {
+        self.is_small_read
+    }
+
     /// Counts what the read of this account has found, and gives back what it could have found besides.
     pub(super) fn found(&mut self, bytes: usize) {
-        let more = bytes.saturating_sub(self.bytes);
         #[cfg(test)]
-        self.share.0.budget.count(more);
-        self.share.add_ready(more);
-        self.bytes += more;
+        self.share.0.budget.count(bytes.saturating_sub(self.bytes));
+        self.bytes = self.bytes.max(bytes);
         self.shrink_to(bytes);
     }
 
-    /// Takes over what another one of the subscription counts, of which nothing was handed out either.
+    /// Takes over what another one of the subscription counts.
     pub(super) fn merge(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
         match (&mut self.permit, other.permit.take()) {
@@ -165,41 +175,32 @@ impl Held {
         }
     }
 
-    /// Divides so many bytes off, or what there is, which are handed out: they are not ready any more.
-    pub(super) fn hand_out(&mut self, bytes: usize) -> Self {
+    /// Divides so many bytes off, or what there is.
+    pub(super) fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         let permit = self.permit.as_mut().and_then(|permit| {
             let permits = bytes.div_ceil(PERMIT_BYTES).min(permit.num_permits());
             permit.split(permits)
         });
-        self.share.remove_ready(bytes);
         Self {
             share: self.share.clone(),
             bytes,
             permit,
-            is_ready: false,
+            is_small_read: false,
         }
     }
 
     /// Gives all but so many bytes back.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
-        if let Some(surplus) = self.bytes.checked_sub(bytes) {
-            self.bytes = bytes;
-            self.trim();
-            self.give_back(surplus);
-        }
-    }
-
-    fn give_back(&self, bytes: usize) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.bytes -= surplus;
         #[cfg(test)]
-        self.share.0.budget.held.fetch_sub(bytes, Ordering::AcqRel);
-        if self.is_ready {
-            self.share.remove_ready(bytes);
-        }
-    }
-
-    fn trim(&mut self) {
+        self.share
+            .0
+            .budget
+            .held
+            .fetch_sub(surplus, Ordering::AcqRel);
         let needed = self.bytes.div_ceil(PERMIT_BYTES);
         if let Some(permit) = &mut self.permit
             && permit.num_permits() > needed
@@ -211,9 +212,12 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // A read that waits while something is ready finds that there is room rather than that nothing is ready.
-        drop(self.permit.take());
-        self.give_back(self.bytes);
+        // A read that waits finds that there is room rather than that it may be small.
+        self.permit = None;
+        self.shrink_to(0);
+        if self.is_small_read {
+            self.share.end_small_read();
+        }
     }
 }
 

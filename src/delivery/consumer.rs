@@ -1,6 +1,8 @@
 //! The consumer's end of a stream or pull. What is dropped on its way goes back to the subscription, and what is no
 //! longer leased is not sent.
 
+#[cfg(test)]
+use std::sync::atomic::Ordering;
 use std::{
     collections::{BTreeSet, VecDeque},
     mem,
@@ -12,6 +14,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+#[cfg(test)]
+use super::budget::{Budget, Share};
 use super::{budget::Held, error::EndCause, mailbox::Mailbox};
 use crate::{
     clock::Timestamp,
@@ -30,9 +34,31 @@ pub struct Parcel {
     deadline: Timestamp,
     /// From the first to the last of their offsets, of all partitions.
     offsets: RangeInclusive<u64>,
-    /// Their bytes.
-    held: Option<Held>,
+    held: Held,
     mailbox: Arc<Mailbox>,
+}
+
+/// What of messages counts until their connection has sent them: dropped, it is given back.
+#[derive(Debug)]
+pub struct Unsent {
+    /// Given back before the stream has room.
+    _held: Held,
+    _in_stream: Option<InStream>,
+}
+
+#[cfg(test)]
+impl Unsent {
+    /// Counts so many bytes, and how to see whether they still count.
+    pub(crate) fn of_bytes(bytes: usize) -> (Self, impl Fn() -> usize) {
+        let budget = Arc::new(Budget::new(0));
+        let mut held = Share::new(&budget).nothing();
+        held.found(bytes);
+        let unsent = Self {
+            _held: held,
+            _in_stream: None,
+        };
+        (unsent, move || budget.held.load(Ordering::Acquire))
+    }
 }
 
 impl Parcel {
@@ -50,7 +76,7 @@ impl Parcel {
             deliveries,
             deadline,
             offsets: first..=last,
-            held: Some(held),
+            held,
             mailbox: Arc::clone(mailbox),
         }
     }
@@ -66,23 +92,23 @@ impl Parcel {
                 let lease = delivery.lease;
                 !ended.contains(&(lease.partition, lease.offset, lease.number))
             });
-            if let Some(held) = &mut self.held {
-                held.shrink_to(self.deliveries.iter().map(|it| it.body.len()).sum());
-            }
+            let bytes = self.deliveries.iter().map(|it| it.body.len()).sum();
+            self.held.shrink_to(bytes);
         }
     }
 
     /// The deliveries, which now count as sent; none whose leases have run out meanwhile. None any more on a node that
     /// has stood still for so long that others may have replaced it.
-    fn take(mut self) -> Result<Vec<Delivery>, EndCause> {
+    fn take(mut self) -> Result<(Vec<Delivery>, Held), EndCause> {
         if let Some(cause) = self.mailbox.over() {
             return Err(cause);
         }
-        let deliveries = mem::take(&mut self.deliveries);
+        let mut deliveries = mem::take(&mut self.deliveries);
         if self.mailbox.is_past(self.deadline) {
-            return Ok(Vec::new());
+            deliveries.clear();
         }
-        Ok(deliveries)
+        let held = self.held.split(usize::MAX);
+        Ok((deliveries, held))
     }
 }
 
@@ -112,6 +138,7 @@ impl Drop for Presence {
 #[derive(Debug)]
 pub struct PendingPull {
     answer: oneshot::Receiver<Result<Option<Parcel>, EndCause>>,
+    unsent: Option<Unsent>,
     _presence: Presence,
 }
 
@@ -124,6 +151,7 @@ impl PendingPull {
         let mailbox = Arc::clone(mailbox);
         Self {
             answer,
+            unsent: None,
             _presence: Presence { id, mailbox },
         }
     }
@@ -131,10 +159,23 @@ impl PendingPull {
     /// Waits for messages; none when nothing was available and the pull was not to wait. Safe to cancel.
     pub async fn answer(&mut self) -> Result<Vec<Delivery>, EndCause> {
         match (&mut self.answer).await {
-            Ok(Ok(parcel)) => parcel.map_or(Ok(Vec::new()), Parcel::take),
+            Ok(Ok(None)) => Ok(Vec::new()),
+            Ok(Ok(Some(parcel))) => {
+                let (deliveries, held) = parcel.take()?;
+                self.unsent = Some(Unsent {
+                    _held: held,
+                    _in_stream: None,
+                });
+                Ok(deliveries)
+            }
             Ok(Err(cause)) => Err(cause),
             Err(_) => Err(EndCause::Stopping),
         }
+    }
+
+    /// What of the answer counts until it is sent. What is not taken is given back with the pull.
+    pub fn take_unsent(&mut self) -> Option<Unsent> {
+        self.unsent.take()
     }
 }
 
@@ -142,8 +183,8 @@ impl PendingPull {
 #[derive(Debug)]
 pub struct MessageStream {
     frames: Arc<Mutex<Frames>>,
-    /// The bytes of the last frame: the next one is asked for when its connection has taken it.
-    sending: Option<Held>,
+    /// Of the last frame.
+    unsent: Option<Unsent>,
     presence: Presence,
 }
 
@@ -152,6 +193,10 @@ pub struct MessageStream {
 struct Frames {
     /// At most [`STREAM_FRAMES_MAX`], none of them empty.
     queued: VecDeque<Parcel>,
+    /// Frames that were taken and that the connection has not sent.
+    unsent: usize,
+    /// The driver was told that there is no room until the connection has sent all of these.
+    waits_for_connection: bool,
     waker: Option<Waker>,
     /// Nothing comes any more.
     ended: Option<EndCause>,
@@ -171,13 +216,34 @@ pub(super) fn stream(id: ConsumerId, mailbox: &Arc<Mailbox>) -> (StreamSender, M
     };
     let consumer = MessageStream {
         frames,
-        sending: None,
+        unsent: None,
         presence: Presence {
             id,
             mailbox: Arc::clone(mailbox),
         },
     };
     (driver, consumer)
+}
+
+/// A frame of a stream that its connection has not sent.
+#[derive(Debug)]
+struct InStream {
+    frames: Arc<Mutex<Frames>>,
+    consumer: ConsumerId,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Drop for InStream {
+    fn drop(&mut self) {
+        let mut frames = self.frames.lock();
+        frames.unsent -= 1;
+        let has_room = frames.unsent == 0 && mem::take(&mut frames.waits_for_connection);
+        drop(frames);
+        if has_room {
+            self.mailbox
+                .put(|notices| notices.roomy.push(self.consumer));
+        }
+    }
 }
 
 impl Frames {
@@ -218,9 +284,17 @@ impl StreamSender {
         frames.queued.len() < before
     }
 
-    /// Frames that may be sent. When this is 0, the consumer rings the mailbox as soon as it changes.
-    pub(super) fn room(&self) -> u32 {
-        STREAM_FRAMES_MAX.saturating_sub(self.frames.lock().queued.len()) as u32
+    /// Frames that may be sent; `is_short`: one, and only if the connection has sent all others. When this is 0, the
+    /// consumer rings the mailbox as soon as it changes.
+    pub(super) fn room(&self, is_short: bool) -> u32 {
+        let mut frames = self.frames.lock();
+        let room = STREAM_FRAMES_MAX.saturating_sub(frames.queued.len());
+        if !is_short {
+            return room as u32;
+        }
+        let has_unsent = frames.unsent > 0 || !frames.queued.is_empty();
+        frames.waits_for_connection = has_unsent;
+        u32::from(!has_unsent)
     }
 
     /// Ends the stream. What waits is not sent any more.
@@ -251,29 +325,42 @@ impl MessageStream {
 
     /// The next frame, or why the stream is over.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<Delivery>, EndCause>> {
-        self.sending = None;
+        self.unsent = None;
         loop {
             let mut frames = self.frames.lock();
             if let Some(cause) = &frames.ended {
                 return Poll::Ready(Err(cause.clone()));
             }
             let was_full = frames.queued.len() >= STREAM_FRAMES_MAX;
-            let Some(mut parcel) = frames.queued.pop_front() else {
+            let Some(parcel) = frames.queued.pop_front() else {
                 frames.waker = Some(cx.waker().clone());
                 return Poll::Pending;
             };
+            frames.unsent += 1;
             drop(frames);
+            let Presence { id, mailbox } = &self.presence;
+            let in_stream = InStream {
+                frames: Arc::clone(&self.frames),
+                consumer: *id,
+                mailbox: Arc::clone(mailbox),
+            };
             if was_full {
-                let Presence { id, mailbox } = &self.presence;
                 mailbox.put(|notices| notices.roomy.push(*id));
             }
-            let held = parcel.held.take();
-            let deliveries = parcel.take()?;
+            let (deliveries, held) = parcel.take()?;
             if !deliveries.is_empty() {
-                self.sending = held;
+                self.unsent = Some(Unsent {
+                    _held: held,
+                    _in_stream: Some(in_stream),
+                });
                 return Poll::Ready(Ok(deliveries));
             }
         }
+    }
+
+    /// What of the last frame counts until it is sent. What is not taken is given back when the next one is asked for.
+    pub fn take_unsent(&mut self) -> Option<Unsent> {
+        self.unsent.take()
     }
 }
 
@@ -287,7 +374,7 @@ impl Drop for MessageStream {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::Ordering, time::Duration};
+    use std::time::Duration;
 
     use bytes::Bytes;
     use futures_util::FutureExt;
@@ -295,7 +382,6 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Clock, ManualClock},
-        delivery::budget::{Budget, Share},
         engine::input::LeaseId,
         store::{NodeLease, node_lease::NodeLeaseRenewer},
     };
@@ -364,7 +450,7 @@ mod tests {
         let mut world = world();
         world.sender.send(parcel(&[1, 2, 3], &world.mailbox));
         world.sender.send(parcel(&[7, 5], &world.mailbox));
-        assert_eq!(world.sender.room(), 0);
+        assert_eq!(world.sender.room(false), 0);
         // The second delivery of 3 is another one.
         assert!(
             !world
@@ -372,7 +458,7 @@ mod tests {
                 .take_out(&[ended(2, 1), ended(3, 2), ended(9, 1)])
         );
         assert!(world.sender.take_out(&[ended(5, 1), ended(7, 1)]));
-        assert_eq!(world.sender.room(), 1);
+        assert_eq!(world.sender.room(false), 1);
         assert_eq!(next(&mut world.stream), Some(Ok(vec![1, 3])));
         assert_eq!(next(&mut world.stream), None);
         assert!(
@@ -390,7 +476,7 @@ mod tests {
         let (_, mut held) = room.expect("nobody else is there");
         held.found(bytes);
         let mut frame = parcel(&[1, 2, 3], &world.mailbox);
-        frame.held = Some(held);
+        frame.held = held;
         let held = || budget.held.load(Ordering::Acquire);
         world.sender.send(frame);
         assert_eq!(held(), bytes);
@@ -403,12 +489,28 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_has_room_for_one_frame_in_want_of_room_and_only_when_its_connection_has_sent_all() {
+        let mut world = world();
+        assert_eq!(world.sender.room(true), 1);
+        world.sender.send(parcel(&[1], &world.mailbox));
+        assert_eq!((world.sender.room(false), world.sender.room(true)), (1, 0));
+        assert_eq!(next(&mut world.stream), Some(Ok(vec![1])));
+        let unsent = world.stream.take_unsent();
+        assert_eq!(next(&mut world.stream), None);
+        assert_eq!(world.sender.room(true), 0);
+        assert!(world.mailbox.take().roomy.is_empty());
+        drop(unsent);
+        assert_eq!(world.mailbox.take().roomy, [ME]);
+        assert_eq!(world.sender.room(true), 1);
+    }
+
+    #[test]
     fn what_waits_past_its_deadline_is_not_sent() {
         let mut world = world();
         world.sender.send(parcel(&[1], &world.mailbox));
         world.hand.advance(Duration::from_secs(10));
         assert_eq!(next(&mut world.stream), None);
-        assert_eq!(world.sender.room(), 2);
+        assert_eq!(world.sender.room(false), 2);
         assert!(
             world.mailbox.take().returned.is_empty(),
             "its lease is over"

@@ -74,9 +74,15 @@ impl Consumers {
         self.pulls.remove(&consumer);
     }
 
-    /// Frames that a stream has room for; `None` for a pull, and for what has left.
-    pub(super) fn room(&self, consumer: ConsumerId) -> Option<u32> {
-        self.streams.get(&consumer).map(StreamSender::room)
+    /// Frames that a stream has room for, by [`StreamSender::room`]; `None` for a pull, and for what has left.
+    pub(super) fn room(&self, consumer: ConsumerId, is_short: bool) -> Option<u32> {
+        let stream = self.streams.get(&consumer)?;
+        Some(stream.room(is_short))
+    }
+
+    /// All streams.
+    pub(super) fn streams(&self) -> Vec<ConsumerId> {
+        self.streams.keys().copied().collect()
     }
 
     /// Hands a frame over. What does not reach its client goes back to the subscription.

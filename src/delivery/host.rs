@@ -34,6 +34,8 @@ pub(super) struct Host {
     share: Share,
     /// What the engine has loaded.
     held: Held,
+    /// The last read was a small one: the budget has no room.
+    is_short: bool,
     flushes: Flushes,
     last_used: Timestamp,
     outputs: Vec<Output>,
@@ -62,6 +64,7 @@ impl Host {
             reads: Reads::default(),
             held: share.nothing(),
             share,
+            is_short: false,
             flushes: Flushes::new(node.flusher.clone(), record.id, epoch),
             last_used: node.clock.now(),
             outputs: Vec::new(),
@@ -136,6 +139,7 @@ impl Host {
             let (input, held) = read.into_input(name, &self.node.operations, now);
             // Not before: what is held beyond what the engine has loaded is given back.
             self.carry_out();
+            self.set_short(held.is_small_read());
             self.held.merge(held);
             self.tell(input);
             next = self.reads.ended();
@@ -158,8 +162,18 @@ impl Host {
         }
     }
 
+    /// Before what was read is handed out: streams that had room may have none now, or the other way round.
+    fn set_short(&mut self, is_short: bool) {
+        if self.is_short != is_short {
+            self.is_short = is_short;
+            for stream in self.consumers.streams() {
+                self.tell_room(stream);
+            }
+        }
+    }
+
     fn tell_room(&mut self, consumer: ConsumerId) {
-        if let Some(frames) = self.consumers.room(consumer) {
+        if let Some(frames) = self.consumers.room(consumer, self.is_short) {
             self.tell(Input::Room { consumer, frames });
         }
     }
@@ -282,7 +296,7 @@ impl Host {
                         deliveries,
                     } => {
                         let sizes = deliveries.iter().map(|delivery| delivery.body.len());
-                        let held = self.held.hand_out(sizes.clone().sum());
+                        let held = self.held.split(sizes.clone().sum());
                         self.flushes.acked().deliver(sizes);
                         self.consumers.deliver(consumer, deliveries, deadline, held);
                         served.push(consumer);
@@ -297,6 +311,7 @@ impl Host {
             }
         }
         self.held.shrink_to(self.engine.loaded_bytes());
+        self.share.set_ready(self.engine.has_ready());
     }
 
     /// Starts the next flush if one is needed and none is on its way.

@@ -1,8 +1,8 @@
 //! What a subscription's consumers tell its driver without waiting: notices from destructors and polls. And what they
 //! have to know of it before they send something.
 //!
-//! Bounded by what is outstanding: a delivery is returned once, a consumer leaves once and has room once per
-//! full queue.
+//! Bounded by what is outstanding: a delivery is returned once, a consumer leaves once and has room once per full queue,
+//! or per frame that its connection has sent.
 
 use std::sync::OnceLock;
 
@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Notices {
     /// Deliveries that never reached their consumer.
     pub(super) returned: Vec<LeaseId>,
-    /// Streams whose full queue has room again.
+    /// Streams that have room again.
     pub(super) roomy: Vec<ConsumerId>,
     /// Consumers that are gone.
     pub(super) closed: Vec<ConsumerId>,

@@ -35,6 +35,6 @@ mod tests;
 pub mod topic_logs;
 
 pub use append::{AppendError, Appended};
-pub use consumer::{MessageStream, Parcel, PendingPull};
+pub use consumer::{MessageStream, Parcel, PendingPull, Unsent};
 pub use drivers::{Drivers, StreamOpening};
 pub use error::{DeliveryError, EndCause};

@@ -156,6 +156,11 @@ impl Engine {
         self.partitions.iter().map(Partition::loaded_bytes).sum()
     }
 
+    /// Whether anything is loaded that a consumer may have now.
+    pub fn has_ready(&self) -> bool {
+        self.partitions.iter().any(Partition::has_ready)
+    }
+
     /// Delivered messages whose lease has not ended.
     pub fn outstanding(&self) -> usize {
         let leased = |partition: &Partition| partition.ledger().leased();

@@ -114,6 +114,11 @@ impl Partition {
         !self.ready.holds_nothing()
     }
 
+    /// Whether anything is loaded that a consumer may have now.
+    pub(super) fn has_ready(&self) -> bool {
+        self.ready.len() > 0
+    }
+
     /// Bytes of what is loaded.
     pub(super) fn loaded_bytes(&self) -> usize {
         self.ready.bytes()

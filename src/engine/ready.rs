@@ -260,6 +260,7 @@ mod tests {
         let mut ready = Ready::default();
         ready.park(message(3, 10));
         assert!(ready.is_empty_for(ANYBODY) && ready.contains(3));
+        assert_eq!(ready.bytes(), 10, "it counts as loaded");
         assert_eq!(ready.next_for(ANYBODY), None);
         ready.insert(message(5, 10));
         assert_eq!(ready.next_for(ANYBODY).map(|next| next.offset), Some(5));

@@ -109,7 +109,7 @@ impl World {
     async fn pull(&self, name: &str) -> Vec<ReceivedMessage> {
         let name = subscription(name);
         let pull = self.service.pull(&name, 1000, true, None);
-        self.in_time(pull).await.expect("pull")
+        self.in_time(pull).await.expect("pull").0
     }
 
     async fn ack(&self, received: &[ReceivedMessage]) -> Result<(), ConsumeError> {
@@ -534,7 +534,7 @@ async fn whatever_fails_nothing_published_is_lost_and_nothing_acknowledged_comes
             }
             let name = subscription(SUBSCRIPTION);
             let pull = world.service.pull(&name, 4, true, None);
-            if let Ok(received) = world.in_time(pull).await {
+            if let Ok((received, _)) = world.in_time(pull).await {
                 let texts = texts(&received);
                 for text in &texts {
                     assert!(!acked.contains(text), "seed {seed}: {text} came back");

@@ -22,7 +22,7 @@ mod topics;
 use std::sync::Arc;
 
 pub use crate::{
-    delivery::{DeliveryError, EndCause, MessageStream},
+    delivery::{DeliveryError, EndCause, MessageStream, Unsent},
     store::{NodeLease, StoreError},
 };
 #[cfg(test)]

@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use super::{ConsumeError, Service, consumed::check_attached, received::Receipts};
 use crate::{
+    delivery::Unsent,
     limits::{DELIVERY_MESSAGES_MAX, PULL_DEADLINE_MARGIN_MILLIS, PULL_WAIT_MILLIS_MAX},
     resource::{message::ReceivedMessage, name::SubscriptionName, violation::Violation},
 };
 
 impl Service {
     /// Up to `max_messages` messages. Waits for the first one, unless `return_immediately`, but not as long as the
-    /// client does (`client_timeout`): an empty answer is better than a deadline that passed.
+    /// client does (`client_timeout`): an empty answer is better than a deadline that passed. With them comes what is to
+    /// be dropped when the answer is sent.
     pub async fn pull(
         &self,
         name: &SubscriptionName,
         max_messages: i32,
         return_immediately: bool,
         client_timeout: Option<Duration>,
-    ) -> Result<Vec<ReceivedMessage>, ConsumeError> {
+    ) -> Result<(Vec<ReceivedMessage>, Option<Unsent>), ConsumeError> {
         let started = self.clock.now();
         let record = self.found(name).await?;
         let messages_max = usize::try_from(max_messages)
@@ -34,14 +36,15 @@ impl Service {
                 .delivery
                 .pull(&record, messages_max, return_immediately)
                 .await?;
-            Ok(pull.answer().await?)
+            let deliveries = pull.answer().await?;
+            Ok((deliveries, pull.take_unsent()))
         };
-        let deliveries = tokio::select! {
+        let (deliveries, unsent) = tokio::select! {
             biased;
-            deliveries = answer => deliveries.map_err(|cause| ConsumeError::of_delivery(name, cause))?,
-            () = self.clock.sleep_until(started.plus_millis(wait)) => Vec::new(),
+            answer = answer => answer.map_err(|cause| ConsumeError::of_delivery(name, cause))?,
+            () = self.clock.sleep_until(started.plus_millis(wait)) => (Vec::new(), None),
         };
-        Ok(receipts.received(deliveries))
+        Ok((receipts.received(deliveries), unsent))
     }
 }
 

@@ -12,7 +12,7 @@ use tower::ServiceExt;
 
 use super::layers::{
     budget::{Budget, Held},
-    closing, frames, node_lease, unserved,
+    closing, frames, node_lease, unsent, unserved,
     whole::Whole,
 };
 use crate::{
@@ -85,12 +85,13 @@ impl Calls {
     async fn answer(self, rpc: &Rpc, request: Request<Body>, held: Held) -> Response<Body> {
         let uri = request.uri().clone();
         // A published message is a slice of its request, which is held until the answer.
-        let Ok(mut response) = self.grpc.oneshot(request).await;
+        let Ok(response) = self.grpc.oneshot(request).await;
         drop(held);
         // What was done meanwhile may be undone elsewhere: the client has to ask again.
         if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {
             return refused;
         }
+        let mut response = unsent::count(response);
         unserved::name_method(&mut response, uri.path());
         if rpc.on_closing == OnClosing::Ended {
             response =

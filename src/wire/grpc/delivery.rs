@@ -15,7 +15,7 @@ use crate::{
     },
     rpc,
     service::Guarded,
-    wire::caller,
+    wire::{caller, layers::unsent::Sending},
 };
 
 pub(super) async fn publish(
@@ -43,11 +43,17 @@ pub(super) async fn pull(
     let name = SubscriptionName::parse("name", &request.subscription)?;
     let needs = &rpc::PULL;
     let service = service.permit(&caller, needs, [name.as_str()]).await?;
-    let received_messages = service
+    let (received_messages, unsent) = service
         .pull(&name, request.max_messages, immediately, timeout)
         .await
         .map_err(status)?;
-    Ok(Response::new(PullResponse { received_messages }))
+    let mut response = Response::new(PullResponse { received_messages });
+    if let Some(unsent) = unsent {
+        let sending = Sending::default();
+        sending.put(unsent);
+        sending.attach(&mut response);
+    }
+    Ok(response)
 }
 
 pub(super) async fn acknowledge(

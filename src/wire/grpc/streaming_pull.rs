@@ -21,7 +21,7 @@ use crate::{
     resource::{message::ReceivedMessage, name::SubscriptionName, violation::Violation},
     rpc,
     service::{ConsumeError, Guarded, MessageStream, OpenStream, Receipts, StreamStart},
-    wire::caller,
+    wire::{caller, layers::unsent::Sending},
 };
 
 /// The responses of one stream.
@@ -69,14 +69,19 @@ pub(super) async fn open(
     let stream = Arc::clone(&reader.stream);
     let reading = stopped.clone();
     tokio::spawn(async move { reading.run_until_cancelled(reader.read(requests)).await });
-    Ok(Response::new(Box::pin(Merged {
+    let sending = Sending::default();
+    let responses: Responses = Box::pin(Merged {
         messages,
+        sending: sending.clone(),
         receipts,
         stream,
         events: received,
         ended: false,
         _reader: stopped.drop_guard(),
-    })))
+    });
+    let mut response = Response::new(responses);
+    sending.attach(&mut response);
+    Ok(response)
 }
 
 async fn acknowledge(
@@ -152,6 +157,7 @@ fn only_first(request: &StreamingPullRequest) -> Result<(), Violation> {
 
 struct Merged {
     messages: MessageStream,
+    sending: Sending,
     receipts: Receipts,
     stream: Arc<OpenStream>,
     events: mpsc::Receiver<Event>,
@@ -179,7 +185,12 @@ impl Stream for Merged {
             Poll::Ready(None) | Poll::Pending => {}
         }
         this.messages.poll_frame(cx).map(|frame| match frame {
-            Ok(deliveries) => Some(Ok(response(this.receipts.received(deliveries)))),
+            Ok(deliveries) => {
+                if let Some(unsent) = this.messages.take_unsent() {
+                    this.sending.put(unsent);
+                }
+                Some(Ok(response(this.receipts.received(deliveries))))
+            }
             Err(cause) => {
                 this.ended = true;
                 Some(Err(status(this.stream.ended(cause))))

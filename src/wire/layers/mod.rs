@@ -6,5 +6,6 @@ pub mod frames;
 pub mod gzip;
 pub mod node_lease;
 pub mod size;
+pub mod unsent;
 pub mod unserved;
 pub mod whole;
