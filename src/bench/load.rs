@@ -43,6 +43,8 @@ pub enum Load {
     Redelivery,
     /// Publish --messages, and pull one of them from each of --subscriptions: how much memory the rest takes
     Demand,
+    /// Publish --messages, and open --streams of each of --subscriptions that nobody reads: how much memory they take
+    Unread,
     /// Publish, pull and acknowledge one by one, and then again while --new-topics subscriptions are first pulled from
     Cold,
     /// Leave --holes messages unacknowledged, then publish at --rate and acknowledge: what deleting costs
@@ -60,10 +62,10 @@ pub async fn run(
     let plan = shaped(load, plan);
     let creating = measure::now();
     let quota = match load {
-        Load::Backlog | Load::Redelivery | Load::Demand => {
+        Load::Backlog | Load::Redelivery | Load::Demand | Load::Unread => {
             plan.messages.next_multiple_of(plan.batch as u64)
         }
-        Load::Holes => (2 * plan.holes).next_multiple_of(plan.batch as u64),
+        Load::Holes => 2 * plan.holes,
         _ => u64::MAX,
     };
     let windowed = matches!(load, Load::EndToEnd | Load::FanOut | Load::Pull);
@@ -92,6 +94,7 @@ pub async fn run(
         Load::Backlog => backlog(&run).await.map_err(BenchError::from),
         Load::Redelivery => stepwise::redelivery(&run).await.map_err(BenchError::from),
         Load::Demand => stepwise::demand(&run).await.map_err(BenchError::from),
+        Load::Unread => stepwise::unread(&run).await.map_err(BenchError::from),
         Load::Cold => stepwise::cold(&run).await.map_err(BenchError::from),
         Load::Holes => holes(&run).await,
         Load::Idle => idle(&run, created).await.map_err(BenchError::from),
@@ -116,7 +119,7 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
             (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
         }
         Load::Redelivery => (plan.topics, plan.subscriptions, plan.silent) = (1, 1, 0),
-        Load::Demand => (plan.topics, plan.silent) = (1, 0),
+        Load::Demand | Load::Unread => (plan.topics, plan.silent) = (1, 0),
         Load::Cold => {
             (plan.batch, plan.topics, plan.subscriptions, plan.silent) = (1, 1, 1, 0);
         }
@@ -154,7 +157,7 @@ fn start_readers(run: &Arc<Run>, load: Load) -> Tasks {
 }
 
 async fn publish(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
-    let mut publishers = start_publishers(run);
+    let mut publishers = start_publishers(run, run.plan.batch);
     let (start, end) = run.measure(&mut publishers).await?;
     run.stop.cancel();
     publishers.finish(&run.counters).await?;
@@ -169,7 +172,7 @@ async fn publish(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
 }
 
 async fn half_rate(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
-    let mut publishers = start_publishers(run);
+    let mut publishers = start_publishers(run, run.plan.batch);
     let (start, end) = run.measure(&mut publishers).await?;
     run.publish_no_more();
     publishers.finish(&run.counters).await?;
@@ -194,7 +197,7 @@ async fn half_rate(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
 
 async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
     let mut readers = start_readers(run, load);
-    let mut publishers = start_publishers(run);
+    let mut publishers = start_publishers(run, run.plan.batch);
     let (start, end) = run.measure(&mut readers).await?;
     run.stop.cancel();
     publishers.finish(&run.counters).await?;
@@ -292,7 +295,8 @@ async fn holes(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     let data_mb = || run.plan.data_dir.as_deref().and_then(process::megabytes_in);
     let before_mb = data_mb();
     let mut readers = start_readers(run, Load::Holes);
-    start_publishers(run).finish(&run.counters).await?;
+    // One to a request, so that none that is needed has those beside it stay.
+    start_publishers(run, 1).finish(&run.counters).await?;
     run.arrivals(&mut readers).await?;
     run.counters.forget_latencies();
     // A publisher of its own, as those before it have used their numbers.

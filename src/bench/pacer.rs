@@ -57,7 +57,9 @@ pub(super) async fn publish_at_rate(
                     (Arc::clone(&run), failures.clone(), Arc::clone(&in_flight));
                 in_flight.fetch_add(1, Relaxed);
                 runtime.spawn(async move {
-                    if let Err(error) = publish(&run, &connection, &topic, mark).await {
+                    if let Err(error) =
+                        publish(&run, &connection, &topic, mark, run.plan.batch).await
+                    {
                         // The first failure ends the run; there is room for it.
                         let _further = failures.try_send(error);
                     }

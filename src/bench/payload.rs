@@ -76,11 +76,14 @@ impl Template {
         Self { bytes, marks }
     }
 
-    /// The request to `topic` whose first message has the mark `first`; the others follow it.
-    pub(super) fn request(&self, topic: &str, first: Mark) -> Bytes {
-        let mut bytes = Vec::with_capacity(self.bytes.len() + topic.len() + 8);
-        bytes.extend_from_slice(&self.bytes);
-        for (&at, sequence) in self.marks.iter().zip(first.sequence..) {
+    /// The request to `topic` with so many messages, at most as many as it was made of, whose first one has the mark
+    /// `first`; the others follow it.
+    pub(super) fn request(&self, topic: &str, first: Mark, messages: usize) -> Bytes {
+        let message_bytes = (self.bytes.len() - HEAD_BYTES) / self.marks.len();
+        let messages_end = HEAD_BYTES + message_bytes * messages;
+        let mut bytes = Vec::with_capacity(messages_end + topic.len() + 8);
+        bytes.extend_from_slice(&self.bytes[..messages_end]);
+        for (&at, sequence) in self.marks[..messages].iter().zip(first.sequence..) {
             let mark = Mark { sequence, ..first };
             bytes[at..at + MARK_BYTES].copy_from_slice(&mark.to_bytes());
         }
@@ -210,7 +213,7 @@ mod tests {
             sequence: 40,
             sent_micros: 99,
         };
-        let frame = Template::new(3, 100).request("projects/p/topics/t", first);
+        let frame = Template::new(4, 100).request("projects/p/topics/t", first, 3);
         assert_eq!(frame[1..HEAD_BYTES], (frame.len() as u32 - 5).to_be_bytes());
         let request = PublishRequest::decode(&frame[HEAD_BYTES..]).expect("a valid request");
         assert_eq!(request.topic, "projects/p/topics/t");

@@ -11,19 +11,25 @@ use super::{
 
 pub(super) const PUBLISH: &str = "/google.pubsub.v1.Publisher/Publish";
 
-/// Starts all publishers.
-pub(super) fn start_publishers(run: &Arc<Run>) -> Tasks {
+/// Starts all publishers, each request of which has so many messages, at most the plan's.
+pub(super) fn start_publishers(run: &Arc<Run>, batch: usize) -> Tasks {
     let mut tasks = Tasks::default();
     let connections = run.connections.iter().cycle();
     for (publisher, connection) in (0..run.plan.in_flight).zip(connections) {
-        tasks.spawn(publish_on(Arc::clone(run), connection.clone(), publisher));
+        tasks.spawn(publish_on(
+            Arc::clone(run),
+            connection.clone(),
+            publisher,
+            batch,
+        ));
     }
     tasks
 }
 
 /// Publishes all messages that the plan has.
 pub(super) async fn publish_all(run: &Arc<Run>) -> Result<(), CallError> {
-    start_publishers(run).finish(&run.counters).await
+    let mut publishers = start_publishers(run, run.plan.batch);
+    publishers.finish(&run.counters).await
 }
 
 /// Publishes one request after the other, to the topics round robin, until the run says stop.
@@ -31,12 +37,12 @@ async fn publish_on(
     run: Arc<Run>,
     connection: Connection,
     publisher: usize,
+    batch: usize,
 ) -> Result<(), CallError> {
     let topics: Vec<String> = (0..run.plan.topics)
         .map(|topic| run.names.topic(topic))
         .collect();
     let mut sequences = vec![0; topics.len()];
-    let batch = run.plan.batch;
     for request in publisher.. {
         if let Some(window) = &run.window {
             let room = window.acquire_many(batch as u32);
@@ -55,7 +61,7 @@ async fn publish_on(
             sequence: sequences[topic],
             sent_micros: run.micros(),
         };
-        publish(&run, &connection, &topics[topic], mark).await?;
+        publish(&run, &connection, &topics[topic], mark, batch).await?;
         sequences[topic] += batch as u64;
     }
     Ok(())
@@ -67,16 +73,15 @@ pub(super) async fn publish(
     connection: &Connection,
     topic: &str,
     mark: Mark,
+    batch: usize,
 ) -> Result<(), CallError> {
-    let request = run.template.request(topic, mark);
+    let request = run.template.request(topic, mark, batch);
     let answer = connection.call(PUBLISH, request).await?;
     run.counters
         .publish_took(run.micros().saturating_sub(mark.sent_micros));
-    if fields(&answer).filter(|field| field.0 == 1).count() != run.plan.batch {
+    if fields(&answer).filter(|field| field.0 == 1).count() != batch {
         return Err(CallError::Answer { method: PUBLISH });
     }
-    run.counters
-        .published
-        .fetch_add(run.plan.batch as u64, Relaxed);
+    run.counters.published.fetch_add(batch as u64, Relaxed);
     Ok(())
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::{
     CallError,
     calls::{ACKNOWLEDGE, PULL},
-    connection::Connection,
+    connection::{Connection, PendingAnswers, Upstream},
     payload::{AckFrame, fields, framed, put_field, received},
     run::Run,
     tally::{Counts, Tally},
@@ -75,12 +75,12 @@ impl Reading {
     }
 }
 
-/// Reads one stream until the run ends.
-pub(super) async fn stream(
-    run: Arc<Run>,
-    connection: Connection,
-    reading: Arc<Reading>,
-) -> Result<(), CallError> {
+/// Opens a stream.
+pub(super) async fn open_stream(
+    run: &Run,
+    connection: &Connection,
+    reading: &Reading,
+) -> Result<(Upstream, PendingAnswers), CallError> {
     let (mut upstream, answers) = connection.start(STREAMING_PULL).await?;
     let start = proto::StreamingPullRequest {
         subscription: reading.name.clone(),
@@ -89,6 +89,16 @@ pub(super) async fn stream(
         ..proto::StreamingPullRequest::default()
     };
     upstream.send(framed(&start)).await?;
+    Ok((upstream, answers))
+}
+
+/// Reads one stream until the run ends.
+pub(super) async fn stream(
+    run: Arc<Run>,
+    connection: Connection,
+    reading: Arc<Reading>,
+) -> Result<(), CallError> {
+    let (mut upstream, answers) = open_stream(&run, &connection, &reading).await?;
     let Some(answers) = run.end.run_until_cancelled(answers.await_head()).await else {
         return Ok(());
     };

@@ -1,5 +1,5 @@
-//! Loads that do one thing after the other: redelivery behind a backlog, small demand on many subscriptions, and first
-//! pulls beside a busy subscription.
+//! Loads that do one thing after the other: redelivery behind a backlog, small demand on many subscriptions, streams that
+//! nobody reads, and first pulls beside a busy subscription.
 
 use std::{
     sync::{
@@ -17,11 +17,16 @@ use super::{
     measure::{self, Sample},
     payload::Mark,
     publisher::{publish, publish_all},
+    reader::open_stream,
     run::{Run, Tasks},
 };
 
 /// How long after the last demand the memory of the server is sampled.
 const DEMAND_PAUSE: Duration = Duration::from_secs(3);
+/// How long the memory of the server does not grow before it is sampled, where streams are filled.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// How long that is waited for.
+const SETTLING_MAX: Duration = Duration::from_secs(30);
 
 /// Nacks the first message of a backlog again and again, while the others are pulled and acknowledged.
 pub(super) async fn redelivery(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
@@ -75,6 +80,42 @@ pub(super) async fn demand(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     Ok(vec![before, after])
 }
 
+/// Opens streams, and reads none of them.
+pub(super) async fn unread(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
+    publish_all(run).await?;
+    let mut before = run.report("unread-before");
+    before.server_rss_mb = measure::resident_mb(&run.plan);
+    let start = Sample::take(&run.counters, &run.plan);
+    let mut connections = run.reader_connections.iter().cycle();
+    let mut streams = Vec::new();
+    for reading in &run.readings {
+        for connection in connections.by_ref().take(run.plan.streams) {
+            let (upstream, answers) = open_stream(run, connection, reading).await?;
+            streams.push((upstream, answers.await_head().await?));
+        }
+    }
+    let measured = start.until(Sample::take(&run.counters, &run.plan));
+    settle(run).await;
+    let mut after = run.report("unread-after");
+    after.server_rss_mb = measure::resident_mb(&run.plan);
+    after.streams = streams.len();
+    measured.fill(after.streams as u64, &mut after);
+    Ok(vec![before, after])
+}
+
+/// Waits until the memory of the server grows no more.
+async fn settle(run: &Run) {
+    let mut most = 0.0;
+    let (start, mut since) = (measure::now(), measure::now());
+    while measure::now() - since < SETTLED_AFTER && measure::now() - start < SETTLING_MAX {
+        sleep(SETTLED_AFTER / 8).await;
+        let resident = measure::resident_mb(&run.plan).unwrap_or(0.0);
+        if resident > most {
+            (most, since) = (resident, measure::now());
+        }
+    }
+}
+
 /// Publishes, pulls and acknowledges one message after the other, and then again during first pulls on others.
 pub(super) async fn cold(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     run.new_names
@@ -113,7 +154,7 @@ async fn publish_pull_acknowledge(run: Arc<Run>) -> Result<(), CallError> {
             sequence,
             sent_micros: run.micros(),
         };
-        publish(&run, &connection, &topic, mark).await?;
+        publish(&run, &connection, &topic, mark, run.plan.batch).await?;
         if let Some(pulled) = calls.pull().await? {
             let since = measure::now();
             calls.acknowledge(&pulled).await?;

@@ -47,8 +47,8 @@ impl World {
         let operations = Arc::new(Operations::new(clock.clone()));
         let resources = CachedResources::new(Arc::clone(&store.resources), Arc::clone(&operations));
         let resources = Arc::new(resources);
-        let faulty = Faulty::new(&log, &faults);
-        let drivers = Drivers::start(store, resources, faulty, operations, clock, usize::MAX);
+        let shared = Faulty::new(&log, &faults);
+        let drivers = Drivers::start(store, resources, shared, operations, clock, usize::MAX);
         Self {
             drivers,
             state,

@@ -4,8 +4,8 @@
 #   tests/bench/run.sh [--rounds 5] [--seconds 3] [--profile dist] [--out FILE] [--messages 1000000]
 #                      [--only LOAD,...] [--targets TARGET,...] [--peer NAME=HOST:PORT[=PID]]... [--idle]
 #
-#   --only      publish, half-rate, latency, topics, end-to-end, fan-out, pull, backlog, redelivery, demand, cold, rest,
-#               floors; without it, all. rest is of the durable server only
+#   --only      publish, half-rate, latency, topics, end-to-end, fan-out, pull, backlog, redelivery, demand, unread, cold,
+#               holes, rest, floors; without it, all. holes and rest are of the durable server only
 #   --targets   echo, ephemeral, durable, kafka; without it, all. Peers are measured in any case. kafka is the server
 #               over Kafka and Postgres and, after it, as rdkafka, bare clients of the same Kafka
 #   --peer      another server that speaks the API and runs already; with its process id, its CPU and memory count too
@@ -47,15 +47,17 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 for load in ${only//,/ }; do
-  [[ " publish half-rate latency topics end-to-end fan-out pull backlog redelivery demand cold rest floors " == *" $load "* ]] ||
+  [[ " publish half-rate latency topics end-to-end fan-out pull backlog redelivery demand unread cold holes rest floors " == *" $load "* ]] ||
     die "--only $load: no such load"
 done
 for target in ${targets//,/ }; do
   [[ " echo ephemeral durable kafka " == *" $target "* ]] || die "--targets $target: no such target"
 done
-if [[ ,$only, == *,rest,* ]] && [[ ,$targets, != *,durable,* ]]; then
-  die "--only rest measures the durable server, which is not among --targets $targets"
-fi
+for load in rest holes; do
+  if [[ ,$only, == *,$load,* ]] && [[ ,$targets, != *,durable,* ]]; then
+    die "--only $load measures the durable server, which is not among --targets $targets"
+  fi
+done
 out=${out:-$(mktemp "${TMPDIR:-/tmp}/packetboat-bench.XXXXXX.jsonl")}
 : >"$out"
 work=$(mktemp -d "${TMPDIR:-/tmp}/packetboat-bench.XXXXXX")
@@ -114,7 +116,12 @@ loads() {
   if [ "$1" != echo ]; then
     measure "$@" redelivery redelivery --messages 6000
     measure "$@" demand demand --messages 100000 --subscriptions 300
+    measure "$@" unread unread --messages 800 --size 1000000 --batch 4 --subscriptions 1 --streams 100 \
+      --connections 100
     measure "$@" cold cold --new-topics 2000
+  fi
+  if [ "$1" = durable ]; then
+    seconds=30 measure "$@" holes holes --holes 100000 --rate 8000 --size 1000 --in-flight 64 --data-dir "$work/data"
   fi
 }
 

@@ -29,8 +29,11 @@ MEASURES = {
     "redelivery": None,
     "demand-before": None,
     "demand-after": None,
+    "unread-before": None,
+    "unread-after": None,
     "cold-before": None,
     "cold-during": None,
+    "holes": None,
     "rest-publish": None,
     "rest-call": None,
     "idle": None,
@@ -43,8 +46,11 @@ PARTS = {
     "backlog": ("backlog-publish", "backlog-drain"),
     "topics": ("topics-before", "topics-during"),
     "demand": ("demand-before", "demand-after"),
+    "unread": ("unread-before", "unread-after"),
     "cold": ("cold-before", "cold-during"),
 }
+# Messages that the load of this name leaves unacknowledged in run.sh.
+HOLES = 100_000
 OURS = ("ephemeral", "durable", "kafka")
 HEADINGS = (
     "load", "target", "K msg/s", "(min..max)", "of echo", "of SQLite", "of fdatasync", "of L", "server µs", "gen. µs",
@@ -152,10 +158,13 @@ def notes(figures, measure, target):
     if measure == "rest-call":
         rest, grpc = (pair(figures, measure, target, name) for name in ("rest_ms", "grpc_ms"))
         found.append(f"ms p50 / p99: REST {rest}, gRPC {grpc}")
-    if measure.startswith("demand-"):
+    if measure.startswith(("demand-", "unread-")):
         found.append(f"{number(figures.median(measure, target, 'server_rss_mb'), 0)} MB at the end")
     if measure.startswith("cold-"):
         found.append(f"ack ms p50 / p99: {pair(figures, measure, target, 'ack_ms')}")
+    if measure == "holes":
+        data, cpu = (figures.median(measure, target, name) for name in ("data_mb", "server_cpu_percent"))
+        found.append(f"{number(data, 0)} MB of data, CPU {number(cpu)} %")
     if measure in ("idle", "shared-rate-10", "shared-rate-10000"):
         cpu = figures.median(measure, target, "server_cpu_percent")
         found.append(f"CPU {number(cpu, 2)} %")
@@ -177,8 +186,8 @@ def rows(figures):
                 ratio(rate, figures.best_floor(name, batch)) if target == "durable" and batch else None
                 for name in ("sqlite", "fdatasync")
             )
-            paced = measure in ("half-rate", "latency", "redelivery", "rest-call") or measure.startswith(
-                ("topics-", "shared-rate", "demand-", "cold-")
+            paced = measure in ("half-rate", "latency", "redelivery", "holes", "rest-call") or measure.startswith(
+                ("topics-", "shared-rate", "demand-", "unread-", "cold-")
             )
             of_bound = ratio(rate, figures.bound(measure)) if target == "kafka" and not paced else None
             of_echo = None if paced or measure == "idle" or target == "rdkafka" else ratio(rate, echo)
@@ -313,11 +322,20 @@ def goals(figures):
     for target in OURS:
         back = median("redelivery", target, "receive_ms", "p99")
         yield f"{target} nack to redelivery behind a backlog, p99", back, milliseconds, None, 100
-        before, after = (median(f"demand-{part}", target, "server_rss_mb") for part in ("before", "after"))
-        more = after - before if before is not None and after is not None else None
-        yield f"{target} memory for one pull on each of 300 subscriptions, MB", more, number, None, 64
+        for load, words, most in (
+            ("demand", "one pull on each of 300 subscriptions", 64),
+            # What all may hold, and a small read for each.
+            ("unread", "100 streams that are not read", 268 + 100),
+        ):
+            before, after = (median(f"{load}-{part}", target, "server_rss_mb") for part in ("before", "after"))
+            more = after - before if before is not None and after is not None else None
+            yield f"{target} memory for {words}, MB", more, number, None, most
         before, during = (median(f"cold-{part}", target, "ack_ms", "p50") for part in ("before", "during"))
         yield f"{target} acks beside 2,000 first pulls, p50, of before", ratio(during, before), times, None, 4.0
+
+    data, size = (median("holes", "durable", name) for name in ("data_mb", "size"))
+    most = None if size is None else 2 * HOLES * size / 1e6 + 64
+    yield f"durable data above {HOLES:,} messages that are not acknowledged, MB", data, number, None, most
 
     idle = (
         ("10,000 idle topics: peak resident memory, MB", median("idle", "durable", "server_rss_peak_mb"), 200),

@@ -102,7 +102,9 @@ mod tests {
         let mut to_come = vec![(None, "c"), (Some(second), "b"), (Some(first), "a")];
         let frames = std::iter::from_fn(move || {
             let (unsent, bytes) = to_come.pop()?;
-            unsent.into_iter().for_each(|unsent| sending.put(unsent));
+            if let Some(one) = unsent {
+                sending.put(one);
+            }
             Some(Ok::<_, axum::Error>(Frame::data(Bytes::from(bytes))))
         });
         let frames = StreamBody::new(futures_util::stream::iter(frames));
