@@ -6,7 +6,10 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use prost::Message as _;
 
-use super::contract;
+use super::{
+    contract,
+    published::{encoded, published},
+};
 use crate::{
     clock::ManualClock,
     proto::google::pubsub::v1::PubsubMessage,
@@ -18,7 +21,7 @@ use crate::{
     },
 };
 
-pub(super) const TOPIC: TopicIncarnation = TopicIncarnation(7);
+pub(in crate::store) const TOPIC: TopicIncarnation = TopicIncarnation(7);
 const OTHER: TopicIncarnation = TopicIncarnation(8);
 
 /// Makes the log of a topic.
@@ -69,6 +72,7 @@ contract!(log on [memory, sqlite, kafka]: {
     a_closed_log_refuses,
     what_was_accepted_before_closing_is_appended,
     bytes_of_any_kind_survive,
+    whatever_passes_the_edge_comes_back_unchanged,
     the_parts_of_a_record_are_found_when_they_are_asked_for,
 });
 
@@ -354,6 +358,35 @@ async fn bytes_of_any_kind_survive(log: &dyn MessageLog, _: &ManualClock) {
     let batch = log.read(&topic, 0, 0..9, usize::MAX).await.expect("read");
     let got = batch.records().map(|record| decoded(record.message()));
     assert_eq!(got.collect::<Vec<_>>(), sent);
+}
+
+async fn whatever_passes_the_edge_comes_back_unchanged(log: &dyn MessageLog, _: &ManualClock) {
+    let topic = created(log, TOPIC).await;
+    let sent = published();
+    publish_all(log, &topic, &sent).await;
+    assert_eq!(read_all(log, &topic).await, sent);
+}
+
+/// Appends messages in one call.
+pub(in crate::store) async fn publish_all(
+    log: &dyn MessageLog,
+    topic: &TopicLog,
+    sent: &[PubsubMessage],
+) -> Vec<AppendedRun> {
+    let messages: Vec<_> = sent.iter().map(encoded).collect();
+    log.append(topic, messages.into()).await.expect("append")
+}
+
+/// Everything in the only partition.
+pub(in crate::store) async fn read_all(
+    log: &dyn MessageLog,
+    topic: &TopicLog,
+) -> Vec<PubsubMessage> {
+    let end = log.bounds(topic).await.expect("bounds")[0].end;
+    let batch = log.read(topic, 0, 0..end, usize::MAX).await.expect("read");
+    assert_eq!(batch.next, end);
+    let messages = batch.records().map(|record| decoded(record.message()));
+    messages.collect()
 }
 
 async fn the_parts_of_a_record_are_found_when_they_are_asked_for(

@@ -4,6 +4,7 @@ mod embedded_log;
 pub(in crate::store) mod log;
 pub(in crate::store) mod newer;
 pub(in crate::store) mod positions;
+pub(in crate::store) mod published;
 mod records;
 pub(in crate::store) mod resources;
 

@@ -1,11 +1,12 @@
 //! A message as a Kafka record, and a record as a message.
 //!
-//! Ours are natural records: value = data, key = ordering key, headers = attributes. What anybody else wrote is
-//! delivered as well as Pub/Sub can say it: what is not text is base64, and an attribute says so.
+//! Ours are natural records: value = data, key = ordering key, headers = attributes; the few attributes that no header
+//! can be share one of their own ([`CARRIER`]). What anybody else wrote is delivered as well as Pub/Sub can say it: what
+//! is not text is base64, and an attribute says so.
 
 use std::{
     borrow::Cow,
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -29,17 +30,12 @@ const KEY_ENCODING: &str = "kafka-key-encoding";
 /// Behind the name of a header whose value is not UTF-8 and therefore base64.
 const BASE64_SUFFIX: &str = ".base64";
 
-/// Refuses a message that cannot be a record.
-pub(super) fn check(message: &ScannedMessage<'_>) -> Result<(), StoreError> {
-    // Kafka's C client, ours included, reads a header's name up to the first NUL.
-    if message.attributes().any(|(name, _)| name.contains(&0)) {
-        return Err(StoreError::Refused(
-            "the name of an attribute contains a NUL character, which Kafka's clients do not read: \
-             leave it out"
-                .to_owned(),
-        ));
-    }
-    Ok(())
+/// The header of the attributes that no header can be: a JSON object of names and values. It is on no other record.
+const CARRIER: &str = "packetboat-attributes";
+
+/// Whether no header can have this name: Kafka's C client, ours included, reads one up to the first NUL.
+fn is_carried(name: &str) -> bool {
+    name.contains('\0') || name == CARRIER
 }
 
 /// The headers of a message's record, its attributes in order; none when there are none.
@@ -49,15 +45,35 @@ pub(super) fn headers(message: &ScannedMessage<'_>) -> Result<Option<OwnedHeader
         return Ok(None);
     }
     let mut headers = OwnedHeaders::new_with_capacity(attributes.len());
+    let mut carried = BTreeMap::new();
     for (name, value) in attributes {
-        // The scan has checked it; the client takes text only.
-        let key = str::from_utf8(name).map_err(|error| StoreError::Refused(error.to_string()))?;
+        let key = text(name)?;
+        if is_carried(key) {
+            carried.insert(key, text(value)?);
+            continue;
+        }
         headers = headers.insert(Header {
             key,
             value: Some(value),
         });
     }
+    if !carried.is_empty() {
+        let value = serde_json::to_vec(&carried).map_err(|error| refused(&error))?;
+        headers = headers.insert(Header {
+            key: CARRIER,
+            value: Some(&value),
+        });
+    }
     Ok(Some(headers))
+}
+
+/// The scan has checked it; headers and JSON take text only.
+fn text(bytes: &[u8]) -> Result<&str, StoreError> {
+    str::from_utf8(bytes).map_err(|error| refused(&error))
+}
+
+fn refused(error: &impl ToString) -> StoreError {
+    StoreError::Refused(error.to_string())
 }
 
 /// A record as it is delivered.
@@ -79,10 +95,10 @@ pub(super) fn decode(record: &impl Message) -> DecodedRecord {
     let key = record.key().unwrap_or_default();
     let ordering_key = as_text(key);
     if matches!(ordering_key, Cow::Owned(_)) {
-        attributes.push((KEY_ENCODING, "base64"));
+        set(&mut attributes, KEY_ENCODING, "base64");
     }
     if record.payload().is_none() {
-        attributes.push((TOMBSTONE, "true"));
+        set(&mut attributes, TOMBSTONE, "true");
     }
     DecodedRecord {
         offset: offset(record),
@@ -93,6 +109,12 @@ pub(super) fn decode(record: &impl Message) -> DecodedRecord {
             ordering_key: &ordering_key,
         }),
     }
+}
+
+/// Adds an attribute that says what the record is, in place of a header of that name.
+fn set<'a>(attributes: &mut Vec<(&'a str, &'a str)>, name: &'a str, value: &'a str) {
+    attributes.retain(|(other, _)| *other != name);
+    attributes.push((name, value));
 }
 
 /// Whether the record lies in this partition of this topic.
@@ -115,23 +137,40 @@ pub(super) fn publish_time(record: &impl Message) -> Timestamp {
 fn attributes<H: Headers>(headers: &H) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
     let count = headers.count();
     let mut names = HashSet::with_capacity(count);
-    let mut attributes = Vec::with_capacity(count);
+    let mut attributes: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(count);
     for index in (0..count).rev() {
         let Some(Header { key, value }) = header(headers, index) else {
             continue;
         };
-        if !names.insert(key) {
+        let value = value.unwrap_or_default();
+        if key == CARRIER
+            && let Some(carried) = carried(value)
+        {
+            // No header has a name of these.
+            if names.insert(Cow::Borrowed(key)) {
+                let owned = |(name, value)| (Cow::Owned(name), Cow::Owned(value));
+                attributes.extend(carried.into_iter().rev().map(owned));
+            }
             continue;
         }
-        let value = as_text(value.unwrap_or_default());
+        let value = as_text(value);
         let name = match value {
             Cow::Borrowed(_) => Cow::Borrowed(key),
             Cow::Owned(_) => Cow::Owned(format!("{key}{BASE64_SUFFIX}")),
         };
-        attributes.push((name, value));
+        if names.insert(Cow::Borrowed(key)) && (name == key || names.insert(name.clone())) {
+            attributes.push((name, value));
+        }
     }
     attributes.reverse();
     attributes
+}
+
+/// The attributes in the value of a header named [`CARRIER`]; `None` where it is not one that we write.
+fn carried(value: &[u8]) -> Option<BTreeMap<String, String>> {
+    let carried: BTreeMap<String, String> = serde_json::from_slice(value).ok()?;
+    let is_ours = !carried.is_empty() && carried.keys().all(|name| is_carried(name));
+    is_ours.then_some(carried)
 }
 
 /// A header; `None` where its name is not UTF-8. The crate has no other way to tell than to panic, and no way to
@@ -258,15 +297,57 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_kafkas_clients_do_not_read_is_refused() {
-        let message = PubsubMessage {
-            attributes: [("a\0b".to_owned(), String::new())].into(),
-            ..PubsubMessage::default()
-        };
-        let messages = AcceptedMessages::from(vec![message.encode_to_vec().into()]);
-        let refused = check(&messages.get(0).expect("a message"))
-            .expect_err("refused")
-            .to_string();
-        assert!(refused.contains("NUL"), "{refused}");
+    fn attributes_that_no_header_can_be_share_one() {
+        let published = message::encode(&Parts {
+            attributes: vec![
+                ("plain", "natural"),
+                (CARRIER, "{\"a\\u0000b\":\"\"}"),
+                ("a\0b", ""),
+                ("\0", "\0ü"),
+            ],
+            ..Parts::default()
+        });
+        let messages = AcceptedMessages::from(vec![published.clone()]);
+        let headers = headers(&messages.get(0).expect("a message"));
+        let headers = headers.expect("headers").expect("some");
+        let names: Vec<_> = headers.iter().map(|header| header.key).collect();
+        assert_eq!(names, ["plain", CARRIER]);
+        let written = record(Some(b""), None, &[]).replace_headers(Some(headers));
+        let read = PubsubMessage::decode(decode(&written).message).expect("a message");
+        assert_eq!(read, PubsubMessage::decode(published).expect("a message"));
+    }
+
+    #[test]
+    fn a_header_that_only_has_the_name_of_ours_is_an_attribute() {
+        for value in [
+            "",
+            "{}",
+            "text",
+            "[1]",
+            "{\"plain\":\"a\"}",
+            "{\"a\\u0000\":1}",
+        ] {
+            let message = decoded(Some(b"d"), None, &[(CARRIER, Some(value.as_bytes()))]);
+            assert_eq!(attributes_of(&message), [(CARRIER, value)]);
+        }
+    }
+
+    #[test]
+    fn no_attribute_is_there_twice() {
+        let headers: [(&str, Value); 4] = [
+            (TOMBSTONE, Some(b"theirs")),
+            (KEY_ENCODING, Some(b"theirs")),
+            ("a", Some(&[0xff])),
+            ("a.base64", Some(b"theirs")),
+        ];
+        let record = record(None, Some(&[0xff]), &headers);
+        let messages = AcceptedMessages::from(vec![decode(&record).message]);
+        let attributes: Vec<_> = messages.get(0).expect("a message").attributes().collect();
+        let expected: [(&[u8], &[u8]); 3] = [
+            (b"a.base64", b"theirs"),
+            (KEY_ENCODING.as_bytes(), b"base64"),
+            (TOMBSTONE.as_bytes(), b"true"),
+        ];
+        assert_eq!(attributes, expected);
     }
 }

@@ -16,7 +16,7 @@ use self::{
     job::{Answer, Job, Lane},
     producer::Entered,
 };
-use super::{known::KnownTopic, log::KafkaLog, record};
+use super::{known::KnownTopic, log::KafkaLog};
 use crate::{
     limits::{KAFKA_APPEND_BYTES_MAX, KAFKA_APPEND_WAIT_MILLIS, KAFKA_GATE_WAIT_MILLIS},
     resource::message::AcceptedMessages,
@@ -44,7 +44,7 @@ impl KafkaLog {
         entered: Entered<'_>,
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let permit = self.permit(&messages).await?;
-        let mut handed_over = self.hand_over(topic, messages, permit)?;
+        let mut handed_over = self.hand_over(topic, messages, permit);
         drop(entered);
         let answer = if let Ok(answer) = timeout(GATE_WAIT, &mut handed_over.answer).await {
             answer
@@ -88,14 +88,13 @@ impl KafkaLog {
         topic: &Arc<KnownTopic>,
         messages: AcceptedMessages,
         permit: OwnedSemaphorePermit,
-    ) -> Result<HandedOver, StoreError> {
+    ) -> HandedOver {
         let mut lanes: Vec<Lane> = Vec::with_capacity(1);
         let count = messages.messages().len();
         let mut lane_of = Vec::with_capacity(count);
         // All messages of a request that have no key go to one partition.
         let mut keyless = None;
         for (index, message) in (0..).zip(messages.scanned()) {
-            record::check(&message)?;
             let partition = if message.ordering_key().is_empty() {
                 *keyless.get_or_insert_with(|| topic.next_partition())
             } else {
@@ -111,10 +110,10 @@ impl KafkaLog {
         }
         let (job, answer) = Job::new(Arc::clone(topic), messages, lanes, permit);
         self.producer.send(&job);
-        Ok(HandedOver {
+        HandedOver {
             lanes: lane_of,
             job,
             answer,
-        })
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod foreign;
 mod nodes;
 mod reading;
+mod records;
 mod support;
 
 pub(in crate::store) use support::TestTopics;
