@@ -11,7 +11,6 @@ use crate::{
     random::Random,
     service::{Guarded, NodeLease, Service},
     storage::{self, DirectoryLock, OpenError, Opened, Storage},
-    store::StoreError,
     wire::{
         grpc::{self, health::Health},
         listener::{BindError, Bound, Listening, ServeError},
@@ -38,9 +37,6 @@ pub enum StartError {
     /// A store cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The stores opened, but do not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// The descriptors that were compiled in cannot be read.
     #[error("the descriptors of the API are damaged: {0}")]
     Descriptors(#[from] tonic_reflection::server::Error),
@@ -71,7 +67,7 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
     if let Some(lock) = &lock {
         lock.set_address(&address).map_err(OpenError::from)?;
     }
-    let service = Arc::new(Service::start(state, log, clock, Random::system()).await?);
+    let service = Arc::new(Service::start(state, log, clock, Random::system()));
     match serve(bound, &service).await {
         Ok((health, listening)) => Ok(Server {
             addresses,

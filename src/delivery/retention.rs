@@ -9,7 +9,6 @@ use std::{
 };
 
 use super::{
-    activity::Freed,
     changed::Changed,
     node::Node,
     sweep::{self, Sweep, Turn},
@@ -117,11 +116,8 @@ impl<'a> Retention<'a> {
             Err(error) => {
                 tracing::warn!(topic = topic.0, %error, "a topic's log was not cleaned; trying again later");
                 // Nobody knows how much of what changed was searched.
-                let again = Freed {
-                    bytes: 0,
-                    changed: Changed::everything(),
-                };
-                self.node.activity.add(topic, again, self.node.clock.now());
+                let now = self.node.clock.now();
+                self.node.activity.add(topic, sweep::again(), now);
                 return true;
             }
         }

@@ -30,6 +30,14 @@ pub(super) enum Turn {
     Finished,
 }
 
+/// A topic is to be swept again after a while, all of it.
+pub(super) fn again() -> Freed {
+    Freed {
+        bytes: 0,
+        changed: Changed::everything(),
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Sweep {
@@ -65,7 +73,14 @@ pub(super) async fn begin(
         .log()
         .filter(|_| needs.row.phase != TopicPhase::Creating)
     else {
-        topic_logs::finish(resources, node.log.as_ref(), &needs.row).await?;
+        let finished = topic_logs::finish(resources, node.log.as_ref(), &needs.row).await;
+        if let Err(error) = finished {
+            tracing::warn!(
+                topic = %needs.row.name, %error,
+                "a topic that is half made could not be finished; trying again later, unless it is deleted"
+            );
+            node.activity.add(topic, again(), node.clock.now());
+        }
         return Ok(None);
     };
     if needs.row.phase == TopicPhase::Deleted && needs.readers.is_empty() {
@@ -80,11 +95,7 @@ pub(super) async fn begin(
     }
     if !node.agreement.holds(topic) {
         // What changed is not forgotten.
-        let later = Freed {
-            bytes: 0,
-            changed: Changed::everything(),
-        };
-        node.activity.add(topic, later, node.clock.now());
+        node.activity.add(topic, again(), node.clock.now());
         return Ok(None);
     }
     // The ends come first: a subscription that begins to be made after them starts at or above them, so that what

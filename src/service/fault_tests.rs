@@ -8,10 +8,11 @@ use tokio::time::timeout;
 
 use super::{
     ConsumeError, DeliveryError, EndCause, MessageStream, OpenStream, PublishError, Receipts,
-    Service, StoreError, StreamStart,
+    Service, StoreError, StreamStart, error::FindError,
 };
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
+    delivery::topic_logs::{self, Finished},
     limits::{HEALTH_FAILURES, HEALTH_VALID_MILLIS},
     proto::google::pubsub::v1::PubsubMessage,
     random::Random,
@@ -25,8 +26,9 @@ use crate::{
     store::{
         MessageLog, Resources as _,
         faulty::{Faults, Faulty, faulty_state},
+        log::TopicLog,
         memory::{MemoryLog, MemoryState},
-        resources::SubscriptionRecord,
+        resources::{SubscriptionRecord, TopicPhase, TopicRow},
     },
 };
 
@@ -50,7 +52,7 @@ impl World {
         let state = Arc::new(MemoryState::new().expect("random bytes"));
         let log = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
         let faults = Faults::default();
-        let service = start(&state, &log, &clock, &faults).await;
+        let service = start(&state, &log, &clock, &faults);
         let world = Self {
             state,
             log,
@@ -78,7 +80,7 @@ impl World {
     async fn restart(&mut self) {
         let service = Arc::clone(&self.service);
         self.in_time(service.drain()).await;
-        self.service = start(&self.state, &self.log, &self.clock, &self.faults).await;
+        self.service = start(&self.state, &self.log, &self.clock, &self.faults);
     }
 
     /// The result of `future`, while time goes on.
@@ -132,15 +134,14 @@ fn stream_start() -> StreamStart {
     }
 }
 
-async fn start(
+fn start(
     state: &Arc<MemoryState>,
     log: &Arc<MemoryLog>,
     clock: &Clock,
     faults: &Faults,
 ) -> Arc<Service> {
     let (state, log) = (faulty_state(state, faults), Faulty::new(log, faults));
-    let service = Service::start(state, log, clock.clone(), Random::seeded(1)).await;
-    Arc::new(service.expect("the service starts"))
+    Arc::new(Service::start(state, log, clock.clone(), Random::seeded(1)))
 }
 
 fn topic() -> TopicName {
@@ -489,6 +490,99 @@ async fn a_topic_whose_creation_failed_halfway_is_there_for_the_next_that_create
         let found = world.service.topic(&name).await;
         assert!(found.is_ok(), "{call}: {again:?}, then {found:?}");
     }
+}
+
+async fn rows(world: &World) -> Vec<TopicRow> {
+    world.state.logs().await.expect("rows")
+}
+
+#[tokio::test]
+async fn a_topic_that_could_not_be_made_leaves_no_row() {
+    let world = World::new().await;
+    let before = rows(&world).await;
+    for error in [unavailable(), StoreError::Refused("never".to_owned())] {
+        world.faults.fail("create", error);
+        let failed = world.service.create_topic(Topic::new(half())).await;
+        failed.expect_err("the store failed");
+        assert_eq!(rows(&world).await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_cannot_be_finished_keeps_no_node_from_starting_and_can_be_deleted() {
+    let mut world = World::new().await;
+    let made = world.state.create_topic(&Topic::new(half()), None).await;
+    made.expect("a row");
+    for _ in 0..100 {
+        let error = StoreError::Refused("never".to_owned());
+        world.faults.fail("create", error);
+    }
+    world.restart().await;
+    world.publish("served").await.expect("the other topic");
+    let deleted = world.service.delete_topic(&half()).await;
+    deleted.expect("it is there");
+    assert_eq!(rows(&world).await.len(), 1);
+    let again = world.service.delete_topic(&half()).await;
+    assert!(
+        matches!(again, Err(FindError::NotFound { .. })),
+        "{again:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_while_it_is_made_leaves_nothing() {
+    let world = World::new().await;
+    let held = world.faults.hold("create");
+    let service = Arc::clone(&world.service);
+    let making = tokio::spawn(async move { service.create_topic(Topic::new(half())).await });
+    held.done().await;
+    let row = rows(&world).await.pop().expect("half made");
+    let deleted = world.service.delete_topic(&half()).await;
+    deleted.expect("it is there");
+    held.release();
+    making.await.expect("ends").expect_err("deleted meanwhile");
+    assert_eq!(rows(&world).await.len(), 1);
+    assert!(has_no_log(&world, &row).await);
+}
+
+#[tokio::test]
+async fn a_topic_that_was_deleted_gets_no_log_from_those_who_finish_it_late() {
+    let world = World::new().await;
+    let made = world.service.create_topic(Topic::new(half())).await;
+    made.expect("made");
+    let live = rows(&world).await.pop().expect("a row");
+    let stale = TopicRow {
+        phase: TopicPhase::Creating,
+        location: None,
+        ..live
+    };
+    let (state, log) = (world.state.as_ref(), world.log.as_ref());
+    let finished = topic_logs::finish(state, log, &stale).await;
+    assert_eq!(finished.expect("live"), Finished::Live);
+    let deleted = world.service.delete_topic(&half()).await;
+    deleted.expect("deleted");
+    let forgotten = async {
+        while rows(&world).await.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.in_time(forgotten).await;
+    let finished = topic_logs::finish(state, log, &stale).await;
+    assert_eq!(finished.expect("nothing to do"), Finished::Deleted);
+    assert!(has_no_log(&world, &stale).await);
+}
+
+async fn has_no_log(world: &World, row: &TopicRow) -> bool {
+    let log = TopicLog {
+        incarnation: row.incarnation,
+        location: Arc::new(world.log.place(row.incarnation, &row.name)),
+    };
+    let bounds = world.log.bounds(&log).await;
+    matches!(bounds, Err(StoreError::NoSuchLog))
+}
+
+fn half() -> TopicName {
+    TopicName::parse("name", "projects/p/topics/half").expect("valid")
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ pub use streaming::{OpenStream, StreamStart};
 use self::{ack_id::AckKey, health::LastCheck};
 use crate::{
     clock::Clock,
-    delivery::{Drivers, topic_logs},
+    delivery::Drivers,
     limits::DELIVERY_BYTES_HELD_MAX,
     random::Random,
     store::{MessageLog, StateStore, cached::CachedResources, operations::Operations},
@@ -60,14 +60,14 @@ pub struct Service {
 }
 
 impl Service {
-    /// The service over a state store and a message log, with one clock and one source of random bytes. Finishes first what a crash left half made.
-    pub async fn start(
+    /// The service over a state store and a message log, with one clock and one source of random bytes. What a crash
+    /// left half made is finished in the background: one topic that cannot be must not keep the others from being served.
+    pub fn start(
         store: StateStore,
         log: Arc<dyn MessageLog>,
         clock: Clock,
         random: Random,
-    ) -> Result<Self, StoreError> {
-        topic_logs::recover(store.resources.as_ref(), log.as_ref()).await?;
+    ) -> Self {
         let ack_key = AckKey::new(store.backend.ack_key());
         let operations = Arc::new(Operations::new(clock.clone()));
         let resources = CachedResources::new(Arc::clone(&store.resources), Arc::clone(&operations));
@@ -80,7 +80,7 @@ impl Service {
             clock.clone(),
             DELIVERY_BYTES_HELD_MAX,
         );
-        Ok(Self {
+        Self {
             store,
             resources,
             log,
@@ -90,7 +90,7 @@ impl Service {
             random,
             ack_key,
             last_check: LastCheck::default(),
-        })
+        }
     }
 
     /// Whether this node may answer for the cluster.

@@ -54,9 +54,7 @@ mod tests {
             ..StateStore::new(state)
         };
         let log = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
-        let service = Service::start(store, log, clock, Random::seeded(1))
-            .await
-            .expect("a service");
+        let service = Service::start(store, log, clock, Random::seeded(1));
         let known = service.check_setting(Requirement::NONE).await;
         known.expect("known to all");
         let ordering = Requirement {

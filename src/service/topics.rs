@@ -8,7 +8,7 @@ use super::{
     error::{CreateError, FindError, UpdateError},
 };
 use crate::{
-    delivery::topic_logs,
+    delivery::topic_logs::{self, Finished},
     limits::UPDATE_ATTEMPTS_MAX,
     resource::{
         name::{ProjectName, SubscriptionName, TopicName},
@@ -107,13 +107,21 @@ impl Service {
     pub async fn delete_topic(self: &Arc<Self>, name: &TopicName) -> Result<(), FindError> {
         let (service, name) = (Arc::clone(self), name.clone());
         to_the_end(async move {
+            let (stored, log) = (service.store.resources.as_ref(), service.log.as_ref());
+            let mut abandoned = false;
             for _ in 0..UPDATE_ATTEMPTS_MAX {
                 // Where it is gone since it was read, the name may have a new life, which the next read tells.
-                if service
-                    .end_topic(&service.topic_record(&name).await?)
-                    .await?
-                {
+                if let Some(topic) = stored.topic(&name).await? {
+                    if service.end_topic(&topic).await? {
+                        return Ok(());
+                    }
+                } else if topic_logs::abandon(stored, log, &name).await? {
+                    // Unless another caller has just finished it, which the next read tells.
+                    abandoned = true;
+                } else if abandoned {
                     return Ok(());
+                } else {
+                    break;
                 }
             }
             Err(not_found(&name))
@@ -148,8 +156,10 @@ impl Service {
             Ok(incarnation) => incarnation,
             Err(resources::CreateError::Store(error)) => return Err(error.into()),
             Err(resources::CreateError::AlreadyExists | resources::CreateError::TopicGone) => {
-                if stored.topic(&topic.name).await?.is_none() {
-                    topic_logs::recover(stored, log).await?;
+                if let Some(row) = stored.unfinished_topic(&topic.name).await?
+                    && topic_logs::finish(stored, log, &row).await? == Finished::Deleted
+                {
+                    return Err(deleted_meanwhile().into());
                 }
                 return Err(CreateError::AlreadyExists {
                     resource: topic.name.id().to_owned(),
@@ -162,12 +172,20 @@ impl Service {
             phase: TopicPhase::Creating,
             location: attached.cloned(),
         };
-        if let Err(error) = topic_logs::finish(stored, log, &row).await {
-            self.delivery.mark_for_retention(incarnation);
-            return Err(error.into());
+        match topic_logs::make(stored, log, &row).await {
+            Ok(Finished::Live) => Ok(topic.clone()),
+            Ok(Finished::Deleted) => Err(deleted_meanwhile().into()),
+            Err(error) => {
+                self.delivery.mark_for_retention(incarnation);
+                Err(error.into())
+            }
         }
-        Ok(topic.clone())
     }
+}
+
+/// Nothing of the topic is left, so it may be made again.
+fn deleted_meanwhile() -> StoreError {
+    StoreError::Unavailable("the topic was deleted while it was made".to_owned())
 }
 
 fn not_found(name: &TopicName) -> FindError {

@@ -245,6 +245,10 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
         self.inner.trims()
     }
 
+    fn place(&self, topic: TopicIncarnation, name: &TopicName) -> LogLocation {
+        self.inner.place(topic, name)
+    }
+
     async fn create(
         &self,
         topic: TopicIncarnation,
@@ -355,9 +359,14 @@ impl<S: Resources> Resources for Faulty<S> {
         &self,
         topic: TopicIncarnation,
         location: &LogLocation,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let publish = self.inner.publish_topic(topic, location);
         self.faults.run("publish_topic", publish).await
+    }
+
+    async fn unfinished_topic(&self, name: &TopicName) -> Result<Option<TopicRow>, StoreError> {
+        let unfinished = self.inner.unfinished_topic(name);
+        self.faults.run("unfinished_topic", unfinished).await
     }
 
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {

@@ -162,7 +162,10 @@ pub trait MessageLog: Send + Sync + 'static {
     /// What [`MessageLog::trim`] deletes here.
     fn trims(&self) -> Trims;
 
-    /// Makes the (empty) log of a topic, and says where. Repeating it changes nothing and gives the same answer.
+    /// Where [`MessageLog::create`] puts the log of a topic, as far as can be said before.
+    fn place(&self, topic: TopicIncarnation, name: &TopicName) -> LogLocation;
+
+    /// Makes the (empty) log of a topic, and says where. An error that is a definite failure has made none. Repeating it changes nothing and gives the same answer.
     async fn create(
         &self,
         topic: TopicIncarnation,

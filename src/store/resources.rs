@@ -227,12 +227,15 @@ pub trait Resources: Send + Sync + 'static {
         topic: &Topic,
         attached: Option<&LogLocation>,
     ) -> Result<TopicIncarnation, CreateError>;
-    /// Moves a topic from `Creating` to `Live`, with its log at `location`. Repeating it changes nothing.
+    /// Moves a topic from `Creating` to `Live`, with its log at `location`; false when it was not `Creating`. Where
+    /// other nodes have its name's previous life in memory, it waits until they have forgotten it.
     async fn publish_topic(
         &self,
         topic: TopicIncarnation,
         location: &LogLocation,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
+    /// The topic of that name that is still `Creating`.
+    async fn unfinished_topic(&self, name: &TopicName) -> Result<Option<TopicRow>, StoreError>;
     /// The live topic of that name.
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError>;
     /// Replaces the configuration of a topic, if its version is still `read.version`. [`StoreError::Newer`] where this

@@ -198,9 +198,7 @@ impl Closed {
         let state = MemoryState::new().expect("random bytes");
         let state = StateStore::new(Arc::new(state));
         let log = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
-        let service = Service::start(state, log, clock, Random::seeded(1))
-            .await
-            .expect("a service");
+        let service = Service::start(state, log, clock, Random::seeded(1));
         let (_health, rpcs) = Health::new().await;
         let guarded = Guarded::closed(Arc::new(service));
         let routes = grpc::routes(&guarded, rpcs).expect("descriptors");

@@ -64,6 +64,7 @@ pub(super) fn compare(
     let mut findings = Vec::new();
     findings.extend(missing_own(&shown(own_missing)));
     findings.extend(missing_attached(&shown(attached_missing)));
+    findings.extend(unfinished(before, after));
     findings.extend(unknown(&orphans));
     let probes: Vec<_> = topics
         .iter()
@@ -108,6 +109,28 @@ fn missing_own(names: &[String]) -> Option<Finding> {
                 a_few(names)
             ),
             "restore the disks of the brokers from a backup, or delete these topics and create them again",
+        )
+    })
+}
+
+/// Those that were half made before and are so after, with time for a node to make one in between.
+fn unfinished(before: &[TopicRow], after: &[TopicRow]) -> Option<Finding> {
+    let half_made = |row: &&TopicRow| row.phase == TopicPhase::Creating;
+    let after: HashSet<_> = after
+        .iter()
+        .filter(half_made)
+        .map(|row| row.incarnation)
+        .collect();
+    let names: Vec<_> = before
+        .iter()
+        .filter(half_made)
+        .filter(|row| after.contains(&row.incarnation))
+        .map(|row| row.name.to_string())
+        .collect();
+    (!names.is_empty()).then(|| {
+        Finding::warning(
+            format!("{} half made: {}", counted(names.len(), "topic"), a_few(&names)),
+            "a node that runs finishes them as soon as Kafka lets it, and says in its log why not; DeleteTopic removes one",
         )
     })
 }
@@ -209,9 +232,22 @@ mod tests {
     fn topics_and_rows_that_belong_together_are_fine() {
         let rows = [row(7, Some(("pb.shop.orders.7", false))), row(8, None)];
         let kafka = ["pb.shop.orders.7", "pb.shop.orders.8", "theirs"];
-        let found = compared(&kafka, &rows, &rows);
+        let found = compared(&kafka, &rows, &rows[..1]);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].0, Level::Ok);
+    }
+
+    #[test]
+    fn a_topic_that_stays_half_made_is_named() {
+        let rows = [row(8, None)];
+        let found = compared(&[], &rows, &rows);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].0, Level::Warning);
+        assert!(
+            found[0].1.contains("projects/shop/topics/orders"),
+            "{}",
+            found[0].1
+        );
     }
 
     #[test]

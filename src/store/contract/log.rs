@@ -27,10 +27,12 @@ const OTHER: TopicIncarnation = TopicIncarnation(8);
 /// Makes the log of a topic.
 pub(in crate::store) async fn created(log: &dyn MessageLog, topic: TopicIncarnation) -> TopicLog {
     let name = TopicName::parse("name", &format!("projects/p/topics/topic-{}", topic.0));
-    let location = log.create(topic, &name.expect("valid name")).await;
+    let name = name.expect("valid name");
+    let location = log.create(topic, &name).await.expect("create");
+    assert_eq!(log.place(topic, &name), location, "known before");
     TopicLog {
         incarnation: topic,
-        location: Arc::new(location.expect("create")),
+        location: Arc::new(location),
     }
 }
 

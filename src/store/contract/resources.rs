@@ -97,11 +97,23 @@ pub(super) fn project(name: &str) -> ProjectName {
 
 async fn a_topic_is_seen_once_it_is_published(state: &dyn State, _: &ManualClock) {
     let topic = topic_named("projects/p/topics/top");
+    let unfinished = async || state.unfinished_topic(&topic.name).await.expect("get");
+    assert_eq!(unfinished().await, None);
     let made = state.create_topic(&topic, None).await.expect("create");
+    let row = TopicRow {
+        incarnation: made,
+        name: topic.name.clone(),
+        phase: TopicPhase::Creating,
+        location: None,
+    };
+    assert_eq!(unfinished().await, Some(row));
     assert_eq!(state.topic(&topic.name).await.expect("get"), None);
     let listed = state.list_topics(&project("projects/p"), None, 9).await;
     assert_eq!(listed.expect("list"), []);
-    for _ in 0..2 {
+    for again in [false, true] {
+        let published_now = state.publish_topic(made, &location(made)).await;
+        assert_eq!(published_now.expect("publish"), !again);
+        assert_eq!(unfinished().await, None);
         let record = published(state, made, &topic).await;
         assert_eq!((&record.topic, record.version), (&topic, 1));
         assert_eq!(record.log.incarnation, made);

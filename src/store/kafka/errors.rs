@@ -46,7 +46,7 @@ pub(super) fn of_question_code(code: Code) -> StoreError {
     }
 }
 
-/// Of creating, deleting or changing a topic.
+/// Of creating, deleting or changing a topic, which the brokers may have begun unless they say that they refuse it.
 pub(super) fn of_change(code: Code) -> StoreError {
     match code {
         Code::InvalidConfig
@@ -55,8 +55,13 @@ pub(super) fn of_change(code: Code) -> StoreError {
         | Code::InvalidTopic
         | Code::PolicyViolation
         | Code::TopicDeletionDisabled => StoreError::Refused(format!("Kafka refuses it: {code}")),
-        // Fewer brokers than copies, which may be so until the others are back.
-        code => of_question_code(code),
+        // Which may be so until the others are back.
+        Code::InvalidReplicationFactor => StoreError::Unavailable(format!(
+            "Kafka: {code}: fewer brokers run than a topic is to have copies; start them, or lower replication_factor"
+        )),
+        code @ (Code::NotController | Code::ThrottlingQuotaExceeded) => of_question_code(code),
+        code if is_unknown(code) || is_forbidden(code) => of_question_code(code),
+        code => StoreError::Uncertain(format!("Kafka: {code}")),
     }
 }
 
@@ -147,6 +152,8 @@ mod tests {
             assert!(!of_record(code).definitely_failed(), "{code}");
         }
         assert!(of_record(Code::QueueFull).definitely_failed());
+        assert!(of_change(Code::InvalidReplicationFactor).definitely_failed());
+        assert!(!of_change(Code::RequestTimedOut).definitely_failed());
         assert!(matches!(
             of_record(Code::UnknownTopic),
             StoreError::NoSuchLog

@@ -120,6 +120,14 @@ impl MessageLog for KafkaLog {
         }
     }
 
+    fn place(&self, topic: TopicIncarnation, name: &TopicName) -> LogLocation {
+        LogLocation {
+            name: names::kafka_topic(&self.options.prefix, name, topic),
+            key_partitions: self.options.shape(name).partitions,
+            attached: false,
+        }
+    }
+
     async fn create(
         &self,
         topic: TopicIncarnation,
@@ -128,17 +136,16 @@ impl MessageLog for KafkaLog {
         self.open_still()?;
         let shape = self.options.shape(name);
         let copies = shape.replication_factor.or(self.default_copies);
-        let kafka_topic = names::kafka_topic(&self.options.prefix, name, topic);
+        let place = self.place(topic, name);
         let log = NewLog {
-            name: kafka_topic.clone(),
+            name: place.name.clone(),
             shape,
             min_insync_replicas: copies.map(|copies| copies.saturating_sub(1).max(1)),
         };
         let partitions = self.topics.create(log).await?;
         let location = LogLocation {
-            name: kafka_topic,
             key_partitions: partitions,
-            attached: false,
+            ..place
         };
         let log = TopicLog {
             incarnation: topic,

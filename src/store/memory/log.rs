@@ -138,6 +138,10 @@ impl MessageLog for MemoryLog {
         Ok(())
     }
 
+    fn place(&self, _: TopicIncarnation, _: &TopicName) -> LogLocation {
+        LogLocation::embedded()
+    }
+
     async fn create(
         &self,
         topic: TopicIncarnation,

@@ -229,15 +229,27 @@ impl Resources for MemoryState {
         &self,
         topic: TopicIncarnation,
         location: &LogLocation,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.with(|tables| {
             if let Some(stored) = tables.topics.get_mut(&topic)
                 && stored.phase == TopicPhase::Creating
             {
                 stored.phase = TopicPhase::Live;
                 stored.location = Some(location.clone());
+                return Ok(true);
             }
-            Ok(())
+            Ok(false)
+        })
+    }
+
+    async fn unfinished_topic(&self, name: &TopicName) -> Result<Option<TopicRow>, StoreError> {
+        self.with(|tables| {
+            let incarnation = tables.topic_names.get(name).copied();
+            let row = incarnation.and_then(|incarnation| {
+                let stored = tables.topics.get(&incarnation)?;
+                Some(stored.row(incarnation))
+            });
+            Ok(row.filter(|row| row.phase == TopicPhase::Creating))
         })
     }
 

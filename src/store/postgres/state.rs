@@ -166,8 +166,16 @@ impl Resources for PostgresState {
         &self,
         topic: TopicIncarnation,
         location: &LogLocation,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
+        // A node that has the deleted topic in memory would go on publishing to its log.
+        if let Some(number) = topics::previous_deletion(&self.database, topic).await? {
+            self.confirmed(number).await?;
+        }
         topics::publish(&self.database, topic, location).await
+    }
+
+    async fn unfinished_topic(&self, name: &TopicName) -> Result<Option<TopicRow>, StoreError> {
+        topics::unfinished(&self.database, name).await
     }
 
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {

@@ -69,11 +69,29 @@ pub(super) async fn create(
     }
 }
 
+/// The last deletion of a topic of the same name that nodes may still have to apply, if there is one.
+pub(super) async fn previous_deletion(
+    database: &Database,
+    topic: TopicIncarnation,
+) -> Result<Option<i64>, StoreError> {
+    let mut connection = database.connection().await?;
+    bounded(
+        sqlx::query_scalar(
+            "SELECT max(changes.number) FROM changes JOIN topics ON topics.name = changes.name
+            WHERE topics.incarnation = $1 AND changes.kind = 1",
+        )
+        .bind(to_sql(topic.0))
+        .fetch_one(&mut *connection),
+    )
+    .await
+    .map_err(|error| connection.failed(&error))
+}
+
 pub(super) async fn publish(
     database: &Database,
     topic: TopicIncarnation,
     location: &LogLocation,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let location = to_json(location).map_err(|error| database.failed(&error))?;
     let mut connection = database.connection().await?;
     bounded(
@@ -83,8 +101,27 @@ pub(super) async fn publish(
             .execute(&mut *connection),
     )
     .await
-    .map(|_| ())
+    .map(|published| published.rows_affected() == 1)
     .map_err(|error| connection.commit_failed(&error))
+}
+
+pub(super) async fn unfinished(
+    database: &Database,
+    name: &TopicName,
+) -> Result<Option<TopicRow>, StoreError> {
+    let mut connection = database.connection().await?;
+    // The first condition is the one of the index.
+    bounded(
+        sqlx::query(
+            "SELECT incarnation, place, phase, name FROM topics
+            WHERE phase <> 2 AND phase = 0 AND name = $1",
+        )
+        .bind(name.as_str())
+        .fetch_optional(&mut *connection),
+    )
+    .await
+    .and_then(|row| row.map(|row| topic_row(&row)).transpose())
+    .map_err(|error| connection.failed(&error))
 }
 
 pub(super) async fn get(

@@ -176,6 +176,10 @@ impl MessageLog for SqliteLog {
         Ok(())
     }
 
+    fn place(&self, _: TopicIncarnation, _: &TopicName) -> LogLocation {
+        LogLocation::embedded()
+    }
+
     async fn create(
         &self,
         topic: TopicIncarnation,

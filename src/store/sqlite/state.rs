@@ -105,9 +105,13 @@ impl Resources for SqliteState {
         &self,
         topic: TopicIncarnation,
         location: &LogLocation,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let publish = || topics::publish(&self.database, topic, location);
         self.database.in_reserve(StoreError::is_full, publish).await
+    }
+
+    async fn unfinished_topic(&self, name: &TopicName) -> Result<Option<TopicRow>, StoreError> {
+        topics::unfinished(&self.database, name).await
     }
 
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {

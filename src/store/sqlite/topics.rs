@@ -71,7 +71,7 @@ pub(super) async fn publish(
     database: &Database,
     topic: TopicIncarnation,
     location: &LogLocation,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let location = to_json(location).map_err(|error| database.failed(&error))?;
     let mut connection = database.writer().await?;
     sqlx::query("UPDATE topics SET phase = 1, place = ? WHERE incarnation = ? AND phase = 0")
@@ -79,8 +79,24 @@ pub(super) async fn publish(
         .bind(to_sql(topic.0))
         .execute(&mut *connection)
         .await
-        .map(|_| ())
+        .map(|published| published.rows_affected() == 1)
         .map_err(|error| write_failed(database, &mut connection, &error))
+}
+
+pub(super) async fn unfinished(
+    database: &Database,
+    name: &TopicName,
+) -> Result<Option<TopicRow>, StoreError> {
+    // The first condition is the one of the index.
+    sqlx::query(
+        "SELECT incarnation, place, phase, name FROM topics
+        WHERE phase <> 2 AND phase = 0 AND name = ?",
+    )
+    .bind(name.as_str())
+    .fetch_optional(database.readers())
+    .await
+    .and_then(|row| row.map(|row| topic_row(&row)).transpose())
+    .map_err(|error| database.failed(&error))
 }
 
 pub(super) async fn get(

@@ -161,8 +161,8 @@ impl Stores {
             ..faulty_state(&self.state, faults.0)
         };
         let log = Faulty::new(&self.log, faults.1);
-        let service = Service::start(state, log, self.clock.clone(), Random::seeded(1)).await;
-        let service = Arc::new(service.expect("the service starts"));
+        let service = Service::start(state, log, self.clock.clone(), Random::seeded(1));
+        let service = Arc::new(service);
         let guarded = match situation {
             Situation::Denying => Guarded::closed(Arc::clone(&service)),
             _ => Guarded::open(Arc::clone(&service)),

@@ -73,7 +73,8 @@ impl From<Refused> for Status {
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         let code = match error {
-            StoreError::NoSuchLog => Code::Internal,
+            // The topic was deleted while the call went on, or its log by other means than ours.
+            StoreError::NoSuchLog => Code::NotFound,
             StoreError::Full(_) => Code::ResourceExhausted,
             // No client repeats it: the next one would fail as well.
             StoreError::Refused(_) | StoreError::Denied(_) => Code::FailedPrecondition,

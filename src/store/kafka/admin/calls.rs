@@ -37,7 +37,7 @@ pub(in crate::store::kafka) async fn ask<W, A>(
     requests: &Asking<W, A>,
     what: W,
 ) -> Result<A, StoreError> {
-    let stopping = || StoreError::Unavailable("the log is closed".to_owned());
+    let stopping = |_| StoreError::Unavailable("the log is closed".to_owned());
     let (answer, answered) = oneshot::channel();
     let asked = Instant::now();
     let request = Request {
@@ -45,8 +45,11 @@ pub(in crate::store::kafka) async fn ask<W, A>(
         answer,
         asked,
     };
-    requests.send(request).await.map_err(|_| stopping())?;
-    answered.await.map_err(|_| stopping())?
+    requests.send(request).await.map_err(stopping)?;
+    answered.await.unwrap_or_else(|_| {
+        let text = "the log was closed before Kafka answered";
+        Err(StoreError::Uncertain(text.to_owned()))
+    })
 }
 
 /// Requests that wait for a call. Between two calls brokers have a pause as long as a call took. While a client

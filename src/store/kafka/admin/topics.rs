@@ -139,7 +139,7 @@ impl Topics {
             .pop();
         let described = described
             .ok_or(StoreError::NoSuchLog)?
-            .map_err(errors::of_change)?;
+            .map_err(errors::of_question_code)?;
         if described.entries.is_empty() {
             // The client has no other way to tell that a broker refuses, or has not heard of the topic yet. To go on
             // would put everything that is set on the topic back to the brokers' defaults.
@@ -196,6 +196,10 @@ async fn create_all(
                     let text = "Kafka has made the topic, but not all partitions have a leader";
                     StoreError::Uncertain(text.to_owned())
                 }),
+                // Not all of the brokers know what one of them has begun.
+                Some(Err(StoreError::NoSuchLog)) => Err(StoreError::Uncertain(
+                    "Kafka's brokers do not all know the topic".to_owned(),
+                )),
                 Some(Err(error)) => Err(error),
                 None => Err(StoreError::Uncertain(
                     "Kafka does not say what became of the topic".to_owned(),
@@ -299,8 +303,12 @@ fn results<'a>(
                 Err((name, code)) => (name, Err(errors::of_change(code))),
             })
             .collect(),
+        // It may have been carried out, and only the answer is missing.
         Err(error) => names
-            .map(|name| (name.to_owned(), Err(errors::of_question(&error))))
+            .map(|name| {
+                let text = format!("Kafka: {}", errors::text(&error));
+                (name.to_owned(), Err(StoreError::Uncertain(text)))
+            })
             .collect(),
     }
 }

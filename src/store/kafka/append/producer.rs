@@ -155,14 +155,16 @@ impl Producer {
         count
     }
 
-    /// The failure of a request, or what the client broke from if that says more: what it gives up then is said to be
-    /// given up, and no more.
+    /// The failure of a request, with what the client broke from if that says more: what it gives up then is said to be
+    /// given up, and no more. What may have been appended may have been so still.
     pub(in crate::store::kafka) fn explain(&self, error: StoreError) -> StoreError {
         if !matches!(error, StoreError::Unavailable(_) | StoreError::Uncertain(_)) {
             return error;
         }
-        let refusal = self.current.read().as_deref().and_then(refusal);
-        refusal.unwrap_or(error)
+        match self.current.read().as_deref().and_then(refusal) {
+            Some(refusal) => explained(error, refusal),
+            None => error,
+        }
     }
 
     /// Has the client learn where the partitions of a topic are. Answers how many there are, once each has a leader.
@@ -335,6 +337,13 @@ fn send(
     })
 }
 
+fn explained(error: StoreError, refusal: StoreError) -> StoreError {
+    match error {
+        StoreError::Uncertain(text) => StoreError::Uncertain(format!("{text}; {refusal}")),
+        _ => refusal,
+    }
+}
+
 /// Why a client may not write at all, if that is why it cannot go on.
 fn refusal(client: &Client) -> Option<StoreError> {
     let (code, _) = client.client().fatal_error()?;
@@ -453,5 +462,21 @@ impl ProducerContext for Reports {
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Producer")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_appended_is_not_said_to_be_refused() {
+        let refusal = || StoreError::Refused("not allowed".to_owned());
+        let late = StoreError::Uncertain("late".to_owned());
+        let error = explained(late, refusal());
+        assert!(!error.definitely_failed(), "{error}");
+        assert!(error.to_string().contains("not allowed"), "{error}");
+        let given_up = explained(StoreError::Unavailable("given up".to_owned()), refusal());
+        assert!(matches!(given_up, StoreError::Refused(_)), "{given_up}");
     }
 }

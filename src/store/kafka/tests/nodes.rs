@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     proto::google::pubsub::v1::PubsubMessage,
-    resource::id::TopicIncarnation,
+    resource::{id::TopicIncarnation, name::TopicName},
     store::{
         MessageLog as _, StoreError,
         contract::log::{created, message},
@@ -330,4 +330,25 @@ async fn many_topics_are_made_at_once() {
         assert_eq!(appended.expect("append")[0].first, 1);
     }
     assert_eq!(made.iter().filter(loaded).count(), made.len());
+}
+
+#[tokio::test]
+async fn a_topic_with_more_copies_than_brokers_is_certainly_not_made() {
+    let topics = TestTopics::new();
+    let log = KafkaLog::open(Options {
+        replication_factor: Some(99),
+        ..topics.options()
+    });
+    let log = log.await.expect("open");
+    let name = TopicName::parse("name", "projects/p/topics/copies").expect("valid");
+    let error = log.create(TOPIC, &name).await.expect_err("too few brokers");
+    assert!(error.definitely_failed(), "{error}");
+    assert!(error.to_string().contains("replication_factor"), "{error}");
+    let made = topics.open().await.create(TOPIC, &name).await;
+    assert!(made.is_ok(), "{made:?}");
+    // Existing ones are not checked again.
+    assert_eq!(
+        log.create(TOPIC, &name).await.expect("there"),
+        made.expect("made")
+    );
 }

@@ -13,6 +13,7 @@ use crate::{
     store::{
         Membership as _, Resources as _,
         contract::{State, positions::one_subscription, resources::live_topic},
+        log::LogLocation,
         membership::{Change, Changes},
         resources::SubscriptionRecord,
     },
@@ -81,6 +82,27 @@ async fn a_deletion_is_answered_when_the_other_node_has_applied_it() {
     let (changes, deleted) = waits_for(&two, deleting).await;
     assert_eq!(changes.what, [Change::TopicDeleted(topic())]);
     assert!(deleted.expect("deleted"));
+}
+
+#[tokio::test]
+async fn a_topic_is_made_again_when_the_other_node_has_forgotten_the_one_before() {
+    let database = TestDatabase::new().await;
+    let one = Arc::new(database.open("one").await);
+    let two = database.open("two").await;
+    let record = live_topic(one.as_ref(), TOPIC).await;
+    let topic = record.topic.clone();
+    let node = Arc::clone(&one);
+    let deleting = tokio::spawn(async move { node.delete_topic(&record).await });
+    while one.topic(&topic.name).await.expect("get").is_some() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let made = one.create_topic(&topic, None).await.expect("a row");
+    let node = Arc::clone(&one);
+    let publishing = async move { node.publish_topic(made, &LogLocation::embedded()).await };
+    let (changes, published) = waits_for(&two, publishing).await;
+    assert_eq!(changes.what, [Change::TopicDeleted(topic.name)]);
+    assert!(published.expect("published"));
+    assert!(deleting.await.expect("ends").expect("deleted"));
 }
 
 #[tokio::test]
