@@ -127,8 +127,10 @@ pub(crate) async fn open(
         (Some(kafka), None) => {
             let log = KafkaLog::open(kafka.clone()).await?;
             let (state, lock) = sqlite::open_state(directory, &log.identity()).await?;
+            let state = StateStore::new(Arc::new(state));
+            claim(&log, &state).await?;
             Ok(Opened {
-                state: StateStore::new(Arc::new(state)),
+                state,
                 log: Arc::new(log),
                 lock: Some(lock),
             })
@@ -145,13 +147,25 @@ pub(crate) async fn open(
         (Some(kafka), Some(postgres)) => {
             let log = KafkaLog::open(kafka.clone()).await?;
             let state = open_postgres(postgres, address, &log.identity(), clock).await?;
+            let state = StateStore::new(Arc::new(state));
+            claim(&log, &state).await?;
             Ok(Opened {
-                state: StateStore::new(Arc::new(state)),
+                state,
                 log: Arc::new(log),
                 lock: None,
             })
         }
     }
+}
+
+/// Sees to it that no other store has the topics. The store of this one names itself, so it is open by then.
+async fn claim(log: &KafkaLog, state: &StateStore) -> Result<(), OpenError> {
+    let claimed = log.claim(&state.backend.store_id()).await;
+    if claimed.is_err() {
+        log.close().await;
+        state.backend.close().await;
+    }
+    Ok(claimed?)
 }
 
 async fn open_postgres(

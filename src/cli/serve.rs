@@ -64,6 +64,10 @@ pub struct Arguments {
     )]
     ephemeral: bool,
 
+    /// Take the Kafka topics under kafka.prefix over from another store; for one start, when nothing uses that store
+    #[arg(long)]
+    claim_prefix: bool,
+
     /// What is logged: error, warn, info, debug, trace, or directives such as packetboat::wire=debug,info
     #[arg(
         long,
@@ -101,6 +105,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         storage,
         config,
         ephemeral,
+        claim_prefix,
         log_level,
         log_format,
         insecure,
@@ -123,7 +128,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         );
         Storage::Memory
     } else {
-        storage.storage(&file)?
+        storage.storage(&file, claim_prefix)?
     };
     logs::init(log_level, log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -67,8 +67,16 @@ impl StorageArguments {
     }
 
     /// What they and the file say together.
-    pub(super) fn storage(self, file: &File) -> anyhow::Result<Storage> {
-        Ok(Storage::Durable(Box::new(self.durable(file)?)))
+    pub(super) fn storage(self, file: &File, claim_prefix: bool) -> anyhow::Result<Storage> {
+        let mut durable = self.durable(file)?;
+        match &mut durable.kafka {
+            Some(kafka) => kafka.claim_prefix = claim_prefix,
+            None => ensure!(
+                !claim_prefix,
+                "--claim-prefix is about topics in Kafka: leave it out, or say where Kafka is with --log"
+            ),
+        }
+        Ok(Storage::Durable(Box::new(durable)))
     }
 
     /// The same, of what is stored on disks.
@@ -138,6 +146,8 @@ fn kafka_options(brokers: String, file: &File) -> anyhow::Result<kafka::Options>
         compression: settings.compression.clone(),
         retention: Duration::from_hours(24 * u64::from(settings.retention_days)),
         delete_acknowledged: settings.delete_acknowledged,
+        claim_prefix: false,
+        attach: settings.attach.clone(),
         overrides: overrides.collect(),
         properties,
         password,

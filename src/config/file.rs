@@ -46,6 +46,8 @@ pub struct KafkaSettings {
     pub retention_days: u32,
     /// Whether what all subscriptions have acknowledged is deleted from Kafka before its time.
     pub delete_acknowledged: bool,
+    /// The Kafka topics that may be attached: names in which each `*` stands for any characters.
+    pub attach: Vec<String>,
     /// A file whose first line is the password of `sasl.username`.
     pub password_file: Option<PathBuf>,
     /// What differs for some topics; the first pattern that fits counts.
@@ -108,6 +110,7 @@ impl Default for KafkaSettings {
             compression: "lz4".to_owned(),
             retention_days: 7,
             delete_acknowledged: false,
+            attach: vec!["*".to_owned()],
             password_file: None,
             topics: Vec::new(),
             properties: BTreeMap::new(),

@@ -1,8 +1,9 @@
 //! A state store as a whole: its ports together, and what is of none of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::Hasher as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use super::{Membership, Positions, Records, Resources, StoreError};
 
@@ -22,6 +23,13 @@ pub trait StateBackend: Send + Sync + 'static {
 
     /// The secret under which ack ids are authenticated, made once per store.
     fn ack_key(&self) -> [u8; 16];
+
+    /// Names the store for ever, and tells nothing of its secret.
+    fn store_id(&self) -> String {
+        let mut hasher = SipHasher24::new_with_key(&self.ack_key());
+        hasher.write(b"the id of a store");
+        format!("{:032x}", hasher.finish128().as_u128())
+    }
 
     /// Answers when everything accepted is durable and files are closed. Later calls fail.
     async fn close(&self);

@@ -43,7 +43,8 @@ impl Operator {
         let metadata = consumer.fetch_metadata(None, Duration::from_secs(5));
         let metadata = metadata.expect("Kafka answers");
         let topics = metadata.topics().iter();
-        let mut ours = topics.filter(|topic| topic.name().starts_with(&services.prefix));
+        let beginning = format!("{}.tests.", services.prefix);
+        let mut ours = topics.filter(|topic| topic.name().starts_with(&beginning));
         let topic = ours.next().expect("a topic");
         assert!(ours.next().is_none(), "more than one topic");
         Self {

@@ -292,6 +292,15 @@ async fn what_cannot_be_attached_or_detached_says_why() {
         text.contains("NotFound") && text.contains("no-such-topic"),
         "{text}"
     );
+    let own = server.topic_of("orders");
+    for never in ["__consumer_offsets", &own] {
+        let attach = ["attach", &fresh, "--kafka-topic", never];
+        let text = refusal(&server.topics(&attach)).await;
+        assert!(
+            text.contains("FailedPrecondition") && text.contains(never),
+            "{text}"
+        );
+    }
     let text = refusal(&server.topics(&["detach", &orders])).await;
     assert!(
         text.contains("FailedPrecondition") && text.contains("not attached"),

@@ -131,7 +131,7 @@ async fn a_store_that_belongs_to_another_log_is_refused() {
     let line = refusal(&["--store", &services.postgres], &[]).await;
     assert_says(&line, &["belongs to", &services.prefix]);
 
-    // The same of a data directory that was used with Kafka before.
+    // The topics under the prefix belong to the database, until another store takes them over.
     let data = text(&location.path().join("data")).to_owned();
     let file = text(&location.path().join("packetboat.toml")).to_owned();
     let listen = [
@@ -142,7 +142,18 @@ async fn a_store_that_belongs_to_another_log_is_refused() {
         "--log",
         &log,
     ];
-    let server = Process::serve(&[&listen[..], &["--config", &file]].concat()).await;
+    let with_file = [&listen[..], &["--config", &file]].concat();
+    let line = refusal_with(&[&["serve"], &with_file[..]].concat(), &[]).await;
+    assert_says(&line, &[&services.prefix, "__owner", "--claim-prefix"]);
+    let server = Process::serve(&[&with_file[..], &["--claim-prefix"]].concat()).await;
+    server.signal("TERM").await;
+    server.ended().await;
+    let first = location.arguments();
+    let first: Vec<_> = first.iter().map(String::as_str).collect();
+    let line = refusal_with(&[&["serve"], &first[..]].concat(), &[]).await;
+    assert_says(&line, &[&services.prefix, "__owner"]);
+    // The same of a data directory that was used with Kafka before.
+    let server = Process::serve(&with_file).await;
     server.signal("TERM").await;
     server.ended().await;
     let arguments = [&["serve"], &listen[..], &["--config", other.path()]].concat();

@@ -68,7 +68,8 @@ async fn examine_all(options: &Options, cluster: &Inspection, clock: &Clock) -> 
     findings.extend(settings::agreed(judged));
     findings.push(listing::size(&listing));
     let ours = listing.topics.iter();
-    let ours = ours.filter(|topic| orphans::incarnation(cluster.prefix(), &topic.name).is_some());
+    let ours =
+        ours.filter(|topic| orphans::is_ours(cluster.prefix(), &topic.name, &listing.topics));
     findings.extend(listing::health("topic", ours));
     let copies = told.iter().find_map(|told| match told {
         Told::Settings(settings) => settings.number("default.replication.factor"),

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{listing, probe};
+use super::listing;
 use crate::{
     doctor::finding::{Finding, a_few, counted},
     resource::id::TopicIncarnation,
@@ -12,14 +12,14 @@ use crate::{
     },
 };
 
-/// The incarnation in a name that our topics have under this prefix: `PREFIX.PROJECT.TOPIC.INCARNATION`.
-pub(super) fn incarnation(prefix: &str, name: &str) -> Option<u64> {
-    let rest = name.strip_prefix(prefix)?.strip_prefix('.')?;
-    let (topic, incarnation) = rest.rsplit_once('.')?;
-    let is_number = incarnation.bytes().all(|byte| byte.is_ascii_digit());
-    (topic.contains('.') && is_number)
-        .then(|| incarnation.parse().ok())
-        .flatten()
+/// Whether a topic is of this system, by its name. One under a longer prefix that another store has claimed is of that.
+pub(super) fn is_ours(prefix: &str, name: &str, topics: &[TopicState]) -> bool {
+    let mut prefixes = topics
+        .iter()
+        .filter_map(|topic| kafka::owned_prefix(&topic.name))
+        .filter(|other| kafka::within(prefix, other).is_some());
+    kafka::is_kafka_topic(prefix, name)
+        && !prefixes.any(|other| kafka::within(other, name).is_some())
 }
 
 /// Compares what there is in Kafka with the rows before and after it was asked. What is made or deleted meanwhile is
@@ -38,7 +38,7 @@ pub(super) fn compare(
     let orphans: Vec<_> = topics
         .iter()
         .map(|topic| topic.name.as_str())
-        .filter(|name| incarnation(prefix, name).is_some() && !known.contains(*name))
+        .filter(|name| is_ours(prefix, name, topics) && !known.contains(*name))
         .collect();
     let there: HashMap<&str, &TopicState> = topics
         .iter()
@@ -69,7 +69,7 @@ pub(super) fn compare(
     let probes: Vec<_> = topics
         .iter()
         .map(|topic| topic.name.as_str())
-        .filter(|name| name.starts_with(&probe::names_begin(prefix)))
+        .filter(|name| kafka::is_trial_topic(prefix, name) && !known.contains(*name))
         .collect();
     findings.extend(left_over(&probes));
     if findings.is_empty() {
@@ -156,8 +156,8 @@ fn unknown(names: &[&str]) -> Option<Finding> {
                 counted(names.len(), "topic"),
                 a_few(names)
             ),
-            "nothing reads them; unless they are another installation's whose prefix begins like ours, or a backup of the \
-             store that knows them is to be restored, delete them with kafka-topics --delete",
+            "nothing here reads or deletes them; find out whether they are another system's, or are known to a backup of \
+             the store that is to be restored",
         )
     })
 }
@@ -211,27 +211,25 @@ mod tests {
     }
 
     #[test]
-    fn our_names_are_told_from_others() {
-        assert_eq!(incarnation("pb", "pb.shop.orders.7"), Some(7));
-        assert_eq!(incarnation("pb", "pb.shop.a.b.12"), Some(12));
-        for other in [
-            "pb.shop.7",
-            "pb.shop.orders",
-            "pb.shop.orders.",
-            "pb.shop.orders.x7",
-            "pbx.shop.orders.7",
-            "shop.orders.7",
-        ] {
-            assert_eq!(incarnation("pb", other), None, "{other}");
-        }
-        let probe = format!("{}abc", probe::names_begin("pb"));
-        assert_eq!(incarnation("pb", &probe), None);
+    fn what_is_another_systems_is_not_ours() {
+        let rows = [row(7, Some(("pb.doctor.orders.7", false)))];
+        let kafka = [
+            "pb.doctor.orders.7",
+            "pb.__owner",
+            "pb.x.__owner",
+            "pb.x.shop.orders.5",
+            "pb.x.shop.orders.t5",
+            "pbx.shop.orders.t5",
+        ];
+        let found = compared(&kafka, &rows, &rows);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, Level::Ok);
     }
 
     #[test]
     fn topics_and_rows_that_belong_together_are_fine() {
         let rows = [row(7, Some(("pb.shop.orders.7", false))), row(8, None)];
-        let kafka = ["pb.shop.orders.7", "pb.shop.orders.8", "theirs"];
+        let kafka = ["pb.shop.orders.7", "pb.shop.orders.t8", "theirs"];
         let found = compared(&kafka, &rows, &rows[..1]);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].0, Level::Ok);
@@ -256,7 +254,11 @@ mod tests {
             row(7, Some(("pb.shop.orders.7", false))),
             row(8, Some(("theirs", true))),
         ];
-        let found = compared(&["pb.shop.gone.3", "pb.doctor.abc"], &rows, &rows);
+        let found = compared(
+            &["pb.shop.gone.3", "pb.shop.gone.t4", "pb.__doctor.abc"],
+            &rows,
+            &rows,
+        );
         let [own, attached, orphan, probe] = &found[..] else {
             panic!("four findings, not {found:?}");
         };
@@ -270,9 +272,11 @@ mod tests {
         assert_eq!(attached.0, Level::Problem);
         assert!(attached.1.contains("theirs"), "{}", attached.1);
         assert_eq!(orphan.0, Level::Warning);
-        assert!(orphan.1.contains("pb.shop.gone.3"), "{}", orphan.1);
+        for name in ["pb.shop.gone.3", "pb.shop.gone.t4"] {
+            assert!(orphan.1.contains(name), "{}", orphan.1);
+        }
         assert_eq!(probe.0, Level::Warning);
-        assert!(probe.1.contains("pb.doctor.abc"), "{}", probe.1);
+        assert!(probe.1.contains("pb.__doctor.abc"), "{}", probe.1);
     }
 
     #[test]

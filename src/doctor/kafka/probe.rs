@@ -9,21 +9,16 @@ use crate::{
     limits::{KAFKA_PROBE_PARTITIONS_MAX, PUBLISH_BYTES_MAX},
     store::{
         StoreError,
-        kafka::{Inspection, Options},
+        kafka::{self, Inspection, Options},
     },
 };
 
-/// What the names of all probes begin with.
-pub(super) fn names_begin(prefix: &str) -> String {
-    format!("{prefix}.doctor.")
-}
-
-/// Never a name that a topic of ours could have: those end in a number.
+/// Never a name that a topic of ours could have, whatever its project: those end in a number.
 fn new_name(prefix: &str) -> Result<String, getrandom::Error> {
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;
     let letters = random.iter().map(|byte| char::from(b'a' + byte % 16));
-    Ok(names_begin(prefix) + &letters.collect::<String>())
+    Ok(kafka::trial_topics(prefix) + &letters.collect::<String>())
 }
 
 /// Goes through all steps. `default_copies` is how many copies the brokers make by themselves.
@@ -74,7 +69,7 @@ pub(super) async fn run(
             0,
             Finding::ok(format!(
                 "a topic {}* can be created, written to with messages of 10 MB, read, changed and deleted",
-                names_begin(cluster.prefix())
+                kafka::trial_topics(cluster.prefix())
             )),
         );
     }
@@ -158,7 +153,7 @@ mod tests {
         let (one, other) = (new_name("pb"), new_name("pb"));
         let (one, other) = (one.expect("random"), other.expect("random"));
         assert_ne!(one, other);
-        assert!(one.starts_with("pb.doctor."), "{one}");
+        assert!(kafka::is_trial_topic("pb", &one), "{one}");
         assert!(one.bytes().all(|byte| !byte.is_ascii_digit()), "{one}");
     }
 }

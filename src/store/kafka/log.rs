@@ -157,6 +157,7 @@ impl MessageLog for KafkaLog {
 
     async fn attach(&self, name: &str) -> Result<Option<LogLocation>, StoreError> {
         self.open_still()?;
+        self.options.check_attach(name)?;
         match self.cluster.partitions(name).await {
             Ok(key_partitions) => Ok(Some(LogLocation {
                 name: name.to_owned(),

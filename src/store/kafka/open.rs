@@ -88,6 +88,30 @@ pub enum OpenError {
         /// What they are.
         version: String,
     },
+    /// The topics under our prefix are another store's.
+    #[error(
+        "the prefix {prefix} (kafka.prefix) belongs to another store: {prefix}.__owner names {owner}, and this one is \
+         {store}; give this system a prefix of its own, or start once with --claim-prefix if nothing uses that store"
+    )]
+    Owned {
+        /// The prefix.
+        prefix: String,
+        /// The id of the store that has it.
+        owner: String,
+        /// The id of ours.
+        store: String,
+    },
+    /// Names under our prefix could be another system's.
+    #[error(
+        "the prefix {prefix} (kafka.prefix) and {other}, which {other}.__owner says is in use, begin alike: choose \
+         another one, or start once with --claim-prefix if nothing uses {other}"
+    )]
+    Nested {
+        /// Our prefix.
+        prefix: String,
+        /// The other one.
+        other: String,
+    },
     /// Anything else.
     #[error("Kafka cannot be used: {0}")]
     Failed(String),

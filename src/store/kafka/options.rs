@@ -12,6 +12,7 @@ use crate::{
         KAFKA_RECORD_BYTES_MAX,
     },
     resource::name::TopicName,
+    store::StoreError,
 };
 
 /// Which Kafka, and how topics are made there.
@@ -33,6 +34,11 @@ pub struct Options {
     /// Whether records that every subscription has done with are deleted early, although other readers of Kafka may
     /// want them.
     pub delete_acknowledged: bool,
+    /// Takes the prefix over from another store that has claimed it, or that has claimed one which begins alike.
+    pub claim_prefix: bool,
+    /// The Kafka topics that may be attached: names in which each `*` stands for any characters. Internal topics, whose
+    /// names begin with `__`, and those under our prefix never may.
+    pub attach: Vec<String>,
     /// What differs for some topics. The first one whose pattern fits counts.
     pub overrides: Vec<TopicOverride>,
     /// Further settings of librdkafka, for TLS and SASL above all.
@@ -112,6 +118,8 @@ impl Options {
             compression: "lz4".to_owned(),
             retention: Duration::from_hours(7 * 24),
             delete_acknowledged: false,
+            claim_prefix: false,
+            attach: vec!["*".to_owned()],
             overrides: Vec::new(),
             properties: BTreeMap::new(),
             password: None,
@@ -156,6 +164,28 @@ impl Options {
         self.properties
             .iter()
             .try_for_each(|(name, value)| check_property(name, value))
+    }
+
+    /// Refuses a Kafka topic that may not be attached.
+    pub(super) fn check_attach(&self, name: &str) -> Result<(), StoreError> {
+        let why = if name.starts_with("__") || names::owned_prefix(name).is_some() {
+            "is an internal one, which is never attached".to_owned()
+        } else if names::within(&self.prefix, name).is_some() {
+            format!(
+                "is under the prefix of this system's own topics, kafka.prefix = {:?}, and those are never attached",
+                self.prefix
+            )
+        } else if !self.attach.iter().any(|pattern| fits(pattern, name)) {
+            format!(
+                "fits none of the patterns of kafka.attach = {:?}",
+                self.attach
+            )
+        } else {
+            return Ok(());
+        };
+        Err(StoreError::Refused(format!(
+            "the Kafka topic {name:?} {why}"
+        )))
     }
 
     /// How a topic of this name is made.
@@ -311,6 +341,8 @@ impl fmt::Debug for Options {
             .field("compression", &self.compression)
             .field("retention", &self.retention)
             .field("delete_acknowledged", &self.delete_acknowledged)
+            .field("claim_prefix", &self.claim_prefix)
+            .field("attach", &self.attach)
             .field("overrides", &self.overrides)
             .field(
                 "properties",
@@ -426,6 +458,45 @@ mod tests {
             !shown.contains("hunter2") && shown.contains("\"me\""),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn internal_topics_our_own_and_those_that_fit_no_pattern_are_not_attached() {
+        let mut options = Options::new("localhost:9092");
+        options.prefix = "pb".to_owned();
+        let check = |options: &Options, name| {
+            let refused = options
+                .check_attach(name)
+                .err()
+                .map(|error| error.to_string());
+            assert!(
+                refused.as_ref().is_none_or(|text| text.contains(name)),
+                "{refused:?}"
+            );
+            refused
+        };
+        for (name, why) in [
+            ("__consumer_offsets", "internal"),
+            ("other.__owner", "internal"),
+            ("pb.shop.orders.t7", "kafka.prefix = \"pb\""),
+            ("pb.shop.orders.7", "kafka.prefix = \"pb\""),
+        ] {
+            let refused = check(&options, name).expect("refused");
+            assert!(refused.contains(why), "{refused}");
+        }
+        for name in ["web.clicks", "pbx", "pb", "_schemas"] {
+            assert_eq!(check(&options, name), None);
+        }
+        options.attach = vec!["web.*".to_owned(), "shop".to_owned()];
+        assert_eq!(check(&options, "web.clicks"), None);
+        assert_eq!(check(&options, "shop"), None);
+        let refused = check(&options, "shop2").expect("refused");
+        assert!(
+            refused.contains("kafka.attach = [\"web.*\", \"shop\"]"),
+            "{refused}"
+        );
+        options.attach = Vec::new();
+        assert!(check(&options, "web.clicks").is_some());
     }
 
     #[test]

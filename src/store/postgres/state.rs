@@ -233,7 +233,13 @@ impl Resources for PostgresState {
         subscription: &Subscription,
         starts: &[(Partition, Offset)],
     ) -> Result<SubscriptionRecord, CreateError> {
-        subscriptions::create(&self.database, topic, subscription, starts).await
+        let created = subscriptions::create(&self.database, topic, subscription, starts).await?;
+        // A node that has the deleted subscription in memory would say that there is none.
+        let deletion = subscriptions::previous_deletion(&self.database, created.id).await?;
+        if let Some(number) = deletion {
+            self.confirmed(number).await?;
+        }
+        Ok(created)
     }
 
     async fn subscription(

@@ -80,6 +80,23 @@ impl Topics {
         calls::ask(&self.creations, log).await
     }
 
+    /// Makes a compacted topic of one partition, unless it is there.
+    pub(in crate::store::kafka) async fn create_compacted(
+        &self,
+        name: &str,
+        copies: Option<u16>,
+    ) -> Result<(), StoreError> {
+        let factor = TopicReplication::Fixed(copies.map_or(-1, i32::from));
+        let topic = NewTopic::new(name, 1, factor).set("cleanup.policy", "compact");
+        let created = self.admin.create_topics([&topic], &call_options()).await;
+        let mut results = results(
+            [name].into_iter(),
+            created,
+            RDKafkaErrorCode::TopicAlreadyExists,
+        );
+        results.remove(name).unwrap_or(Ok(()))
+    }
+
     /// Deletes a topic, if it is there.
     pub(in crate::store::kafka) async fn delete(&self, name: &str) -> Result<(), StoreError> {
         calls::ask(&self.deletions, name.to_owned()).await

@@ -2,6 +2,7 @@
 
 mod foreign;
 mod nodes;
+mod owner;
 mod reading;
 mod records;
 mod support;

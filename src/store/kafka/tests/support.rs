@@ -37,15 +37,17 @@ impl TestTopics {
 
     /// What a log of this test is opened with.
     pub(super) fn options(&self) -> Options {
-        Options {
-            prefix: self.prefix.clone(),
-            ..Options::new(brokers())
-        }
+        options(self.prefix.clone())
+    }
+
+    /// The same for another system, whose prefix begins with this one.
+    pub(super) fn options_within(&self) -> Options {
+        options(format!("{}.within", self.prefix))
     }
 
     /// The name of a topic that the test makes itself.
     pub(super) fn name(&self, topic: &str) -> String {
-        format!("{}.{topic}", self.prefix)
+        format!("{}-{topic}", self.prefix)
     }
 
     /// One more node.
@@ -54,9 +56,16 @@ impl TestTopics {
     }
 }
 
+fn options(prefix: String) -> Options {
+    Options {
+        prefix,
+        ..Options::new(brokers())
+    }
+}
+
 impl Drop for TestTopics {
     fn drop(&mut self) {
-        let prefix = format!("{}.", self.prefix);
+        let prefix = self.prefix.clone();
         let deleted = thread::spawn(move || delete(&prefix));
         deleted.join().ok();
     }

@@ -12,7 +12,11 @@ use crate::{
     },
     store::{
         Membership as _, Resources as _,
-        contract::{State, positions::one_subscription, resources::live_topic},
+        contract::{
+            State,
+            positions::one_subscription,
+            resources::{live_topic, subscribed},
+        },
         log::LogLocation,
         membership::{Change, Changes},
         resources::SubscriptionRecord,
@@ -103,6 +107,33 @@ async fn a_topic_is_made_again_when_the_other_node_has_forgotten_the_one_before(
     assert_eq!(changes.what, [Change::TopicDeleted(topic.name)]);
     assert!(published.expect("published"));
     assert!(deleting.await.expect("ends").expect("deleted"));
+}
+
+#[tokio::test]
+async fn a_subscription_is_made_again_when_the_other_node_has_forgotten_the_one_before() {
+    let database = TestDatabase::new().await;
+    let one = Arc::new(database.open("one").await);
+    let two = database.open("two").await;
+    let topic = live_topic(one.as_ref(), TOPIC).await;
+    let record = subscribed(one.as_ref(), SUBSCRIPTION, &topic).await;
+    let node = Arc::clone(&one);
+    let deleting = tokio::spawn(async move { node.delete_subscription(&subscription()).await });
+    while one
+        .subscription(&subscription())
+        .await
+        .expect("get")
+        .is_some()
+    {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let (node, wanted) = (Arc::clone(&one), record.subscription);
+    let making = async move {
+        node.create_subscription(&topic.log, &wanted, &[(0, 5)])
+            .await
+    };
+    let (_, made) = waits_for(&two, making).await;
+    assert!(made.expect("made").id > record.id);
+    assert!(deleting.await.expect("ends").expect("deleted").is_some());
 }
 
 #[tokio::test]
