@@ -25,23 +25,53 @@ pub enum Finished {
 }
 
 /// Makes the log of a topic whose row was just added, and lets the topic be seen. Where the log certainly was not made
-/// the row goes again.
+/// the row goes again; so it does where a log is in its place that has messages. That one is of a topic that this store
+/// has forgotten, as one does that was restored from a backup, and which keeps its log.
 pub async fn make(
     resources: &dyn Resources,
     log: &dyn MessageLog,
     row: &TopicRow,
 ) -> Result<Finished, StoreError> {
-    match make_log(log, row).await {
-        Ok(location) => publish(resources, log, row, location).await,
-        Err(error) => {
-            if error.definitely_failed()
-                && let Err(error) = resources.forget_topic(row.incarnation).await
-            {
-                tracing::warn!(topic = %row.name, %error, "a topic that could not be made is finished later");
-            }
-            Err(error)
+    let error = match make_log(log, row).await {
+        Ok(location) if is_of_another(resources, log, row, &location).await? => {
+            tracing::error!(
+                topic = %row.name, log = location.name,
+                "a topic's log is there already, with messages: was this store restored from an older backup?"
+            );
+            StoreError::Unavailable(format!(
+                "the log {} is there already, with messages; trying again takes another one",
+                location.name
+            ))
         }
+        Ok(location) => return publish(resources, log, row, location).await,
+        Err(error) => error,
+    };
+    if error.definitely_failed()
+        && let Err(error) = resources.forget_topic(row.incarnation).await
+    {
+        tracing::warn!(topic = %row.name, %error, "a topic that could not be made is finished later");
     }
+    Err(error)
+}
+
+/// Whether anything was ever appended to a log that should be new, as nobody can have seen the topic. Where that cannot
+/// be told it is taken for new.
+async fn is_of_another(
+    resources: &dyn Resources,
+    log: &dyn MessageLog,
+    row: &TopicRow,
+    location: &LogLocation,
+) -> Result<bool, StoreError> {
+    if location.attached {
+        return Ok(false);
+    }
+    let bounds = log.bounds(&of(row, location.clone())).await;
+    if !bounds.is_ok_and(|bounds| bounds.iter().any(|partition| partition.end > 0)) {
+        return Ok(false);
+    }
+    // Another caller may have finished it meanwhile.
+    let unseen = resources.unfinished_topic(&row.name).await?;
+    Ok(unseen.is_some_and(|unseen| unseen.incarnation == row.incarnation))
 }
 
 /// Makes the log of a topic whose row is there, and lets the topic be seen. Repeating it changes nothing.

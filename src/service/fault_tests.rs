@@ -1,5 +1,7 @@
 //! What users rely on while a store fails for a time, answers late, or its caller goes away.
 
+mod creation;
+
 use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -8,11 +10,10 @@ use tokio::time::timeout;
 
 use super::{
     ConsumeError, DeliveryError, EndCause, MessageStream, OpenStream, PublishError, Receipts,
-    Service, StoreError, StreamStart, error::FindError,
+    Service, StoreError, StreamStart,
 };
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
-    delivery::topic_logs::{self, Finished},
     limits::{HEALTH_FAILURES, HEALTH_VALID_MILLIS},
     proto::google::pubsub::v1::PubsubMessage,
     random::Random,
@@ -26,9 +27,8 @@ use crate::{
     store::{
         MessageLog, Resources as _,
         faulty::{Faults, Faulty, faulty_state},
-        log::TopicLog,
         memory::{MemoryLog, MemoryState},
-        resources::{SubscriptionRecord, TopicPhase, TopicRow},
+        resources::SubscriptionRecord,
     },
 };
 
@@ -474,130 +474,6 @@ async fn a_change_whose_caller_goes_away_is_seen_by_everybody() {
         }
     };
     world.in_time(seen).await;
-}
-
-#[tokio::test]
-async fn a_topic_whose_creation_failed_halfway_is_there_for_the_next_that_creates_it() {
-    for call in ["create", "publish_topic"] {
-        let world = World::new().await;
-        let name = TopicName::parse("name", "projects/p/topics/half").expect("valid");
-        // Undoing it fails too, if anybody tries.
-        world.faults.fail(call, unavailable());
-        world.faults.fail("delete", unavailable());
-        let failed = world.service.create_topic(Topic::new(name.clone())).await;
-        failed.expect_err("the store failed");
-        let again = world.service.create_topic(Topic::new(name.clone())).await;
-        let found = world.service.topic(&name).await;
-        assert!(found.is_ok(), "{call}: {again:?}, then {found:?}");
-    }
-}
-
-async fn rows(world: &World) -> Vec<TopicRow> {
-    world.state.logs().await.expect("rows")
-}
-
-#[tokio::test]
-async fn a_topic_that_could_not_be_made_leaves_no_row() {
-    let world = World::new().await;
-    let before = rows(&world).await;
-    for error in [unavailable(), StoreError::Refused("never".to_owned())] {
-        world.faults.fail("create", error);
-        let failed = world.service.create_topic(Topic::new(half())).await;
-        failed.expect_err("the store failed");
-        assert_eq!(rows(&world).await, before);
-    }
-}
-
-#[tokio::test]
-async fn a_topic_that_cannot_be_finished_keeps_no_node_from_starting_and_can_be_deleted() {
-    let mut world = World::new().await;
-    let made = world.state.create_topic(&Topic::new(half()), None).await;
-    made.expect("a row");
-    for _ in 0..100 {
-        let error = StoreError::Refused("never".to_owned());
-        world.faults.fail("create", error);
-    }
-    world.restart().await;
-    world.publish("served").await.expect("the other topic");
-    let deleted = world.service.delete_topic(&half()).await;
-    deleted.expect("it is there");
-    assert_eq!(rows(&world).await.len(), 1);
-    let again = world.service.delete_topic(&half()).await;
-    assert!(
-        matches!(again, Err(FindError::NotFound { .. })),
-        "{again:?}"
-    );
-}
-
-#[tokio::test]
-async fn a_topic_that_is_deleted_while_it_is_made_leaves_nothing() {
-    let world = World::new().await;
-    let held = world.faults.hold("create");
-    let service = Arc::clone(&world.service);
-    let making = tokio::spawn(async move { service.create_topic(Topic::new(half())).await });
-    held.done().await;
-    let row = rows(&world).await.pop().expect("half made");
-    let deleted = world.service.delete_topic(&half()).await;
-    deleted.expect("it is there");
-    held.release();
-    making.await.expect("ends").expect_err("deleted meanwhile");
-    assert_eq!(rows(&world).await.len(), 1);
-    assert!(has_no_log(&world, &row).await);
-}
-
-#[tokio::test]
-async fn a_topic_that_was_deleted_gets_no_log_from_those_who_finish_it_late() {
-    let world = World::new().await;
-    let made = world.service.create_topic(Topic::new(half())).await;
-    made.expect("made");
-    let live = rows(&world).await.pop().expect("a row");
-    let stale = TopicRow {
-        phase: TopicPhase::Creating,
-        location: None,
-        ..live
-    };
-    let (state, log) = (world.state.as_ref(), world.log.as_ref());
-    let finished = topic_logs::finish(state, log, &stale).await;
-    assert_eq!(finished.expect("live"), Finished::Live);
-    let deleted = world.service.delete_topic(&half()).await;
-    deleted.expect("deleted");
-    let forgotten = async {
-        while rows(&world).await.len() > 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    world.in_time(forgotten).await;
-    let finished = topic_logs::finish(state, log, &stale).await;
-    assert_eq!(finished.expect("nothing to do"), Finished::Deleted);
-    assert!(has_no_log(&world, &stale).await);
-}
-
-async fn has_no_log(world: &World, row: &TopicRow) -> bool {
-    let log = TopicLog {
-        incarnation: row.incarnation,
-        location: Arc::new(world.log.place(row.incarnation, &row.name)),
-    };
-    let bounds = world.log.bounds(&log).await;
-    matches!(bounds, Err(StoreError::NoSuchLog))
-}
-
-fn half() -> TopicName {
-    TopicName::parse("name", "projects/p/topics/half").expect("valid")
-}
-
-#[tokio::test]
-async fn a_topic_whose_creation_failed_halfway_is_finished_in_time() {
-    let world = World::new().await;
-    let name = TopicName::parse("name", "projects/p/topics/half").expect("valid");
-    world.faults.fail("publish_topic", unavailable());
-    let failed = world.service.create_topic(Topic::new(name.clone())).await;
-    failed.expect_err("the store failed");
-    let found = async {
-        while world.service.topic(&name).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    world.in_time(found).await;
 }
 
 /// Everything that can fail while messages come and go.
