@@ -141,6 +141,8 @@ pub const COMMANDS_PER_PASS_MAX: usize = 256;
 pub const FLUSH_SUBSCRIPTIONS_MAX: usize = 1024;
 /// Milliseconds before a flush is tried again whose rows another transaction held.
 pub const BUSY_RETRY_MILLIS: u64 = 20;
+/// Failures of subscriptions that are remembered so that they are logged once.
+pub const FAILURES_TOLD_MAX: usize = 10_000;
 /// Milliseconds before a failed flush is tried again.
 pub const STORE_RETRY_MILLIS: u64 = 1000;
 

@@ -1,6 +1,6 @@
 //! Applies changes that any node made, and the loss of this node's lease.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use super::{error::EndCause, node::Node};
 use crate::{
@@ -10,14 +10,18 @@ use crate::{
 
 /// Ends or configures deliveries as changes come, and says that it has. The cache forgets what changed first.
 pub(super) async fn apply(node: Arc<Node>) {
+    let mut failing = false;
     loop {
         let applied = tokio::select! {
             biased;
             () = node.stopping.cancelled() => return,
             applied = apply_next(&node) => applied,
         };
+        let failed_before = mem::replace(&mut failing, applied.is_err());
         if let Err(error) = applied {
-            tracing::warn!(%error, "changes that other servers made cannot be read; trying again");
+            if !failed_before {
+                tracing::warn!(%error, "changes that other servers made cannot be read; trying again");
+            }
             tokio::select! {
             biased;
                 () = node.stopping.cancelled() => return,

@@ -11,8 +11,9 @@ use super::{
     error::{DeliveryError, EndCause},
     host::{Event, Host},
     node::Node,
-    ownership::{self, Owned},
+    ownership::{self, Hold, Owned},
     registry::Inbox,
+    told::Subject,
 };
 use crate::{
     clock::Timestamp,
@@ -30,18 +31,35 @@ pub(super) async fn run(node: Arc<Node>, record: Arc<SubscriptionRecord>, inbox:
     } = inbox;
     let error = match Driver::start(&node, &record, config).await {
         Ok(mut driver) => {
+            if node.told.lock().works(id) {
+                tracing::info!(subscription = %record.subscription.name, "delivery starts again");
+            }
             let cause = driver.drive(&mut commands).await;
             driver.finish(&mut commands, cause.as_ref()).await;
             cause.unwrap_or(EndCause::Stopping).into()
         }
         Err(error) => {
-            tracing::warn!(subscription = %record.subscription.name, %error, "delivery did not start");
+            tell(&node, &record, &error);
             node.registry.forget(id, &mut commands);
             error
         }
     };
     while let Some(command) = commands.recv().await {
         command.refuse(&error);
+    }
+}
+
+/// Logs why delivery did not start, once until it does, if that is for an operator to know.
+fn tell(node: &Node, record: &SubscriptionRecord, error: &DeliveryError) {
+    let subject = match error {
+        DeliveryError::Store(error) => Subject::of(error, record.id),
+        DeliveryError::Ended(EndCause::Damaged(_)) => Subject::Subscription(record.id),
+        DeliveryError::Ended(_)
+        | DeliveryError::OwnedBy(_)
+        | DeliveryError::TooManyConsumers(_) => return,
+    };
+    if node.told.lock().fails(subject) {
+        tracing::warn!(subscription = %record.subscription.name, %error, "delivery did not start");
     }
 }
 
@@ -58,6 +76,7 @@ enum Wake {
 struct Driver {
     node: Arc<Node>,
     record: Arc<SubscriptionRecord>,
+    hold: Hold,
     host: Host,
     config: watch::Receiver<Config>,
     /// Whether messages expire.
@@ -75,11 +94,13 @@ impl Driver {
     ) -> Result<Self, DeliveryError> {
         let expires = node.agreement.holds(record.log.incarnation);
         let Owned {
+            hold,
             epoch,
             engine,
             ends,
         } = ownership::acquire(node, record, || effective(*config.borrow(), expires)).await?;
         Ok(Self {
+            hold,
             host: Host::new(Arc::clone(node), Arc::clone(record), epoch, engine),
             node: Arc::clone(node),
             record: Arc::clone(record),
@@ -170,7 +191,11 @@ impl Driver {
     }
 
     /// Ends what is open, and stores everything where the subscription is still ours.
-    async fn finish(&mut self, commands: &mut mpsc::Receiver<Command>, cause: Option<&EndCause>) {
+    async fn finish(
+        mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        cause: Option<&EndCause>,
+    ) {
         if let Some(cause) = cause {
             self.host.end_consumers(cause);
         }
@@ -188,8 +213,13 @@ impl Driver {
         }
         self.host.refuse_acks(cause);
         match cause {
-            Some(_) => self.node.registry.forget(self.record.id, commands),
-            None => ownership::release(&self.node, &self.record, self.host.epoch()).await,
+            None => self.hold.release().await,
+            Some(cause) => {
+                self.node.registry.forget(self.record.id, commands);
+                if matches!(cause, EndCause::Stopping | EndCause::TakenOver) {
+                    self.hold.is_over();
+                }
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     error::{DeliveryError, EndCause},
     flusher::Flusher,
     node::{Node, engine_config},
-    retention,
+    owed, retention,
 };
 use crate::{
     clock::Clock,
@@ -68,6 +68,7 @@ impl Drivers {
         tasks.spawn(retention::run(Arc::clone(&node)));
         tasks.spawn(changes::apply(Arc::clone(&node)));
         tasks.spawn(changes::watch_lease(Arc::clone(&node)));
+        tasks.spawn(owed::give_up(Arc::clone(&node)));
         Self { node, tasks }
     }
 

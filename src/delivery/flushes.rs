@@ -50,10 +50,6 @@ impl Flushes {
         }
     }
 
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
     /// What acknowledgements let go of.
     pub(super) fn acked(&mut self) -> &mut Acked {
         &mut self.acked

@@ -73,10 +73,6 @@ impl Host {
         }
     }
 
-    pub(super) fn epoch(&self) -> u64 {
-        self.flushes.epoch()
-    }
-
     /// Waits for what was started to end, or for a consumer. Safe to cancel.
     pub(super) async fn event(&mut self) -> Event {
         tokio::select! {

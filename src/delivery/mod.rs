@@ -22,6 +22,7 @@ mod flushes;
 mod host;
 mod mailbox;
 mod node;
+mod owed;
 mod ownership;
 mod reads;
 mod registry;
@@ -32,6 +33,7 @@ mod stored;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod told;
 pub mod topic_logs;
 
 pub use append::{AppendError, Appended};

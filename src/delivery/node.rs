@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    activity::Activity, agreement::Agreement, budget::Budget, flusher::Flusher, registry::Registry,
+    activity::Activity, agreement::Agreement, budget::Budget, flusher::Flusher, owed::Owed,
+    registry::Registry, told::Told,
 };
 use crate::{
     clock::Clock,
@@ -39,6 +41,10 @@ pub(super) struct Node {
     pub(super) activity: Activity,
     pub(super) agreement: Agreement,
     pub(super) registry: Registry,
+    /// What this node has to give up.
+    pub(super) owed: Owed,
+    /// Of deliveries that do not start.
+    pub(super) told: Mutex<Told>,
     pub(super) stopping: CancellationToken,
     consumers: AtomicU64,
 }
@@ -65,6 +71,8 @@ impl Node {
             agreement: Agreement::new(clock.clone()),
             clock,
             registry: Registry::default(),
+            owed: Owed::default(),
+            told: Mutex::default(),
             stopping: CancellationToken::new(),
             consumers: AtomicU64::new(1),
         }

@@ -1,17 +1,23 @@
 //! How a driver takes its subscription over, and gives it up.
 
+use std::sync::Arc;
+
 use super::{
     error::{DeliveryError, EndCause},
     node::Node,
+    owed::Epoch,
     stored::unreadable,
 };
 use crate::{
     engine::{Engine, input::Config},
+    resource::id::SubscriptionId,
     store::{StoreError, log::LogEnds, positions::Acquire, resources::SubscriptionRecord},
 };
 
 /// A subscription that this node delivers from now on.
 pub(super) struct Owned {
+    /// Gives it up in the end.
+    pub(super) hold: Hold,
     /// With which its state is flushed.
     pub(super) epoch: u64,
     /// Its state as it was stored.
@@ -20,9 +26,59 @@ pub(super) struct Owned {
     pub(super) ends: LogEnds,
 }
 
+/// A subscription that this node may own. However this ends, the subscription does not stay with a node that does not
+/// deliver it.
+pub(super) struct Hold {
+    node: Arc<Node>,
+    subscription: SubscriptionId,
+    epoch: Epoch,
+    is_over: bool,
+}
+
+impl Hold {
+    /// From before the take-over: whether that succeeded may never be known.
+    fn new(node: &Arc<Node>, subscription: SubscriptionId) -> Self {
+        Self {
+            node: Arc::clone(node),
+            subscription,
+            epoch: None,
+            is_over: false,
+        }
+    }
+
+    /// Lets any node have the subscription.
+    pub(super) async fn release(mut self) {
+        if let Some(epoch) = self.epoch {
+            let positions = &self.node.store.positions;
+            let released = positions.release(&[(self.subscription, epoch)]).await;
+            // Otherwise it is tried again.
+            self.is_over = released.is_ok();
+        }
+    }
+
+    /// It was not taken over, for this reason.
+    fn refused(self, error: DeliveryError) -> DeliveryError {
+        self.is_over();
+        error
+    }
+
+    /// There is nothing to give up.
+    pub(super) fn is_over(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.node.owed.add(self.subscription, self.epoch);
+        }
+    }
+}
+
 /// Takes over a subscription that is to be delivered here.
 pub(super) async fn acquire(
-    node: &Node,
+    node: &Arc<Node>,
     record: &SubscriptionRecord,
     config: impl FnOnce() -> Config,
 ) -> Result<Owned, DeliveryError> {
@@ -38,15 +94,19 @@ pub(super) async fn acquire(
     }
     node.configure(&record);
 
-    let acquired = match node.store.positions.acquire(record.id).await? {
-        Acquire::Acquired(acquired) => acquired,
-        Acquire::OwnedBy(owner) => return Err(DeliveryError::OwnedBy(owner)),
-        Acquire::Gone => return Err(EndCause::Deleted.into()),
+    let mut hold = Hold::new(node, record.id);
+    let acquired = match node.store.positions.acquire(record.id).await {
+        Ok(Acquire::Acquired(acquired)) => acquired,
+        Ok(Acquire::OwnedBy(owner)) => return Err(hold.refused(DeliveryError::OwnedBy(owner))),
+        Ok(Acquire::Gone) => return Err(hold.refused(EndCause::Deleted.into())),
+        Err(error) if error.definitely_failed() => return Err(hold.refused(error.into())),
+        Err(error) => return Err(error.into()),
     };
+    hold.epoch = Some(acquired.epoch);
     let mut ends = match node.log.watch(&record.log).await {
         Ok(ends) => ends,
         Err(error) => {
-            release(node, &record, acquired.epoch).await;
+            hold.release().await;
             return Err(why_unwatched(node, &record, error).await);
         }
     };
@@ -57,7 +117,7 @@ pub(super) async fn acquire(
         Ok(restored) => restored,
         Err(error) => {
             // Another node may be able to read it.
-            release(node, &record, acquired.epoch).await;
+            hold.release().await;
             return Err(unreadable(&error).into());
         }
     };
@@ -69,6 +129,7 @@ pub(super) async fn acquire(
         );
     }
     Ok(Owned {
+        hold,
         epoch: acquired.epoch,
         engine,
         ends,
@@ -93,13 +154,5 @@ async fn why_unwatched(
         Ok(None) => EndCause::Deleted.into(),
         Ok(Some(_)) => error.into(),
         Err(failed) => failed.into(),
-    }
-}
-
-/// Lets any node have the subscription.
-pub(super) async fn release(node: &Node, record: &SubscriptionRecord, epoch: u64) {
-    if let Err(error) = node.store.positions.release(record.id, epoch).await {
-        // Another node waits until this one's lease ends, or until a client uses the subscription here again.
-        tracing::warn!(subscription = %record.subscription.name, %error, "the subscription was not given up");
     }
 }

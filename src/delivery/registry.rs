@@ -35,6 +35,11 @@ impl Registry {
         (!running.commands.is_closed()).then(|| running.commands.clone())
     }
 
+    /// Whether a driver takes commands for a subscription.
+    pub(super) fn is_running(&self, id: SubscriptionId) -> bool {
+        self.find(id).is_some()
+    }
+
     /// The way to the driver of a subscription. Where none takes commands, `start` starts one, with the configuration
     /// of the subscription's `version`.
     pub(super) fn find_or_start(

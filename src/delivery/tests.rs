@@ -9,14 +9,14 @@ use super::{DeliveryError, Drivers, EndCause, MessageStream, StreamOpening};
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
     engine::input::LeaseId,
-    limits::RETENTION_SWEEP_ALL_MILLIS,
+    limits::{DRIVER_IDLE_MILLIS, LEASE_FLUSH_MILLIS, RETENTION_SWEEP_ALL_MILLIS},
     resource::{
         name::{SubscriptionName, TopicName},
         subscription::{Subscription, SubscriptionSettings},
         topic::Topic,
     },
     store::{
-        MessageLog, Resources as _,
+        MessageLog, Resources as _, StoreError,
         cached::CachedResources,
         faulty::{Faults, Faulty, faulty_state},
         memory::{MemoryLog, MemoryState},
@@ -300,4 +300,93 @@ async fn what_waits_in_a_slow_stream_is_not_sent_when_its_subscription_ends() {
     let id = world.subscription.id;
     world.drivers.end(id, EndCause::Deleted).await;
     assert_eq!(next_frame(&mut slow), Some(Err(EndCause::Deleted)));
+}
+
+impl World {
+    /// Returns once this node owns nothing. Time that tasks sleep passes meanwhile.
+    async fn all_is_given_up(&self) {
+        let given_up = async {
+            while !self.faults.owned().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let given_up = tokio::time::timeout(Duration::from_secs(10), given_up).await;
+        given_up.expect("a subscription that is not delivered is given up");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_of_which_nobody_knows_whether_it_was_taken_over_is_given_up() {
+    let world = world().await;
+    let lost = || StoreError::Uncertain("no answer".to_owned());
+    world.faults.fail("acquire", lost());
+    // Neither the question nor the answer to it comes through at first.
+    world.faults.fail("owned", lost());
+    world.faults.fail("release", lost());
+    world.pull(true).await.expect_err("not taken over");
+    assert_eq!(world.faults.owned(), [world.subscription.id]);
+    world.all_is_given_up().await;
+    assert_eq!(world.pull(true).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_cannot_be_loaded_is_given_up_though_the_store_fails_too() {
+    let world = world().await;
+    let away = || StoreError::Unavailable("away".to_owned());
+    world.faults.fail("watch", away());
+    world.faults.fail("release", away());
+    world.faults.fail("release", away());
+    world.pull(true).await.expect_err("not loaded");
+    assert_eq!(world.faults.owned(), [world.subscription.id]);
+    world.all_is_given_up().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_ends_for_any_cause_gives_its_subscription_up() {
+    let world = world().await;
+    for cause in [
+        EndCause::lease_lost(),
+        EndCause::Detached,
+        EndCause::Damaged("a page".to_owned()),
+    ] {
+        world.pull(true).await.expect("pulled");
+        assert_eq!(world.faults.owned(), [world.subscription.id]);
+        world.drivers.end(world.subscription.id, cause).await;
+        world.all_is_given_up().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_new_driver_took_over_is_not_given_up_for_an_older_one() {
+    let world = world().await;
+    let held = world.faults.hold("owned");
+    let lost = StoreError::Uncertain("no answer".to_owned());
+    world.faults.fail("acquire", lost);
+    world.pull(true).await.expect_err("not taken over");
+    held.done().await;
+    assert_eq!(world.pull(true).await, Ok(1));
+    held.release();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.faults.owned(), [world.subscription.id]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_without_consumers_gives_up_what_is_leased_once_the_leases_are_stored() {
+    let world = world().await;
+    let mut stream = world.open_stream().await;
+    assert_eq!(world.pull(true).await, Ok(0), "the stream has it");
+    let sent = next_frame(&mut stream).expect("a frame").expect("messages");
+    assert_eq!(sent.len(), 1);
+    drop(stream);
+    assert_eq!(world.pull(true).await, Ok(0), "it is leased");
+    for millis in [LEASE_FLUSH_MILLIS, DRIVER_IDLE_MILLIS] {
+        world.hand.advance(Duration::from_millis(millis));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.all_is_given_up().await;
+    // Whoever has it next knows of the lease.
+    let world = world.restarted();
+    assert_eq!(world.pull(true).await, Ok(0));
+    world.hand.advance(Duration::from_mins(10));
+    assert_eq!(world.pull(true).await, Ok(1));
 }

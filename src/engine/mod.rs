@@ -142,13 +142,10 @@ impl Engine {
         &self.ended
     }
 
-    /// Whether no consumer is here, nothing is outstanding and everything is stored.
+    /// Whether no consumer is here and everything is stored. What is leased is: it needs no engine until it is asked for.
     pub fn is_idle(&self) -> bool {
-        let is_idle = |partition: &Partition| {
-            let ledger = partition.ledger();
-            ledger.leased() == 0 && ledger.urgency() == Urgency::None
-        };
-        self.consumers.is_empty() && !self.flush_in_flight && self.partitions.iter().all(is_idle)
+        let is_stored = |partition: &Partition| partition.ledger().urgency() == Urgency::None;
+        self.consumers.is_empty() && !self.flush_in_flight && self.partitions.iter().all(is_stored)
     }
 
     /// Bytes of the messages that are loaded and were not handed out.

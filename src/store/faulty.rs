@@ -2,7 +2,7 @@
 //! told to.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     mem,
     ops::Range,
     sync::Arc,
@@ -47,6 +47,7 @@ struct Plan {
     always: Option<StoreError>,
     damaged: Option<SubscriptionId>,
     owner: Option<Owner>,
+    owned: BTreeMap<SubscriptionId, u64>,
     calls: usize,
     chunks: usize,
 }
@@ -124,6 +125,11 @@ impl Faults {
             node: node.to_owned(),
             address: address.to_owned(),
         });
+    }
+
+    /// Which subscriptions this node owns.
+    pub(crate) fn owned(&self) -> Vec<SubscriptionId> {
+        self.0.lock().owned.keys().copied().collect()
     }
 
     /// Flushes that include this subscription fail as if a page of its state were damaged.
@@ -488,12 +494,35 @@ impl<S: Positions> Positions for Faulty<S> {
         if let Some(owner) = owner {
             return Ok(Acquire::OwnedBy(owner));
         }
-        let acquire = self.inner.acquire(subscription);
+        let acquire = async {
+            let acquire = self.inner.acquire(subscription).await;
+            if let Ok(Acquire::Acquired(acquired)) = &acquire {
+                let owned = &mut self.faults.0.lock().owned;
+                owned.insert(subscription, acquired.epoch);
+            }
+            acquire
+        };
         self.faults.run("acquire", acquire).await
     }
 
-    async fn release(&self, subscription: SubscriptionId, epoch: u64) -> Result<(), StoreError> {
-        let release = self.inner.release(subscription, epoch);
+    async fn owned(
+        &self,
+        subscriptions: &[SubscriptionId],
+    ) -> Result<Vec<(SubscriptionId, u64)>, StoreError> {
+        let owned = async {
+            let owned = &self.faults.0.lock().owned;
+            let epoch = |id| owned.get(id).map(|epoch| (*id, *epoch));
+            Ok(subscriptions.iter().filter_map(epoch).collect())
+        };
+        self.faults.run("owned", owned).await
+    }
+
+    async fn release(&self, owned: &[(SubscriptionId, u64)]) -> Result<(), StoreError> {
+        let release = async {
+            let current = &mut self.faults.0.lock().owned;
+            current.retain(|id, epoch| !owned.contains(&(*id, *epoch)));
+            Ok(())
+        };
         self.faults.run("release", release).await
     }
 

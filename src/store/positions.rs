@@ -112,9 +112,18 @@ pub trait Positions: Send + Sync + 'static {
     /// Takes the delivery of a subscription over, unless a living node has it: raises its epoch, then reads its state.
     /// [`StoreError::Newer`], and the owner stays, where this process does not know a setting of the subscription.
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError>;
-    /// Gives a subscription up, so that any node may take it over; changes nothing if the epoch is not the current one.
-    async fn release(&self, subscription: SubscriptionId, epoch: u64) -> Result<(), StoreError> {
-        let _ = (subscription, epoch);
+    /// Which of these subscriptions this node owns, and under which epochs, once a take-over that is still on its way has
+    /// come to its end.
+    async fn owned(
+        &self,
+        subscriptions: &[SubscriptionId],
+    ) -> Result<Vec<(SubscriptionId, u64)>, StoreError> {
+        let _ = subscriptions;
+        Ok(Vec::new())
+    }
+    /// Gives subscriptions up, so that any node may take them over; leaves each of which the epoch is not the current one.
+    async fn release(&self, owned: &[(SubscriptionId, u64)]) -> Result<(), StoreError> {
+        let _ = owned;
         Ok(())
     }
     /// Writes all entries in one transaction, each only under its current epoch. A stale entry fails alone.

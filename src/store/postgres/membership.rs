@@ -3,6 +3,10 @@
 //!
 //! The lease that this process counts on begins before a heartbeat is sent, and is a little shorter than the one that
 //! the others see in its row, which begins when the database carries the heartbeat out.
+//!
+//! What is owned is owned by a session. When the lease has run out, by this process's clock or by the database's, the
+//! next heartbeat gives the row another session: whatever was owned is anybody's, whether or not this process still
+//! knows of it.
 
 use std::time::Duration;
 
@@ -26,7 +30,6 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) name: String,
-    pub(super) session: i64,
     address: String,
     node_lease_length: Duration,
     /// For leases: it counts while this machine sleeps, and nobody sets it.
@@ -44,6 +47,10 @@ pub(super) struct Member {
 
 #[derive(Debug)]
 struct Standing {
+    /// Which process, and which of its leases, the row is of.
+    session: i64,
+    /// What the session is after the next lapse.
+    next_session: i64,
     /// Until when this node's row is good, as this process counts.
     row_until: Timestamp,
     /// Since when the database has answered every heartbeat, and when it did last.
@@ -67,6 +74,24 @@ enum Unapplied {
     Told(i64),
 }
 
+/// What a heartbeat told.
+#[derive(Debug)]
+struct Renewed {
+    last_change: i64,
+    /// The row's, by now.
+    session: i64,
+    /// One that nobody has had.
+    after: i64,
+}
+
+/// What the row is worth after a heartbeat.
+#[derive(Debug)]
+enum Row {
+    Good,
+    /// What was owned before must not count any more: another heartbeat is due at once.
+    OfNoSession,
+}
+
 /// What has to be applied next.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Next {
@@ -88,13 +113,10 @@ impl Member {
         database: Database,
         link: Link,
     ) -> Result<Self, getrandom::Error> {
-        let mut session = [0; 8];
-        getrandom::fill(&mut session)?;
         let clock = time.steady();
         let (node_lease, renewer) = NodeLease::renewable(clock.clone());
         Ok(Self {
             name,
-            session: i64::from_le_bytes(session),
             address,
             node_lease_length,
             clock,
@@ -102,6 +124,8 @@ impl Member {
             node_lease,
             renewer,
             standing: Mutex::new(Standing {
+                session: new_session()?,
+                next_session: new_session()?,
                 row_until: Timestamp::ZERO,
                 answering: None,
                 applied: 0,
@@ -112,6 +136,11 @@ impl Member {
             link,
             news: Notify::new(),
         })
+    }
+
+    /// Under which this node owns what it takes over now.
+    pub(super) fn session(&self) -> i64 {
+        self.standing.lock().session
     }
 
     /// Whether this node may speak.
@@ -148,7 +177,7 @@ impl Member {
             RETURNING seen, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
         )
         .bind(&self.name)
-        .bind(self.session)
+        .bind(self.session())
         .bind(&self.address)
         .bind(self.lease_millis())
         .bind(i64::from(DATA_VERSION))
@@ -175,7 +204,7 @@ impl Member {
             let sent = self.clock.now();
             // So that there is time for another try within the lease.
             match within(self.node_lease_length * 3 / 10, self.renew()).await {
-                Ok(Some(last_change)) => {
+                Ok(Some(renewed)) => {
                     if failing {
                         tracing::info!(
                             database = self.database.shown(),
@@ -183,9 +212,11 @@ impl Member {
                         );
                     }
                     failing = false;
-                    pause = interval;
-                    self.answered(sent);
-                    self.tell_news(last_change);
+                    pause = match self.answered(sent, &renewed) {
+                        Row::Good => interval,
+                        Row::OfNoSession => Duration::ZERO,
+                    };
+                    self.tell_news(renewed.last_change);
                 }
                 Ok(None) => match within(self.node_lease_length, self.missing()).await {
                     Ok(None) => {
@@ -215,26 +246,44 @@ impl Member {
         }
     }
 
-    /// Sends one heartbeat. Returns the number of the latest change; `None` when the row is not this process's.
-    async fn renew(&self) -> Result<Option<i64>, sqlx::Error> {
+    /// Sends one heartbeat; `None` when the row is not this process's.
+    async fn renew(&self) -> Result<Option<Renewed>, sqlx::Error> {
         let mut link = self.link.lock().await?;
         let asked = self.clock.now();
-        let renewed = sqlx::query(
-            "UPDATE nodes SET expires = clock_timestamp() + $3 * interval '1 millisecond'
-            WHERE name = $1 AND session = $2 RETURNING (SELECT last_change FROM packetboat),
-                floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+        let (session, next_session, lapsed) = {
+            let standing = self.standing.lock();
+            let lapsed = asked >= standing.row_until;
+            (standing.session, standing.next_session, lapsed)
+        };
+        // The answer to an earlier heartbeat, which changed the session, may be lost.
+        let row = sqlx::query(
+            "UPDATE nodes SET expires = clock_timestamp() + $4 * interval '1 millisecond',
+                session = CASE WHEN $5 OR expires <= clock_timestamp() THEN $3 ELSE session END
+            WHERE name = $1 AND session IN ($2, $3) RETURNING (SELECT last_change FROM packetboat),
+                floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, session",
         )
         .bind(&self.name)
-        .bind(self.session)
+        .bind(session)
+        .bind(next_session)
         .bind(self.lease_millis())
+        .bind(lapsed)
         .fetch_optional(&mut *link)
         .await?;
         let answered = self.clock.now();
-        let renewed = renewed.as_ref().map(told).transpose()?;
+        let Some(row) = row else {
+            link.reuse();
+            return Ok(None);
+        };
+        let (last_change, time) = told(&row)?;
+        let session = row.try_get(2)?;
         link.reuse();
-        Ok(renewed.map(|(last_change, time)| {
-            self.time.observe(time, asked, answered);
-            last_change
+        self.time.observe(time, asked, answered);
+        // Before it is needed: without random bytes there is no other session, and this one is not renewed for long.
+        let after = new_session().map_err(|error| sqlx::Error::Configuration(error.into()))?;
+        Ok(Some(Renewed {
+            last_change,
+            session,
+            after,
         }))
     }
 
@@ -259,7 +308,8 @@ impl Member {
         Ok(other)
     }
 
-    fn answered(&self, sent: Timestamp) {
+    /// Takes in the answer to a heartbeat that was sent then.
+    fn answered(&self, sent: Timestamp, renewed: &Renewed) -> Row {
         let now = self.clock.now();
         let mut standing = self.standing.lock();
         standing.answering = match standing.answering {
@@ -267,15 +317,23 @@ impl Member {
             Some((since, last)) if now < last + self.node_lease_length / 2 => Some((since, now)),
             _ => Some((now, now)),
         };
-        if now >= standing.row_until {
+        if renewed.session != standing.session {
+            standing.session = renewed.session;
+            standing.next_session = renewed.after;
             standing.lapses += 1;
             standing.unapplied = Unapplied::Everything;
+            // By this clock it may go on.
+            self.renewer.lapse();
             self.news.notify_one();
+        } else if now >= standing.row_until {
+            // Nobody here spoke for a moment, and deliveries may have ended.
+            return Row::OfNoSession;
         }
         standing.row_until = self.good_until(sent);
         if standing.unapplied == Unapplied::Nothing {
             self.renewer.renew(standing.row_until);
         }
+        Row::Good
     }
 
     fn unanswered(&self, error: &sqlx::Error, failing: &mut bool) {
@@ -340,9 +398,14 @@ impl Member {
         self.renewer.lapse();
         let left = async {
             let mut link = self.link.lock().await?;
-            sqlx::query("DELETE FROM nodes WHERE name = $1 AND session = $2")
+            let (session, next_session) = {
+                let standing = self.standing.lock();
+                (standing.session, standing.next_session)
+            };
+            sqlx::query("DELETE FROM nodes WHERE name = $1 AND session IN ($2, $3)")
                 .bind(&self.name)
-                .bind(self.session)
+                .bind(session)
+                .bind(next_session)
                 .execute(&mut *link)
                 .await?;
             link.reuse();
@@ -353,6 +416,13 @@ impl Member {
         }
         self.link.close().await;
     }
+}
+
+/// Random, so that not even a restored backup brings one back.
+fn new_session() -> Result<i64, getrandom::Error> {
+    let mut session = [0; 8];
+    getrandom::fill(&mut session)?;
+    Ok(i64::from_le_bytes(session))
 }
 
 /// What a row of this node's tells: the number of the latest change, and the database's clock.

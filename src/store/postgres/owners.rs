@@ -28,7 +28,13 @@ pub(super) async fn acquire(
     let mut attempts = 1;
     let acquire = loop {
         let mut connection = database.connection().await?;
-        let attempt = attempt(&mut connection, session, subscription, from_expired);
+        let attempt = attempt(
+            database,
+            &mut connection,
+            session,
+            subscription,
+            from_expired,
+        );
         match attempt.await {
             // A flush of a node that is slow, or frozen: the server ends such a transaction before long.
             Err((error, _)) if is_lock_timeout(&error) && attempts < OWNER_LOCK_ATTEMPTS_MAX => {
@@ -40,24 +46,26 @@ pub(super) async fn acquire(
             Ok(acquire) => break acquire?,
         }
     };
-    let lost = |what: &str| {
-        StoreError::Damaged(format!(
-            "{}: the {what} of subscription {} is missing; restore the database from a backup, or delete the \
-             subscription",
-            database.shown(),
-            subscription.0
-        ))
-    };
     match acquire {
-        Acquire::Acquired(acquired) if acquired.partitions.is_empty() => Err(lost("position")),
         // Both rows come and go together.
-        Acquire::Gone if exists(database, subscription).await? => Err(lost("owner")),
+        Acquire::Gone if exists(database, subscription).await? => {
+            Err(lost(database, subscription, "owner"))
+        }
         acquire => Ok(acquire),
     }
 }
 
+fn lost(database: &Database, subscription: SubscriptionId, what: &str) -> StoreError {
+    StoreError::Damaged(format!(
+        "{}: the {what} of subscription {} is missing; restore the database from a backup, or delete the subscription",
+        database.shown(),
+        subscription.0
+    ))
+}
+
 /// The error comes with whether the commit had been sent.
 async fn attempt(
+    database: &Database,
     connection: &mut Checkout,
     session: i64,
     subscription: SubscriptionId,
@@ -85,6 +93,10 @@ async fn attempt(
         let epoch = take(&mut transaction, subscription, session).await?;
         // A later statement than the one that waited for the lock, so that it sees what was flushed meanwhile.
         let mut partitions = positions::read(&mut transaction, subscription).await?;
+        if partitions.is_empty() {
+            transaction.rollback().await?;
+            return Ok(Err(lost(database, subscription, "position")));
+        }
         positions::read_retained(&mut transaction, subscription, &mut partitions).await?;
         committing = true;
         transaction.commit().await?;
@@ -202,20 +214,56 @@ async fn exists(database: &Database, subscription: SubscriptionId) -> Result<boo
     .map_err(|error| connection.failed(&error))
 }
 
-/// Gives the subscription up, if it is still this session's under that epoch.
-pub(super) async fn release(
+/// Those of the subscriptions that `session` owns, with their epochs. Waits for take-overs that are on their way: each
+/// has its row locked until the server has carried out, or given up, what it was sent.
+pub(super) async fn owned(
     database: &Database,
     session: i64,
-    subscription: SubscriptionId,
-    epoch: u64,
-) -> Result<(), StoreError> {
+    subscriptions: &[SubscriptionId],
+) -> Result<Vec<(SubscriptionId, u64)>, StoreError> {
+    let subscriptions: Vec<i64> = subscriptions.iter().map(|id| to_sql(id.0)).collect();
     let mut connection = database.connection().await?;
     bounded(
         sqlx::query(
-            "UPDATE owners SET session = NULL WHERE subscription = $1 AND epoch = $2 AND session = $3",
+            "SELECT subscription, epoch, session FROM owners WHERE subscription = ANY ($1)
+            ORDER BY subscription FOR UPDATE",
         )
-        .bind(to_sql(subscription.0))
-        .bind(to_sql(epoch))
+        .bind(subscriptions)
+        .fetch_all(&mut *connection),
+    )
+    .await
+    .and_then(|rows| {
+        let mut owned = Vec::new();
+        for row in &rows {
+            if row.try_get::<Option<i64>, _>(2)? == Some(session) {
+                let subscription = SubscriptionId(from_sql(row.try_get(0)?));
+                owned.push((subscription, from_sql(row.try_get(1)?)));
+            }
+        }
+        Ok(owned)
+    })
+    .map_err(|error| connection.failed(&error))
+}
+
+/// Gives up those of the subscriptions that are still this session's under these epochs.
+pub(super) async fn release(
+    database: &Database,
+    session: i64,
+    owned: &[(SubscriptionId, u64)],
+) -> Result<(), StoreError> {
+    let (subscriptions, epochs): (Vec<i64>, Vec<i64>) = owned
+        .iter()
+        .map(|&(subscription, epoch)| (to_sql(subscription.0), to_sql(epoch)))
+        .unzip();
+    let mut connection = database.connection().await?;
+    bounded(
+        sqlx::query(
+            "UPDATE owners SET session = NULL FROM unnest($1::bigint[], $2::bigint[]) AS released (subscription, epoch)
+            WHERE owners.subscription = released.subscription AND owners.epoch = released.epoch
+                AND owners.session = $3",
+        )
+        .bind(subscriptions)
+        .bind(epochs)
         .bind(session)
         .execute(&mut *connection),
     )

@@ -144,7 +144,7 @@ impl PostgresState {
     async fn confirmed(&self, number: i64) -> Result<(), StoreError> {
         changes::confirmed(
             &self.database,
-            self.membership.session,
+            self.membership.session(),
             number,
             &self.applied,
         )
@@ -299,31 +299,34 @@ impl Resources for PostgresState {
 impl Positions for PostgresState {
     async fn owner(&self, subscription: SubscriptionId) -> Result<Option<Owner>, StoreError> {
         let from_expired = self.membership.sees_who_lives();
-        let session = self.membership.session;
+        let session = self.membership.session();
         owners::owner(&self.database, session, subscription, from_expired).await
     }
 
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
+        let session = self.membership.session();
         if !self.membership.node_lease().holds() {
             return Err(StoreError::Unavailable(
                 "the lease of this node has run out".to_owned(),
             ));
         }
-        owners::acquire(
-            &self.database,
-            self.membership.session,
-            subscription,
-            self.membership.sees_who_lives(),
-        )
-        .await
+        let from_expired = self.membership.sees_who_lives();
+        owners::acquire(&self.database, session, subscription, from_expired).await
     }
 
-    async fn release(&self, subscription: SubscriptionId, epoch: u64) -> Result<(), StoreError> {
-        owners::release(&self.database, self.membership.session, subscription, epoch).await
+    async fn owned(
+        &self,
+        subscriptions: &[SubscriptionId],
+    ) -> Result<Vec<(SubscriptionId, u64)>, StoreError> {
+        owners::owned(&self.database, self.membership.session(), subscriptions).await
+    }
+
+    async fn release(&self, owned: &[(SubscriptionId, u64)]) -> Result<(), StoreError> {
+        owners::release(&self.database, self.membership.session(), owned).await
     }
 
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
-        let session = self.membership.session;
+        let session = self.membership.session();
         let done = flush::flush(&self.database, &self.flushes, session, flushes).await?;
         self.sweep.chunks_removed(done.chunks_removed);
         Ok(done.outcomes)
@@ -382,7 +385,7 @@ impl Membership for PostgresState {
 
     async fn applied(&self, through: u64) -> Result<(), StoreError> {
         let through = to_sql(through);
-        let (node, session) = (&self.membership.name, self.membership.session);
+        let (node, session) = (&self.membership.name, self.membership.session());
         changes::applied(&self.database, node, session, through).await?;
         self.membership.has_applied(through);
         Ok(())

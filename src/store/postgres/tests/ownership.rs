@@ -5,8 +5,13 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::database::{HASTY_LEASE, TestDatabase};
+use super::{
+    super::PostgresState,
+    database::{HASTY_LEASE, LOG, TestDatabase, hasty},
+    proxy::Proxy,
+};
 use crate::{
+    clock::{Clock, Timestamp},
     resource::id::SubscriptionId,
     store::{
         Membership as _, Positions as _, StateBackend as _, StoreError,
@@ -93,7 +98,7 @@ async fn an_owner_is_found_while_its_row_is_locked() {
     assert_eq!(owner.to_string(), "one at one.example:8085");
     assert_eq!(one.owner(id).await.expect("read"), None, "it is no other");
     transaction.rollback().await.expect("rolled back");
-    one.release(id, epoch).await.expect("release");
+    one.release(&[(id, epoch)]).await.expect("release");
     assert_eq!(two.owner(id).await.expect("read"), None);
 }
 
@@ -104,13 +109,13 @@ async fn what_is_given_up_is_free_at_once() {
     let two = database.open("two").await;
     let id = one_subscription(&one).await;
     let epoch = acquire(&one, id).await.epoch;
-    one.release(id, epoch - 1).await.expect("release");
+    one.release(&[(id, epoch - 1)]).await.expect("release");
     owner(two.acquire(id).await.expect("acquire"));
-    one.release(id, epoch).await.expect("release");
+    one.release(&[(id, epoch)]).await.expect("release");
     let newer = acquire(&two, id).await.epoch;
     assert!(newer > epoch);
     // Too late.
-    one.release(id, newer).await.expect("release");
+    one.release(&[(id, newer)]).await.expect("release");
     assert_eq!(flush(&two, id, newer, 9).await, FlushOutcome::Stored);
     assert_eq!(flush(&one, id, newer, 10).await, FlushOutcome::Stale);
 }
@@ -203,4 +208,94 @@ async fn a_node_whose_row_was_removed_comes_back() {
     acquire(&node, id).await;
     let other = database.open_hasty("other").await;
     owner(other.acquire(id).await.expect("acquire"));
+}
+
+#[tokio::test]
+async fn a_node_learns_what_it_owns_when_the_take_over_on_its_way_is_through() {
+    let database = TestDatabase::new().await;
+    let one = database.open("one").await;
+    let two = database.open("two").await;
+    let id = one_subscription(&one).await;
+    assert_eq!(one.owned(&[id]).await.expect("read"), []);
+    let epoch = acquire(&one, id).await.epoch;
+    assert_eq!(one.owned(&[id]).await.expect("read"), [(id, epoch)]);
+    assert_eq!(two.owned(&[id]).await.expect("read"), []);
+    // As if it were the first one's, and its answer late.
+    let mut connection = database.connect().await;
+    let mut take_over = connection.begin().await.expect("begun");
+    sqlx::query("UPDATE owners SET epoch = epoch + 1")
+        .execute(&mut *take_over)
+        .await
+        .expect("taken over");
+    let unknown = [id];
+    let owned = one.owned(&unknown);
+    tokio::pin!(owned);
+    let early = timeout(Duration::from_millis(100), &mut owned).await;
+    assert!(early.is_err());
+    take_over.commit().await.expect("committed");
+    assert_eq!(owned.await.expect("read"), [(id, epoch + 1)]);
+}
+
+/// Waits until the node was told that anything may have changed, and says that it has applied that.
+pub(super) async fn apply_everything(state: &dyn State) {
+    loop {
+        let changes = timeout(Duration::from_secs(10), state.changes()).await;
+        // What was asked while the database was away may still fail.
+        let Ok(changes) = changes.expect("in time") else {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        if state.applied(changes.through).await.is_ok() && changes.everything {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_owned_before_its_lease_had_run_out_is_free_when_it_is_back() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::new(&database).await;
+    let one = database.try_open(hasty(proxy.options(&database, "one")));
+    let one = one.await.expect("open");
+    let two = database.open("two").await;
+    let id = one_subscription(&one).await;
+    let epoch = acquire(&one, id).await.epoch;
+    proxy.silence();
+    sleep(HASTY_LEASE * 2).await;
+    proxy.mend();
+    apply_everything(&one).await;
+    timeout(Duration::from_secs(5), one.node_lease().held())
+        .await
+        .expect("held");
+    acquire(&two, id).await;
+    assert_eq!(flush(&one, id, epoch, 50).await, FlushOutcome::Stale);
+    // What it takes over from now on is its own.
+    let owned = two.owned(&[id]).await.expect("read");
+    two.release(&owned).await.expect("release");
+    let epoch = acquire(&one, id).await.epoch;
+    owner(two.acquire(id).await.expect("acquire"));
+    assert_eq!(flush(&one, id, epoch, 9).await, FlushOutcome::Stored);
+}
+
+#[tokio::test]
+async fn a_lease_that_had_run_out_for_the_database_is_lost_here_too() {
+    let database = TestDatabase::new().await;
+    let (clock, _stands_still) = Clock::manual(Timestamp::from_millis(1_000_000));
+    let one = PostgresState::open(hasty(database.options("one")), LOG, clock).await;
+    let one = one.expect("open");
+    let two = database.open("two").await;
+    let id = one_subscription(&one).await;
+    let epoch = acquire(&one, id).await.epoch;
+    assert!(one.node_lease().holds());
+    // As if this machine had been paused, and its clock with it.
+    database
+        .run("UPDATE nodes SET expires = clock_timestamp() - interval '1 ms' WHERE name = 'one'")
+        .await;
+    let changes = timeout(Duration::from_secs(5), one.changes()).await;
+    let changes = changes.expect("in time").expect("changes");
+    assert!(changes.everything && !one.node_lease().holds());
+    acquire(&two, id).await;
+    one.applied(changes.through).await.expect("applied");
+    assert!(one.node_lease().holds());
+    assert_eq!(flush(&one, id, epoch, 50).await, FlushOutcome::Stale);
 }
