@@ -2,6 +2,7 @@
 //!
 //! Everything below `delivery` gets a [`Timestamp`] as an argument and never asks for one.
 
+mod reading;
 mod system;
 
 use std::{
@@ -9,13 +10,14 @@ use std::{
     ops::Add,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use tokio::sync::watch;
 
+pub use self::reading::Reading;
 use self::system::System;
 
 /// A point in time: milliseconds since the Unix epoch. Publish times, deadlines and expiry all use it.
@@ -90,6 +92,7 @@ enum Source {
     Manual {
         now: watch::Receiver<Timestamp>,
         agrees: Arc<AtomicBool>,
+        wall_ahead: Arc<AtomicU64>,
     },
 }
 
@@ -155,12 +158,38 @@ impl Clock {
     pub fn manual(start: Timestamp) -> (Self, ManualClock) {
         let (sender, now) = watch::channel(start);
         let agrees = Arc::new(AtomicBool::new(true));
+        let wall_ahead = Arc::new(AtomicU64::new(0));
         let clock = Self(Source::Manual {
             now,
             agrees: Arc::clone(&agrees),
+            wall_ahead: Arc::clone(&wall_ahead),
         });
-        let now = sender;
-        (clock, ManualClock { now, agrees })
+        let hand = ManualClock {
+            now: sender,
+            agrees,
+            wall_ahead,
+        };
+        (clock, hand)
+    }
+
+    /// What all clocks of the machine say now.
+    pub fn reading(&self) -> Reading {
+        match &self.0 {
+            Source::System(system) | Source::Steady(system) | Source::Led(system) => {
+                system.reading()
+            }
+            Source::Manual {
+                now, wall_ahead, ..
+            } => {
+                let now = *now.borrow();
+                let counted = Duration::from_millis(now.as_millis());
+                Reading {
+                    awake: counted,
+                    booted: counted,
+                    wall: now.plus_millis(wall_ahead.load(Ordering::Relaxed)),
+                }
+            }
+        }
     }
 
     /// The current time.
@@ -210,12 +239,19 @@ const SLEEP_MILLIS_MAX: u64 = 24 * 60 * 60 * 1000;
 pub struct ManualClock {
     now: watch::Sender<Timestamp>,
     agrees: Arc<AtomicBool>,
+    wall_ahead: Arc<AtomicU64>,
 }
 
 impl ManualClock {
     /// Moves the time forward and wakes the tasks that wait for a time that has come.
     pub fn advance(&self, by: Duration) {
         self.now.send_modify(|now| *now = *now + by);
+    }
+
+    /// Sets the machine's wall clock forward, as a pause does that the others have not counted.
+    pub fn jump_wall(&self, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.wall_ahead.fetch_add(millis, Ordering::Relaxed);
     }
 
     /// From now on, [`Clock::agrees`] says so.

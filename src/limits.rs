@@ -194,6 +194,8 @@ pub const CLOCK_WARNING_MILLIS: u64 = 1_000;
 /// Milliseconds by which it may differ before that is a problem, and by which the clocks of a node, its database and
 /// a broker may differ for messages to expire.
 pub const CLOCK_PROBLEM_MILLIS: u64 = 60_000;
+/// Milliseconds by which a machine's clocks may differ in what they count for its node to be sure of its lease.
+pub const CLOCK_GAP_MILLIS_MAX: u64 = 500;
 /// Milliseconds within which a database has to answer for its clock to be taken from the answer.
 pub const TIME_ANSWER_MILLIS_MAX: u64 = 500;
 /// Topics with brokers whose clocks are off that are known one by one; with as many, nothing expires in any topic.
@@ -215,11 +217,16 @@ pub const POSTGRES_NODE_CONNECTIONS_MAX: u32 = POSTGRES_CONNECTIONS_MAX + 3;
 /// Seconds for which a transaction in Postgres may be open before an examination warns.
 pub const OLD_TRANSACTION_SECONDS: i64 = 5 * 60;
 /// Seconds for which such a connection may be idle before it is closed.
-pub const POSTGRES_IDLE_SECONDS_MAX: u64 = 10 * 60;
+pub const POSTGRES_IDLE_SECONDS_MAX: u64 = 60;
+/// Seconds after which such a connection is replaced, however much it is used.
+pub const POSTGRES_LIFETIME_SECONDS_MAX: u64 = 30 * 60;
 /// Milliseconds that anybody waits for a connection to Postgres.
 pub const POSTGRES_CONNECT_MILLIS_MAX: u64 = 2_000;
-/// Milliseconds that an idle connection to Postgres has to show that it still lives; otherwise there is a new one.
+/// Milliseconds that an idle connection to Postgres has to show that its server still takes writes; otherwise there is
+/// a new one.
 pub const POSTGRES_PING_MILLIS: u64 = 500;
+/// Milliseconds after its last use for which a connection for flushes or heartbeats is used without being asked first.
+pub const POSTGRES_TRUSTED_MILLIS: u64 = 500;
 /// Milliseconds before Postgres is tried again after a failure.
 pub const POSTGRES_RETRY_MILLIS: u64 = 200;
 /// Milliseconds that one statement may take in Postgres.

@@ -8,7 +8,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
-use super::Timestamp;
+use super::{Reading, Timestamp};
 use crate::limits::{CLOCK_PROBLEM_MILLIS, TIME_ANSWER_MILLIS_MAX};
 
 /// The wall clock as it was at the start, carried on by one that counts from when the machine was started, also while
@@ -34,6 +34,9 @@ pub(super) struct System {
 
 /// What a clock is ahead by less is how exactly it can be read, or slewing.
 const STEP_MILLIS_MIN: i64 = 100;
+
+/// The clocks are read at one moment if it takes no longer.
+const READ_WITHIN: Duration = Duration::from_millis(10);
 
 /// Milliseconds that only rise.
 #[derive(Debug)]
@@ -89,6 +92,27 @@ impl System {
         let slept = booted.saturating_sub(self.awake_at_start.elapsed());
         self.slept.raise(millis_of(slept), &self.stepped);
         self.wall_at_start + booted
+    }
+
+    /// All clocks at one moment. A thread that is held up between two of them reads them again.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the only code that reads the machine's clocks"
+    )]
+    pub(super) fn reading(&self) -> Reading {
+        let mut tries = 3;
+        loop {
+            tries -= 1;
+            let before = Instant::now();
+            let reading = Reading {
+                awake: before.duration_since(self.awake_at_start),
+                booted: since_boot(),
+                wall: self.wall(),
+            };
+            if tries == 0 || before.elapsed() < READ_WITHIN {
+                return reading;
+            }
+        }
     }
 
     pub(super) fn wall(&self) -> Timestamp {

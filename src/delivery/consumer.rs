@@ -401,7 +401,7 @@ mod tests {
     fn world() -> World {
         let (clock, hand) = Clock::manual(START);
         let (lease, node_lease) = NodeLease::renewable(clock.clone());
-        node_lease.renew(START.plus_millis(60_000));
+        node_lease.renew(START.plus_millis(60_000), clock.reading());
         let mailbox = Arc::new(Mailbox::new(lease, clock));
         let (sender, stream) = stream(ME, &mailbox);
         World {
@@ -535,7 +535,8 @@ mod tests {
         node_lease.lapse();
         mailbox.end(EndCause::lease_lost());
         sender.end(EndCause::lease_lost());
-        node_lease.renew(START.plus_millis(60_000));
+        let (clock, _hand) = Clock::manual(START);
+        node_lease.renew(START.plus_millis(60_000), clock.reading());
         assert_eq!(next(&mut stream), Some(Err(EndCause::lease_lost())));
         let answer = pull.answer().now_or_never().expect("answered");
         assert_eq!(answer, Err(EndCause::lease_lost()));

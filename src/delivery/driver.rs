@@ -191,11 +191,7 @@ impl Driver {
     }
 
     /// Ends what is open, and stores everything where the subscription is still ours.
-    async fn finish(
-        mut self,
-        commands: &mut mpsc::Receiver<Command>,
-        cause: Option<&EndCause>,
-    ) {
+    async fn finish(mut self, commands: &mut mpsc::Receiver<Command>, cause: Option<&EndCause>) {
         if let Some(cause) = cause {
             self.host.end_consumers(cause);
         }
@@ -217,7 +213,7 @@ impl Driver {
             Some(cause) => {
                 self.node.registry.forget(self.record.id, commands);
                 if matches!(cause, EndCause::Stopping | EndCause::TakenOver) {
-                    self.hold.is_over();
+                    self.hold.ends();
                 }
             }
         }

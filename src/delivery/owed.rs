@@ -1,5 +1,5 @@
-//! Subscriptions that this node may own and does not deliver. Clients would wait for it while it lives, so they are given
-//! up as soon as the store answers.
+//! Subscriptions that this node may own and does not deliver. Clients would wait for it while it lives, so they are
+//! given up as soon as the store answers.
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
@@ -74,7 +74,7 @@ async fn release(node: &Node, owed: &BTreeMap<SubscriptionId, Epoch>) -> Result<
         .iter()
         .filter_map(|(id, epoch)| epoch.is_none().then_some(*id))
         .collect();
-    let mut owned: Vec<_> = owed
+    let mut known: Vec<_> = owed
         .iter()
         .filter_map(|(id, epoch)| Some((*id, (*epoch)?)))
         .collect();
@@ -84,10 +84,10 @@ async fn release(node: &Node, owed: &BTreeMap<SubscriptionId, Epoch>) -> Result<
         let unused = found
             .into_iter()
             .filter(|(id, _)| !node.registry.is_running(*id));
-        owned.extend(unused);
+        known.extend(unused);
     }
-    if owned.is_empty() {
+    if known.is_empty() {
         return Ok(());
     }
-    positions.release(&owned).await
+    positions.release(&known).await
 }

@@ -58,12 +58,12 @@ impl Hold {
 
     /// It was not taken over, for this reason.
     fn refused(self, error: DeliveryError) -> DeliveryError {
-        self.is_over();
+        self.ends();
         error
     }
 
     /// There is nothing to give up.
-    pub(super) fn is_over(mut self) {
+    pub(super) fn ends(mut self) {
         self.is_over = true;
     }
 }

@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn it_remembers_no_more_than_so_many() {
         let mut told = Told::default();
-        for id in 0..2 * FAILURES_TOLD_MAX as u64 + 1 {
+        for id in 0..=2 * FAILURES_TOLD_MAX as u64 {
             assert!(told.fails(Subject::Subscription(SubscriptionId(id))));
             assert!(told.0.len() <= FAILURES_TOLD_MAX);
         }

@@ -142,7 +142,8 @@ impl Engine {
         &self.ended
     }
 
-    /// Whether no consumer is here and everything is stored. What is leased is: it needs no engine until it is asked for.
+    /// Whether no consumer is here and everything is stored. What is leased is: it needs no engine until it is asked
+    /// for.
     pub fn is_idle(&self) -> bool {
         let is_stored = |partition: &Partition| partition.ledger().urgency() == Urgency::None;
         self.consumers.is_empty() && !self.flush_in_flight && self.partitions.iter().all(is_stored)

@@ -497,8 +497,8 @@ impl<S: Positions> Positions for Faulty<S> {
         let acquire = async {
             let acquire = self.inner.acquire(subscription).await;
             if let Ok(Acquire::Acquired(acquired)) = &acquire {
-                let owned = &mut self.faults.0.lock().owned;
-                owned.insert(subscription, acquired.epoch);
+                let mut plan = self.faults.0.lock();
+                plan.owned.insert(subscription, acquired.epoch);
             }
             acquire
         };

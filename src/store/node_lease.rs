@@ -1,18 +1,27 @@
 //! Whether this node may speak for what it owns: for a time that others wait before they take it over.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
 
-use crate::clock::{Clock, Timestamp};
+use crate::{
+    clock::{Clock, Reading, Timestamp},
+    limits::CLOCK_GAP_MILLIS_MAX,
+};
 
 /// A node's right to speak, as its heartbeat renews it. Cheap to clone.
 ///
-/// It runs out by itself, by this process's monotonic clock: a process that was stopped for a while finds it gone
-/// before anybody tells it.
+/// It runs out by itself, by a clock that counts while the machine sleeps: a process that was stopped for a while
+/// finds it gone before anybody tells it. Where the machine's clocks have counted differently since it was renewed,
+/// the machine may have been paused for longer than that clock knows, and nobody can tell before the next heartbeat:
+/// until then it does not hold.
 #[derive(Clone, Debug)]
 pub struct NodeLease(Option<Arc<Shared>>);
 
@@ -25,6 +34,10 @@ struct Shared {
     clock: Clock,
     /// Milliseconds since the epoch, as the clock counts them.
     until: AtomicU64,
+    /// What the clocks said when it was asked for.
+    asked: Mutex<Reading>,
+    /// The clocks disagree.
+    doubt: Notify,
     /// Told of each renewal; why it has ended, once it has.
     told: watch::Sender<Option<String>>,
 }
@@ -38,6 +51,8 @@ impl NodeLease {
     /// A lease that does not hold until it is renewed.
     pub fn renewable(clock: Clock) -> (Self, NodeLeaseRenewer) {
         let shared = Arc::new(Shared {
+            asked: Mutex::new(clock.reading()),
+            doubt: Notify::new(),
             clock,
             until: AtomicU64::new(0),
             told: watch::Sender::new(None),
@@ -87,12 +102,18 @@ impl NodeLease {
 }
 
 impl NodeLeaseRenewer {
-    /// It holds until then, unless it has ended.
-    pub fn renew(&self, until: Timestamp) {
+    /// It holds until then, unless it has ended. `asked`: what the clocks said before the store was asked for it.
+    pub fn renew(&self, until: Timestamp, asked: Reading) {
         if self.0.told.borrow().is_none() {
+            *self.0.asked.lock() = asked;
             self.0.until.store(until.as_millis(), Ordering::Release);
             self.0.told.send_modify(|_| {});
         }
+    }
+
+    /// Returns when somebody finds that the clocks disagree: the store has to be asked again.
+    pub async fn doubted(&self) {
+        self.0.doubt.notified().await;
     }
 
     /// It does not hold any more, until it is renewed.
@@ -113,14 +134,20 @@ impl Shared {
     }
 
     fn holds(&self) -> bool {
-        self.clock.now() < self.until()
+        if self.clock.now() >= self.until() {
+            return false;
+        }
+        let gap = self.clock.reading().gap_since(&self.asked.lock());
+        let sure = gap <= Duration::from_millis(CLOCK_GAP_MILLIS_MAX);
+        if !sure {
+            self.doubt.notify_one();
+        }
+        sure
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const START: Timestamp = Timestamp::from_millis(1_000);
@@ -128,9 +155,9 @@ mod tests {
     #[tokio::test]
     async fn a_lease_holds_until_the_moment_that_it_was_renewed_to() {
         let (clock, hand) = Clock::manual(START);
-        let (node_lease, renewer) = NodeLease::renewable(clock);
+        let (node_lease, renewer) = NodeLease::renewable(clock.clone());
         assert!(!node_lease.holds());
-        renewer.renew(START.plus_millis(500));
+        renewer.renew(START.plus_millis(500), clock.reading());
         node_lease.held().await;
         hand.advance(Duration::from_millis(499));
         assert!(node_lease.holds());
@@ -142,12 +169,32 @@ mod tests {
     #[tokio::test]
     async fn a_lease_that_has_ended_is_never_held_again_and_says_why() {
         let (clock, _hand) = Clock::manual(START);
-        let (node_lease, renewer) = NodeLease::renewable(clock);
-        renewer.renew(START.plus_millis(500));
+        let (node_lease, renewer) = NodeLease::renewable(clock.clone());
+        renewer.renew(START.plus_millis(500), clock.reading());
         renewer.end("another one has the name".to_owned());
-        renewer.renew(START.plus_millis(500));
+        renewer.renew(START.plus_millis(500), clock.reading());
         assert!(!node_lease.holds());
         assert_eq!(node_lease.ended().await, "another one has the name");
+    }
+
+    #[tokio::test]
+    async fn while_the_clocks_disagree_it_does_not_hold_until_it_was_asked_for_again() {
+        let (clock, hand) = Clock::manual(START);
+        let (node_lease, renewer) = NodeLease::renewable(clock.clone());
+        let until = START.plus_millis(5_000);
+        renewer.renew(until, clock.reading());
+        hand.jump_wall(Duration::from_millis(CLOCK_GAP_MILLIS_MAX));
+        assert!(node_lease.holds());
+        hand.jump_wall(Duration::from_millis(1));
+        assert!(!node_lease.holds());
+        renewer.doubted().await;
+        let asked = clock.reading();
+        // A pause between the question and its answer is one as well.
+        hand.jump_wall(Duration::from_millis(600));
+        renewer.renew(until, asked);
+        assert!(!node_lease.holds());
+        renewer.renew(until, clock.reading());
+        assert!(node_lease.holds());
     }
 
     #[tokio::test]

@@ -112,8 +112,8 @@ pub trait Positions: Send + Sync + 'static {
     /// Takes the delivery of a subscription over, unless a living node has it: raises its epoch, then reads its state.
     /// [`StoreError::Newer`], and the owner stays, where this process does not know a setting of the subscription.
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError>;
-    /// Which of these subscriptions this node owns, and under which epochs, once a take-over that is still on its way has
-    /// come to its end.
+    /// Which of these subscriptions this node owns, and under which epochs, once a take-over that is still on its way
+    /// has come to its end.
     async fn owned(
         &self,
         subscriptions: &[SubscriptionId],
@@ -121,7 +121,8 @@ pub trait Positions: Send + Sync + 'static {
         let _ = subscriptions;
         Ok(Vec::new())
     }
-    /// Gives subscriptions up, so that any node may take them over; leaves each of which the epoch is not the current one.
+    /// Gives subscriptions up, so that any node may take them over; leaves each of which the epoch is not the current
+    /// one.
     async fn release(&self, owned: &[(SubscriptionId, u64)]) -> Result<(), StoreError> {
         let _ = owned;
         Ok(())

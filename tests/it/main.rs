@@ -10,6 +10,7 @@ mod bench;
 mod cluster;
 mod cluster_races;
 mod cluster_takeover;
+mod database_failures;
 mod doctor;
 mod formats;
 mod frozen;

@@ -9,11 +9,16 @@ use crate::{
 /// What the server, the database and the user are like. `shown` is the database.
 pub(super) fn server(server: &Server, shown: &str) -> Vec<Finding> {
     let mut findings = vec![server_version(shown, server.version)];
-    findings.extend(standby(server.is_standby));
+    findings.extend(writes(server.is_standby, server.is_read_only));
     findings.extend(durability(
         &server.fsync,
         &server.full_page_writes,
         &server.synchronous_commit,
+    ));
+    findings.extend(lost_standbys(
+        &server.synchronous_commit,
+        &server.standbys_awaited,
+        server.standbys,
     ));
     findings.push(privileges(&server.privileges));
     findings
@@ -29,8 +34,30 @@ fn server_version(shown: &str, version: i32) -> Finding {
     }
 }
 
-fn standby(is_standby: bool) -> Option<Finding> {
-    is_standby.then(|| Finding::failure(&Refusal::Standby))
+/// Whether it takes writes.
+fn writes(is_standby: bool, is_read_only: bool) -> Option<Finding> {
+    if is_standby {
+        return Some(Finding::failure(&Refusal::Standby));
+    }
+    is_read_only.then(|| {
+        Finding::problem(
+            "default_transaction_read_only is on",
+            "nodes find no session that takes writes: set it off for the server, the database and the user",
+        )
+    })
+}
+
+/// Whether commits wait for standbys that are not there.
+fn lost_standbys(synchronous_commit: &str, awaited: &str, standbys: u32) -> Option<Finding> {
+    // Sessions of nodes set "off" to "on".
+    let waits = !awaited.is_empty() && synchronous_commit != "local";
+    (waits && standbys == 0).then(|| {
+        Finding::problem(
+            format!("commits wait for the standbys {awaited:?}, and none is connected"),
+            "nothing can be acknowledged, created or changed meanwhile: start a standby, or correct \
+             synchronous_standby_names",
+        )
+    })
 }
 
 /// Whether what was committed survives a crash of the server.
@@ -200,8 +227,22 @@ mod tests {
         let old = server_version("db", 140_009);
         assert_eq!(old.level, Level::Problem);
         assert!(old.text.contains("14.9"), "{}", old.text);
-        assert_eq!(standby(true).map(|one| one.level), Some(Level::Problem));
-        assert_eq!(standby(false), None);
+        let level = |standby, read_only| writes(standby, read_only).map(|one| one.level);
+        assert_eq!(level(true, false), Some(Level::Problem));
+        assert_eq!(level(false, true), Some(Level::Problem));
+        assert_eq!(level(false, false), None);
+    }
+
+    #[test]
+    fn a_standby_that_commits_wait_for_in_vain_is_a_problem() {
+        let level = |commit, awaited, standbys| {
+            lost_standbys(commit, awaited, standbys).map(|one| one.level)
+        };
+        assert_eq!(level("on", "ANY 1 (b)", 0), Some(Level::Problem));
+        assert_eq!(level("off", "b", 0), Some(Level::Problem));
+        assert_eq!(level("on", "b", 1), None);
+        assert_eq!(level("on", "", 0), None);
+        assert_eq!(level("local", "b", 0), None);
     }
 
     #[test]

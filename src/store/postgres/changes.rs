@@ -144,29 +144,6 @@ pub(super) async fn last(database: &Database) -> Result<i64, StoreError> {
         .map_err(|error| connection.failed(&error))
 }
 
-/// Writes that the node of this session has applied everything up to that number.
-pub(super) async fn applied(
-    database: &Database,
-    node: &str,
-    session: i64,
-    through: i64,
-) -> Result<(), StoreError> {
-    let mut connection = database.connection().await?;
-    bounded(
-        sqlx::query(
-            "UPDATE nodes SET seen = $3 WHERE name = $1 AND session = $2 AND seen < $3
-            RETURNING pg_notify('packetboat_applied', '')",
-        )
-        .bind(node)
-        .bind(session)
-        .bind(through)
-        .execute(&mut *connection),
-    )
-    .await
-    .map(|_| ())
-    .map_err(|error| connection.commit_failed(&error))
-}
-
 /// Waits until every other node has applied the change, or its lease has run out.
 pub(super) async fn confirmed(
     database: &Database,

@@ -8,46 +8,32 @@ use std::{
 };
 
 use sqlx::{
-    Connection as _, PgConnection, PgPool, Postgres, Transaction,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity},
+    PgConnection,
+    postgres::{PgDatabaseError, PgSeverity},
 };
 use tokio::time::timeout;
 
+use super::{
+    connector::{Connector, Unusable},
+    pool::{Pool, Pooled},
+};
 use crate::{
-    limits::{
-        POSTGRES_ANSWER_MILLIS_MAX, POSTGRES_CONNECT_MILLIS_MAX, POSTGRES_CONNECTIONS_MAX,
-        POSTGRES_IDLE_SECONDS_MAX, POSTGRES_PING_MILLIS,
-    },
+    limits::{POSTGRES_ANSWER_MILLIS_MAX, POSTGRES_CONNECT_MILLIS_MAX},
     store::{StoreError, rows::newer},
 };
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
-    pool: PgPool,
+    pool: Pool,
     shown: Arc<str>,
 }
 
 impl Database {
     /// Connects when it is first used.
-    pub(super) fn new(connect: PgConnectOptions, shown: &str) -> Self {
-        let pool = PgPoolOptions::new()
-            .max_connections(POSTGRES_CONNECTIONS_MAX)
-            .acquire_timeout(Duration::from_millis(POSTGRES_CONNECT_MILLIS_MAX))
-            .idle_timeout(Duration::from_secs(POSTGRES_IDLE_SECONDS_MAX))
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .before_acquire(|connection, _| {
-                let alive = timeout(
-                    Duration::from_millis(POSTGRES_PING_MILLIS),
-                    connection.ping(),
-                );
-                Box::pin(async move { Ok(matches!(alive.await, Ok(Ok(())))) })
-            })
-            .connect_lazy_with(connect);
+    pub(super) fn new(connector: Connector, shown: &str) -> Self {
         Self {
-            pool,
+            pool: Pool::new(connector),
             shown: shown.into(),
         }
     }
@@ -57,33 +43,40 @@ impl Database {
         &self.shown
     }
 
-    /// A connection of the pool, asked before whether it still lives.
+    /// Makes room for what is more urgent.
+    pub(super) const fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// A connection of the pool, of which the server has just said that it takes writes.
     pub(super) async fn connection(&self) -> Result<Checkout, StoreError> {
-        let connection = self.pool.acquire().await;
-        let connection = connection.map_err(|error| self.failed(&error))?;
+        self.connection_within(Duration::from_millis(POSTGRES_CONNECT_MILLIS_MAX))
+            .await
+    }
+
+    async fn connection_within(&self, longest: Duration) -> Result<Checkout, StoreError> {
+        let pooled = self.pool.take(longest).await;
+        let pooled = pooled.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => {
+                let why = self.pool.failure();
+                let why = why.map_or(String::new(), |why| format!(" ({why})"));
+                let millis = longest.as_millis();
+                let shown = &self.shown;
+                StoreError::Unavailable(format!(
+                    "{shown}: no connection was free within {millis} ms{why}"
+                ))
+            }
+            error => self.failed(&error),
+        })?;
         Ok(Checkout {
-            connection,
+            pooled,
             database: self.clone(),
         })
     }
 
-    /// A transaction on a connection of the pool, rolled back when it is dropped.
-    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        self.pool.begin().await
-    }
-
-    /// Has the server answer on some connection.
+    /// Has the server answer on some connection, and say that it takes writes.
     pub(super) async fn check(&self, patience: Duration) -> Result<(), StoreError> {
-        let late = |_| {
-            StoreError::Unavailable(format!(
-                "{}: no answer within {} ms",
-                self.shown,
-                patience.as_millis()
-            ))
-        };
-        // Each has just answered when it is given out.
-        let connection = timeout(patience, self.connection()).await;
-        connection.map_err(late)?.map(drop)
+        self.connection_within(patience).await.map(drop)
     }
 
     /// What the failure of a statement means. A write in it did not happen, as it was not committed.
@@ -92,11 +85,11 @@ impl Database {
         if let Some(newer) = newer(error) {
             return newer;
         }
+        if let Some(unusable) = Unusable::of(error) {
+            return StoreError::Unavailable(format!("{shown}: {unusable}"));
+        }
         match error {
             sqlx::Error::PoolClosed => StoreError::Unavailable("the store is closed".to_owned()),
-            sqlx::Error::PoolTimedOut => StoreError::Unavailable(format!(
-                "{shown}: no connection within {POSTGRES_CONNECT_MILLIS_MAX} ms"
-            )),
             sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::Decode(_)
             | sqlx::Error::RowNotFound => StoreError::Damaged(format!("{shown}: {error}")),
@@ -115,6 +108,10 @@ impl Database {
     /// that it rolled back, nobody knows.
     pub(super) fn commit_failed(&self, error: &sqlx::Error) -> StoreError {
         match severity(error) {
+            // There was no connection to send anything on.
+            _ if matches!(error, sqlx::Error::PoolClosed) || Unusable::of(error).is_some() => {
+                self.failed(error)
+            }
             Some(PgSeverity::Error) => self.failed(error),
             _ if error_code(error).as_deref() == Some(TRANSACTION_IDLE) => self.failed(error),
             _ => StoreError::Uncertain(format!("{}: {error}", self.shown)),
@@ -130,7 +127,7 @@ impl Database {
 /// A connection while it is used.
 #[derive(Debug)]
 pub(super) struct Checkout {
-    connection: PoolConnection<Postgres>,
+    pooled: Pooled,
     database: Database,
 }
 
@@ -160,9 +157,19 @@ impl Checkout {
         }
     }
 
+    /// Begins a transaction that is rolled back when this is dropped.
+    pub(super) async fn begin_to_drop(&mut self) -> Result<(), sqlx::Error> {
+        self.pooled.begin_to_drop().await
+    }
+
+    /// It is not used again.
+    pub(super) const fn breaks(&mut self) {
+        self.pooled.breaks();
+    }
+
     fn settle(&mut self, error: &sqlx::Error) {
         if breaks_connection(error) {
-            self.connection.close_on_drop();
+            self.breaks();
         }
     }
 }
@@ -171,13 +178,13 @@ impl Deref for Checkout {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.connection
+        &self.pooled
     }
 }
 
 impl DerefMut for Checkout {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.connection
+        &mut self.pooled
     }
 }
 
@@ -202,6 +209,8 @@ pub(super) async fn within<T>(
 /// Whether nobody knows what the connection will say next, or it is closed.
 pub(super) fn breaks_connection(error: &sqlx::Error) -> bool {
     match error {
+        // The server takes no writes any more: another one may.
+        _ if error_code(error).as_deref() == Some(READ_ONLY) => true,
         sqlx::Error::Database(_) => severity(error) != Some(PgSeverity::Error),
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
@@ -229,6 +238,7 @@ pub(super) fn error_code(error: &sqlx::Error) -> Option<String> {
 }
 
 const TRANSACTION_IDLE: &str = "25P03";
+const READ_ONLY: &str = "25006";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DATA_CORRUPTED: &str = "XX001";
 const INDEX_CORRUPTED: &str = "XX002";

@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{
+    connector::PURPOSE,
     database::{Database, bounded},
     link::Link,
 };
@@ -26,7 +27,8 @@ use crate::{
 
 /// Of the sessions that flush: how many rows a flush has is not known when its statements are planned, but an index
 /// is always right for it.
-pub(super) const SESSION_SETTINGS: [(&str, &str); 4] = [
+pub(super) const SESSION_SETTINGS: [(&str, &str); 5] = [
+    (PURPOSE, "flushes"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),

@@ -4,6 +4,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{
     Options, Refusal,
+    connector::Connector,
     database::{Database, bounded},
     open, schema, topics,
 };
@@ -16,7 +17,8 @@ use crate::{
 /// A session that changes nothing. Each question takes no longer than an answer may.
 pub(crate) struct Inspection {
     connection: PgConnection,
-    options: Options,
+    connector: Connector,
+    shown: String,
 }
 
 /// Of the server, the database and the user.
@@ -25,6 +27,12 @@ pub(crate) struct Server {
     /// Postgres' number for it, such as 150004.
     pub(crate) version: i32,
     pub(crate) is_standby: bool,
+    /// What a session of a node would find, for its user in this database.
+    pub(crate) is_read_only: bool,
+    /// For which standbys commits wait; empty if for none.
+    pub(crate) standbys_awaited: String,
+    /// Standbys that are connected.
+    pub(crate) standbys: u32,
     pub(crate) fsync: String,
     pub(crate) full_page_writes: String,
     pub(crate) synchronous_commit: String,
@@ -95,15 +103,11 @@ impl Inspection {
     /// Connects as a node would. A server that is just starting is waited for.
     pub(crate) async fn connect(options: &Options) -> Result<Self, Refusal> {
         let connect = options.connect.clone();
-        let options = Options {
-            connect: connect
-                .application_name("packetboat doctor")
-                .options([("default_transaction_read_only", "on")]),
-            ..options.clone()
-        };
+        let connector = Connector::new(connect.application_name("packetboat doctor")).reading();
         Ok(Self {
-            connection: open::connect(&options).await?,
-            options,
+            connection: open::connect(&connector).await?,
+            connector,
+            shown: options.shown.clone(),
         })
     }
 
@@ -140,7 +144,7 @@ impl Inspection {
 
     /// Reads the topics of a store whose tables this version knows.
     pub(crate) fn topics(&self) -> TopicRows {
-        let database = Database::new(self.options.connect.clone(), &self.options.shown);
+        let database = Database::new(self.connector.clone(), &self.shown);
         TopicRows {
             database: Some(database),
         }
@@ -196,7 +200,10 @@ impl Server {
                         AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))),
                 ARRAY(SELECT relname::text FROM pg_class
                     WHERE oid = ANY (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
-                    AND NOT pg_has_role(relowner, 'USAGE'))",
+                    AND NOT pg_has_role(relowner, 'USAGE')),
+                (SELECT reset_val = 'on' FROM pg_settings WHERE name = 'default_transaction_read_only'),
+                current_setting('synchronous_standby_names'),
+                (SELECT count(*) FROM pg_stat_replication)",
         )
         .bind(TABLES.as_slice())
         .fetch_one(connection)
@@ -208,6 +215,9 @@ impl Server {
         Ok(Self {
             version: row.try_get(0)?,
             is_standby: row.try_get(1)?,
+            is_read_only: row.try_get(11)?,
+            standbys_awaited: row.try_get(12)?,
+            standbys: count(13)?,
             fsync: row.try_get(2)?,
             full_page_writes: row.try_get(3)?,
             synchronous_commit: row.try_get(4)?,

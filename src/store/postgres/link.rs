@@ -6,31 +6,41 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection};
 use tokio::{
     sync::{Mutex, MutexGuard},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
-use super::database::within;
-use crate::limits::{POSTGRES_CONNECT_MILLIS_MAX, POSTGRES_RETRY_MILLIS};
+use super::{
+    connector::{Connector, is_full},
+    database::within,
+    pool::Pool,
+};
+use crate::limits::{
+    POSTGRES_CONNECT_MILLIS_MAX, POSTGRES_PING_MILLIS, POSTGRES_RETRY_MILLIS,
+    POSTGRES_TRUSTED_MILLIS,
+};
 
 /// The connection, or how to get a new one.
 pub(super) struct Link {
-    options: PgConnectOptions,
+    connector: Connector,
+    /// Gives way where the server has no connection left.
+    pool: Pool,
     slot: Mutex<Slot>,
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The options hold the password.
+        // The connector holds the password.
         f.debug_struct("Link").finish_non_exhaustive()
     }
 }
 
 #[derive(Debug)]
 enum Slot {
-    Open(PgConnection),
+    /// And when it was used last.
+    Open(PgConnection, Instant),
     /// Never used, or given up after a failure; the next user connects.
     Lost,
     Closed,
@@ -38,22 +48,42 @@ enum Slot {
 
 impl Link {
     /// Connects when it is first used.
-    pub(super) fn new(options: PgConnectOptions) -> Self {
+    pub(super) fn new(connector: Connector, pool: Pool) -> Self {
         Self {
-            options,
+            connector,
+            pool,
             slot: Mutex::new(Slot::Lost),
         }
     }
 
-    /// Waits until the connection is free, and connects if need be. Fails with `PoolClosed` after [`Link::close`].
+    /// Waits until the connection is free, and connects if need be: also where one that nobody has used for a while
+    /// does not answer, or its server takes no writes any more. Fails with `PoolClosed` after [`Link::close`].
     pub(super) async fn lock(&self) -> Result<LinkGuard<'_>, sqlx::Error> {
+        self.lock_within(Duration::from_millis(POSTGRES_CONNECT_MILLIS_MAX))
+            .await
+    }
+
+    /// The same, where connecting takes no longer than that: then it fails with what the server said last.
+    pub(super) async fn lock_within(
+        &self,
+        longest: Duration,
+    ) -> Result<LinkGuard<'_>, sqlx::Error> {
         let mut slot = self.slot.lock().await;
         let mut taken = std::mem::replace(&mut *slot, Slot::Lost);
+        if let Slot::Open(connection, used) = &mut taken
+            && used.elapsed() >= Duration::from_millis(POSTGRES_TRUSTED_MILLIS)
+        {
+            let ping = Duration::from_millis(POSTGRES_PING_MILLIS);
+            if let Err(error) = within(ping, self.connector.check(connection)).await {
+                tracing::debug!(%error, "a connection to postgres is replaced");
+                taken = Slot::Lost;
+            }
+        }
         if matches!(taken, Slot::Lost) {
-            taken = Slot::Open(self.connect().await?);
+            taken = Slot::Open(self.connect(longest).await?, Instant::now());
         }
         match taken {
-            Slot::Open(connection) => Ok(LinkGuard {
+            Slot::Open(connection, _) => Ok(LinkGuard {
                 slot,
                 connection: Some(connection),
             }),
@@ -65,14 +95,19 @@ impl Link {
     }
 
     /// Tries for a while: a server that comes back is found at once.
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let longest = Duration::from_millis(POSTGRES_CONNECT_MILLIS_MAX);
+    async fn connect(&self, longest: Duration) -> Result<PgConnection, sqlx::Error> {
         let mut last = None;
         let tries = async {
+            let mut room = None;
             loop {
-                match self.options.connect().await {
+                match self.connector.open().await {
                     Ok(connection) => return Ok(connection),
-                    Err(error) => last = Some(error),
+                    Err(error) => {
+                        if room.is_none() && is_full(&error) {
+                            room = Some(self.pool.make_room());
+                        }
+                        last = Some(error);
+                    }
                 }
                 sleep(Duration::from_millis(POSTGRES_RETRY_MILLIS)).await;
             }
@@ -84,10 +119,15 @@ impl Link {
         }
     }
 
+    /// Connects now, so that it is there before others need one.
+    pub(super) async fn open(&self) -> Result<(), sqlx::Error> {
+        self.lock().await.map(LinkGuard::reuse)
+    }
+
     /// Closes the connection when its user is done.
     pub(super) async fn close(&self) {
         let mut slot = self.slot.lock().await;
-        if let Slot::Open(connection) = std::mem::replace(&mut *slot, Slot::Closed)
+        if let Slot::Open(connection, _) = std::mem::replace(&mut *slot, Slot::Closed)
             && let Err(error) = connection.close().await
         {
             tracing::debug!(%error, "a connection to postgres did not close in order");
@@ -107,7 +147,7 @@ impl LinkGuard<'_> {
     /// The next user gets this connection, which has nothing open.
     pub(super) fn reuse(mut self) {
         if let Some(connection) = self.connection.take() {
-            *self.slot = Slot::Open(connection);
+            *self.slot = Slot::Open(connection, Instant::now());
         }
     }
 }

@@ -12,17 +12,22 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{database::within, membership::Member};
+use super::{database::within, membership::Member, pool::Pool};
 use crate::limits::{LISTENER_CHECK_MILLIS, POSTGRES_CONNECT_MILLIS_MAX, POSTGRES_RETRY_MILLIS};
 
 /// Listens until it is told to stop.
 pub(super) async fn run(
     connect: PgConnectOptions,
+    others: Pool,
     membership: Arc<Member>,
     applied: Arc<Notify>,
     stopping: CancellationToken,
 ) {
     while !stopping.is_cancelled() {
+        if others.is_making_room() {
+            sleep(Duration::from_millis(POSTGRES_RETRY_MILLIS)).await;
+            continue;
+        }
         tokio::select! {
             () = stopping.cancelled() => {}
             Err(error) = listen(connect.clone(), &membership, &applied) => {

@@ -11,19 +11,19 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use sqlx::PgConnection;
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     database::{Database, bounded, within},
     link::Link,
+    node_row::{self, Told, Whose},
 };
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, Reading, Timestamp},
     limits::{HEARTBEATS_PER_LEASE, POSTGRES_RETRY_MILLIS},
-    resource::requirement::DATA_VERSION,
-    store::{NodeLease, StoreError, node_lease::NodeLeaseRenewer, rows::from_sql},
+    store::{NodeLease, StoreError, node_lease::NodeLeaseRenewer},
 };
 
 /// See the module.
@@ -47,12 +47,13 @@ pub(super) struct Member {
 
 #[derive(Debug)]
 struct Standing {
-    /// Which process, and which of its leases, the row is of.
+    /// Which process, and which of its leases, the row is of: random at first, so that not even a restored backup
+    /// brings one back, and one more after each lapse.
     session: i64,
-    /// What the session is after the next lapse.
-    next_session: i64,
     /// Until when this node's row is good, as this process counts.
     row_until: Timestamp,
+    /// What the clocks said before the database was asked for that.
+    asked: Reading,
     /// Since when the database has answered every heartbeat, and when it did last.
     answering: Option<(Timestamp, Timestamp)>,
     /// The latest change that was applied.
@@ -72,16 +73,6 @@ enum Unapplied {
     Everything,
     /// There was one, and the caller was told that anything up to this change may have happened.
     Told(i64),
-}
-
-/// What a heartbeat told.
-#[derive(Debug)]
-struct Renewed {
-    last_change: i64,
-    /// The row's, by now.
-    session: i64,
-    /// One that nobody has had.
-    after: i64,
 }
 
 /// What the row is worth after a heartbeat.
@@ -113,8 +104,11 @@ impl Member {
         database: Database,
         link: Link,
     ) -> Result<Self, getrandom::Error> {
+        let mut session = [0; 8];
+        getrandom::fill(&mut session)?;
         let clock = time.steady();
         let (node_lease, renewer) = NodeLease::renewable(clock.clone());
+        let asked = clock.reading();
         Ok(Self {
             name,
             address,
@@ -124,9 +118,9 @@ impl Member {
             node_lease,
             renewer,
             standing: Mutex::new(Standing {
-                session: new_session()?,
-                next_session: new_session()?,
+                session: i64::from_le_bytes(session),
                 row_until: Timestamp::ZERO,
+                asked,
                 answering: None,
                 applied: 0,
                 lapses: 0,
@@ -149,16 +143,19 @@ impl Member {
     }
 
     /// Writes this node's row, which replaces that of an older process of the same name, and holds the lease.
-    pub(super) async fn join(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let sent = self.clock.now();
-        let (last_change, time) = self.enter(connection).await?;
+    pub(super) async fn join(&self) -> Result<(), sqlx::Error> {
+        let mut link = self.link.lock().await?;
+        let (sent, asked) = (self.clock.now(), self.clock.reading());
+        let told = self.enter(&mut link).await?;
+        link.reuse();
         let now = self.clock.now();
-        self.time.observe(time, sent, now);
+        self.time.observe(told.time, sent, now);
         let mut standing = self.standing.lock();
         standing.row_until = self.good_until(sent);
+        standing.asked = asked;
         standing.answering = Some((now, now));
-        standing.applied = last_change;
-        self.renewer.renew(standing.row_until);
+        standing.applied = told.last_change;
+        self.renewer.renew(standing.row_until, asked);
         Ok(())
     }
 
@@ -167,23 +164,25 @@ impl Member {
         sent + self.node_lease_length * 9 / 10
     }
 
-    /// The number of the latest change, and the database's clock.
-    async fn enter(&self, connection: &mut PgConnection) -> Result<(i64, Timestamp), sqlx::Error> {
-        sqlx::query(
-            "INSERT INTO nodes (name, session, address, expires, seen, version)
-            SELECT $1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond', last_change, $5 FROM packetboat
-            ON CONFLICT (name) DO UPDATE SET session = excluded.session, address = excluded.address,
-                expires = excluded.expires, seen = excluded.seen, version = excluded.version
-            RETURNING seen, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+    async fn enter(&self, connection: &mut PgConnection) -> Result<Told, sqlx::Error> {
+        let session = self.session();
+        node_row::enter(
+            connection,
+            &self.name,
+            session,
+            &self.address,
+            self.lease_millis(),
         )
-        .bind(&self.name)
-        .bind(self.session())
-        .bind(&self.address)
-        .bind(self.lease_millis())
-        .bind(i64::from(DATA_VERSION))
-        .fetch_one(connection)
         .await
-        .and_then(|row| told(&row))
+    }
+
+    fn whose(&self) -> Whose<'_> {
+        let session = self.session();
+        Whose {
+            name: &self.name,
+            session,
+            next_session: session.wrapping_add(1),
+        }
     }
 
     fn lease_millis(&self) -> i64 {
@@ -200,11 +199,13 @@ impl Member {
             tokio::select! {
                 () = stopping.cancelled() => return,
                 () = sleep(pause) => {}
+                // Everything waits for the answer; a database that does not answer is not asked more often.
+                () = self.renewer.doubted(), if !failing => {}
             }
-            let sent = self.clock.now();
+            let (sent, asked) = (self.clock.now(), self.clock.reading());
             // So that there is time for another try within the lease.
             match within(self.node_lease_length * 3 / 10, self.renew()).await {
-                Ok(Some(renewed)) => {
+                Ok(Some(told)) => {
                     if failing {
                         tracing::info!(
                             database = self.database.shown(),
@@ -212,11 +213,11 @@ impl Member {
                         );
                     }
                     failing = false;
-                    pause = match self.answered(sent, &renewed) {
+                    pause = match self.answered(sent, asked, &told) {
                         Row::Good => interval,
                         Row::OfNoSession => Duration::ZERO,
                     };
-                    self.tell_news(renewed.last_change);
+                    self.tell_news(told.last_change);
                 }
                 Ok(None) => match within(self.node_lease_length, self.missing()).await {
                     Ok(None) => {
@@ -247,69 +248,40 @@ impl Member {
     }
 
     /// Sends one heartbeat; `None` when the row is not this process's.
-    async fn renew(&self) -> Result<Option<Renewed>, sqlx::Error> {
-        let mut link = self.link.lock().await?;
+    async fn renew(&self) -> Result<Option<Told>, sqlx::Error> {
+        // Less than all of this takes, so that the log tells why.
+        let mut link = self.link.lock_within(self.node_lease_length / 4).await?;
         let asked = self.clock.now();
-        let (session, next_session, lapsed) = {
+        let (lapsed, applied) = {
             let standing = self.standing.lock();
-            let lapsed = asked >= standing.row_until;
-            (standing.session, standing.next_session, lapsed)
+            (asked >= standing.row_until, standing.applied)
         };
-        // The answer to an earlier heartbeat, which changed the session, may be lost.
-        let row = sqlx::query(
-            "UPDATE nodes SET expires = clock_timestamp() + $4 * interval '1 millisecond',
-                session = CASE WHEN $5 OR expires <= clock_timestamp() THEN $3 ELSE session END
-            WHERE name = $1 AND session IN ($2, $3) RETURNING (SELECT last_change FROM packetboat),
-                floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, session",
-        )
-        .bind(&self.name)
-        .bind(session)
-        .bind(next_session)
-        .bind(self.lease_millis())
-        .bind(lapsed)
-        .fetch_optional(&mut *link)
-        .await?;
-        let answered = self.clock.now();
-        let Some(row) = row else {
-            link.reuse();
-            return Ok(None);
-        };
-        let (last_change, time) = told(&row)?;
-        let session = row.try_get(2)?;
+        let (whose, lease) = (self.whose(), self.lease_millis());
+        let told = node_row::renew(&mut link, whose, lease, lapsed, applied).await?;
         link.reuse();
-        self.time.observe(time, asked, answered);
-        // Before it is needed: without random bytes there is no other session, and this one is not renewed for long.
-        let after = new_session().map_err(|error| sqlx::Error::Configuration(error.into()))?;
-        Ok(Some(Renewed {
-            last_change,
-            session,
-            after,
-        }))
+        if let Some(told) = &told {
+            self.time.observe(told.time, asked, self.clock.now());
+        }
+        Ok(told)
     }
 
     /// Name and address of the process whose row it is now. Where there is no row, makes it again: it is removed when a
     /// node was away for very long.
     async fn missing(&self) -> Result<Option<String>, sqlx::Error> {
         let mut link = self.link.lock().await?;
-        let row = sqlx::query("SELECT name || ' at ' || address FROM nodes WHERE name = $1")
-            .bind(&self.name)
-            .fetch_optional(&mut *link)
-            .await?;
-        let other = if let Some(row) = row {
-            Some(row.try_get(0)?)
-        } else {
+        let other = node_row::holder(&mut link, &self.name).await?;
+        if other.is_none() {
             // Whatever was before, it is over: the next heartbeat finds a lapse.
             self.standing.lock().row_until = Timestamp::ZERO;
             self.renewer.lapse();
             self.enter(&mut link).await?;
-            None
-        };
+        }
         link.reuse();
         Ok(other)
     }
 
     /// Takes in the answer to a heartbeat that was sent then.
-    fn answered(&self, sent: Timestamp, renewed: &Renewed) -> Row {
+    fn answered(&self, sent: Timestamp, asked: Reading, told: &Told) -> Row {
         let now = self.clock.now();
         let mut standing = self.standing.lock();
         standing.answering = match standing.answering {
@@ -317,9 +289,17 @@ impl Member {
             Some((since, last)) if now < last + self.node_lease_length / 2 => Some((since, now)),
             _ => Some((now, now)),
         };
-        if renewed.session != standing.session {
-            standing.session = renewed.session;
-            standing.next_session = renewed.after;
+        if told.last_change < standing.applied {
+            // The database is an older one, as after a failover to a late standby: whatever was known may be undone.
+            standing.applied = told.last_change;
+            standing.row_until = Timestamp::ZERO;
+            self.renewer.lapse();
+            return Row::OfNoSession;
+        }
+        if told.session != standing.session {
+            standing.session = told.session;
+            // Nor does this node know what the others did meanwhile.
+            standing.answering = Some((now, now));
             standing.lapses += 1;
             standing.unapplied = Unapplied::Everything;
             // By this clock it may go on.
@@ -330,8 +310,9 @@ impl Member {
             return Row::OfNoSession;
         }
         standing.row_until = self.good_until(sent);
+        standing.asked = asked;
         if standing.unapplied == Unapplied::Nothing {
-            self.renewer.renew(standing.row_until);
+            self.renewer.renew(standing.row_until, asked);
         }
         Row::Good
     }
@@ -381,15 +362,33 @@ impl Member {
         current
     }
 
-    /// Everything up to that change is applied, and the row says so.
-    pub(super) fn has_applied(&self, through: i64) {
+    /// Everything up to that change is applied: has the row say so. The row is not locked by anything else that waits
+    /// for a standby.
+    pub(super) async fn apply(&self, through: i64) -> Result<(), StoreError> {
+        let applied = async {
+            let mut link = self.link.lock().await?;
+            node_row::apply(&mut link, self.whose(), through).await?;
+            link.reuse();
+            Ok(())
+        };
+        let applied = within(self.node_lease_length * 3 / 10, applied).await;
+        applied.map_err(|error| self.database.commit_failed(&error))?;
+        self.has_applied(through);
+        Ok(())
+    }
+
+    /// The row says so.
+    fn has_applied(&self, through: i64) {
         let mut standing = self.standing.lock();
-        standing.applied = standing.applied.max(through);
+        if standing.unapplied == Unapplied::Nothing {
+            standing.applied = standing.applied.max(through);
+        }
         if let Unapplied::Told(told) = standing.unapplied
             && told <= through
         {
             standing.unapplied = Unapplied::Nothing;
-            self.renewer.renew(standing.row_until);
+            standing.applied = through;
+            self.renewer.renew(standing.row_until, standing.asked);
         }
     }
 
@@ -398,16 +397,7 @@ impl Member {
         self.renewer.lapse();
         let left = async {
             let mut link = self.link.lock().await?;
-            let (session, next_session) = {
-                let standing = self.standing.lock();
-                (standing.session, standing.next_session)
-            };
-            sqlx::query("DELETE FROM nodes WHERE name = $1 AND session IN ($2, $3)")
-                .bind(&self.name)
-                .bind(session)
-                .bind(next_session)
-                .execute(&mut *link)
-                .await?;
+            node_row::remove(&mut link, self.whose()).await?;
             link.reuse();
             Ok(())
         };
@@ -416,19 +406,6 @@ impl Member {
         }
         self.link.close().await;
     }
-}
-
-/// Random, so that not even a restored backup brings one back.
-fn new_session() -> Result<i64, getrandom::Error> {
-    let mut session = [0; 8];
-    getrandom::fill(&mut session)?;
-    Ok(i64::from_le_bytes(session))
-}
-
-/// What a row of this node's tells: the number of the latest change, and the database's clock.
-fn told(row: &PgRow) -> Result<(i64, Timestamp), sqlx::Error> {
-    let time = Timestamp::from_millis(from_sql(row.try_get(1)?));
-    Ok((row.try_get(0)?, time))
 }
 
 /// Name and address of a living node whose data version is less than this one.

@@ -7,15 +7,18 @@
 //! All statements run at READ COMMITTED, and what has to be seen after waiting for a lock is read in a later statement.
 
 mod changes;
+mod connector;
 mod database;
 mod flush;
 mod inspection;
 mod link;
 mod listener;
 mod membership;
+mod node_row;
 mod open;
 mod options;
 mod owners;
+mod pool;
 mod positions;
 mod positions_read;
 mod records;

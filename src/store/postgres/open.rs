@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use sqlx::{
-    ConnectOptions as _, PgConnection,
+    PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Options,
-    database::{bounded, error_code},
+    connector::{Connector, Unusable, is_full},
+    database::error_code,
 };
-use crate::limits::{OPEN_MILLIS_MAX, POSTGRES_RETRY_MILLIS, POSTGRES_VERSION_MIN};
+use crate::limits::{
+    OPEN_MILLIS_MAX, POSTGRES_NODE_CONNECTIONS_MAX, POSTGRES_RETRY_MILLIS, POSTGRES_VERSION_MIN,
+};
 
 /// Why a database was not opened: which one, and what to do.
 #[derive(Debug, Error)]
@@ -55,9 +57,18 @@ pub enum Refusal {
         /// Its version.
         found: String,
     },
+    /// It has no connection left.
+    #[error(
+        "the server has no connection left for this user ({0}): raise max_connections, or the limit of the user or the \
+         database; a node uses up to {max}", max = POSTGRES_NODE_CONNECTIONS_MAX
+    )]
+    Full(String),
     /// It takes no writes.
     #[error("the server is a standby, which takes no writes: name the primary server")]
     Standby,
+    /// Its sessions are not what is needed; the text says what to do.
+    #[error("{0}")]
+    Unusable(String),
     /// A later version made the tables.
     #[error(
         "its tables were made by a newer version of Packetboat (they are of version {found}, this one knows up to \
@@ -104,6 +115,12 @@ pub enum Refusal {
 
 impl From<sqlx::Error> for Refusal {
     fn from(error: sqlx::Error) -> Self {
+        match Unusable::of(&error) {
+            Some(Unusable::Standby) => return Self::Standby,
+            Some(unusable) => return Self::Unusable(unusable.to_string()),
+            None if is_full(&error) => return Self::Full(error.to_string()),
+            None => {}
+        }
         let text = match &error {
             sqlx::Error::Database(answer) => answer.message().to_owned(),
             error => error.to_string(),
@@ -124,17 +141,17 @@ impl From<sqlx::Error> for Refusal {
 }
 
 /// The first connection. A server that is just starting is waited for.
-pub(super) async fn connect(options: &Options) -> Result<PgConnection, Refusal> {
+pub(super) async fn connect(connector: &Connector) -> Result<PgConnection, Refusal> {
     let longest = Duration::from_millis(OPEN_MILLIS_MAX);
     let deadline = Instant::now() + longest;
     loop {
         let rest = deadline.saturating_duration_since(Instant::now());
-        match timeout(rest, options.connect.connect()).await {
+        match timeout(rest, connector.open()).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) if is_starting(&error) && Instant::now() < deadline => {
                 sleep(Duration::from_millis(POSTGRES_RETRY_MILLIS)).await;
             }
-            Ok(Err(error)) => return Err(encryption(&options.connect, error)),
+            Ok(Err(error)) => return Err(encryption(connector.options(), error)),
             Err(_) => {
                 let text = format!("no answer within {OPEN_MILLIS_MAX} ms");
                 return Err(Refusal::Unreachable(text));
@@ -143,29 +160,15 @@ pub(super) async fn connect(options: &Options) -> Result<PgConnection, Refusal> 
     }
 }
 
-/// Has all sessions wait until what they commit is on the disk, where the server's or the user's default is not to.
-pub(super) async fn durable(
-    connection: &mut PgConnection,
-    connect: PgConnectOptions,
-) -> Result<PgConnectOptions, sqlx::Error> {
-    let setting: String = bounded(
-        sqlx::query_scalar("SELECT current_setting('synchronous_commit')")
-            .fetch_one(&mut *connection),
-    )
-    .await?;
-    if setting != "off" {
-        return Ok(connect);
-    }
-    bounded(sqlx::query("SET synchronous_commit = on").execute(connection)).await?;
-    Ok(connect.options([("synchronous_commit", "on")]))
-}
-
 fn is_starting(error: &sqlx::Error) -> bool {
     error_code(error).as_deref() == Some("57P03")
 }
 
 /// The driver reports a server without TLS as an error of the configuration.
 fn encryption(connect: &PgConnectOptions, error: sqlx::Error) -> Refusal {
+    if Unusable::of(&error).is_some() {
+        return error.into();
+    }
     match error {
         sqlx::Error::Configuration(error)
             if !matches!(connect.get_ssl_mode(), PgSslMode::Disable) =>

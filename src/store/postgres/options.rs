@@ -8,10 +8,7 @@ use sqlx::{
 };
 use thiserror::Error;
 
-use crate::limits::{
-    NODE_LEASE_MILLIS, POSTGRES_LOCK_MILLIS, POSTGRES_STATEMENT_MILLIS,
-    POSTGRES_TRANSACTION_IDLE_MILLIS,
-};
+use crate::limits::NODE_LEASE_MILLIS;
 
 /// Parameters of a URL that are taken; all are libpq's.
 const PARAMETERS: [&str; 10] = [
@@ -115,7 +112,6 @@ impl Options {
         };
         let connect = connect
             .application_name(&format!("packetboat {node}"))
-            .options(session_settings())
             .disable_statement_logging();
         let location = match connect.get_socket() {
             Some(socket) => socket.display().to_string(),
@@ -198,26 +194,6 @@ fn check_url(url: &str) -> Result<(), OptionsError> {
         }
     }
     Ok(())
-}
-
-/// Of every session, whatever the server's and the user's defaults are.
-fn session_settings() -> [(&'static str, String); 9] {
-    [
-        // Everything here counts on a later statement seeing what was committed before it.
-        ("default_transaction_isolation", "read committed".to_owned()),
-        ("statement_timeout", POSTGRES_STATEMENT_MILLIS.to_string()),
-        ("lock_timeout", POSTGRES_LOCK_MILLIS.to_string()),
-        (
-            "idle_in_transaction_session_timeout",
-            POSTGRES_TRANSACTION_IDLE_MILLIS.to_string(),
-        ),
-        // So that the locks of a machine that is gone are free again soon.
-        ("tcp_keepalives_idle", "5".to_owned()),
-        ("tcp_keepalives_interval", "2".to_owned()),
-        ("tcp_keepalives_count", "3".to_owned()),
-        ("tcp_user_timeout", "10000".to_owned()),
-        ("client_min_messages", "warning".to_owned()),
-    ]
 }
 
 #[cfg(test)]

@@ -161,9 +161,12 @@ async fn migrate(
 
 /// The row of the store, if the tables are there.
 async fn read(connection: &mut PgConnection) -> Result<Option<Store>, sqlx::Error> {
-    let exists: bool = sqlx::query_scalar("SELECT to_regclass('packetboat') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await?;
+    // A session learns that a table was made when it locks one: without that, what another process made while this one
+    // waited for its turn would still be missing.
+    let exists: bool =
+        sqlx::query_scalar("SELECT to_regclass('packetboat') IS NOT NULL FROM pg_class LIMIT 1")
+            .fetch_one(&mut *connection)
+            .await?;
     if !exists {
         return Ok(None);
     }

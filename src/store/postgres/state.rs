@@ -15,11 +15,13 @@ use tokio_util::{
 
 use super::{
     Options, changes,
+    connector::Connector,
     database::Database,
     flush,
     link::Link,
     listener,
     membership::{self, Member, Next},
+    node_row,
     open::{self, OpenError, Refusal},
     owners, positions_read, schema, subscriptions,
     sweep::Sweep,
@@ -84,7 +86,8 @@ impl PostgresState {
     }
 
     async fn start(options: Options, log: &str, clock: Clock) -> Result<Self, Refusal> {
-        let mut connection = open::connect(&options).await?;
+        let connector = Connector::new(options.connect.clone());
+        let mut connection = open::connect(&connector).await?;
         schema::check_server(&mut connection).await?;
         let Options {
             connect,
@@ -93,19 +96,21 @@ impl PostgresState {
             address,
             node_lease,
         } = options;
-        let connect = open::durable(&mut connection, connect).await?;
         let store = schema::prepare(&mut connection, log).await?;
         let ack_key = store.ack_key.try_into();
         let ack_key =
             ack_key.map_err(|_| Refusal::Damaged("the ack key is not 16 bytes long".to_owned()))?;
-        let database = Database::new(connect.clone(), &shown);
-        let flushes = Link::new(connect.clone().options(flush::SESSION_SETTINGS));
-        let beats = Link::new(connect.clone());
-        let membership = Member::new(node, address, node_lease, clock, database.clone(), beats)?;
-        membership.join(&mut connection).await?;
         if let Err(error) = connection.close().await {
             tracing::debug!(%error, "the first connection did not close in order");
         }
+        let database = Database::new(connector.clone(), &shown);
+        let link = |connector| Link::new(connector, database.pool().clone());
+        let flushes = link(connector.clone().with(&flush::SESSION_SETTINGS));
+        let beats = link(connector.with(&node_row::SESSION_SETTINGS));
+        let membership = Member::new(node, address, node_lease, clock, database.clone(), beats)?;
+        // These connections are there before any other, so that nothing else uses the last that the server has.
+        flushes.open().await?;
+        membership.join().await?;
         let stopping = CancellationToken::new();
         let state = Self {
             database,
@@ -130,6 +135,7 @@ impl PostgresState {
             .spawn(async move { membership.beat(stopping).await });
         self.tasks.spawn(listener::run(
             connect,
+            self.database.pool().clone(),
             Arc::clone(&self.membership),
             Arc::clone(&self.applied),
             self.stopping.clone(),
@@ -384,11 +390,7 @@ impl Membership for PostgresState {
     }
 
     async fn applied(&self, through: u64) -> Result<(), StoreError> {
-        let through = to_sql(through);
-        let (node, session) = (&self.membership.name, self.membership.session());
-        changes::applied(&self.database, node, session, through).await?;
-        self.membership.has_applied(through);
-        Ok(())
+        self.membership.apply(to_sql(through)).await
     }
 }
 

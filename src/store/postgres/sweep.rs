@@ -103,9 +103,6 @@ async fn vacuum(database: &Database) -> Result<u64, StoreError> {
         sqlx::raw_sql("VACUUM (SKIP_LOCKED, TRUNCATE false) chunks")
             .execute(&mut *connection)
             .await?;
-        sqlx::raw_sql("RESET statement_timeout")
-            .execute(&mut *connection)
-            .await?;
         sqlx::query_scalar(
             "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'chunks'::regclass",
         )
@@ -113,6 +110,8 @@ async fn vacuum(database: &Database) -> Result<u64, StoreError> {
         .await
     })
     .await;
+    // Its statements may take too long from now on.
+    connection.breaks();
     vacuumed
         .map(from_sql)
         .map_err(|error| connection.failed(&error))

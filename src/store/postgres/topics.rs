@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, Postgres, Row as _, Transaction, postgres::PgRow};
+use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
 
 use super::{
     changes::{self, Written},
-    database::{Database, bounded, within},
+    database::{Checkout, Database, bounded, within},
     positions::small,
 };
 use crate::{
@@ -331,36 +331,37 @@ async fn needs(connection: &mut PgConnection, row: &PgRow) -> Result<LogNeeds, s
     Ok(LogNeeds { row, readers })
 }
 
-/// Locks the topic's row until the transaction is dropped. The subscriptions are read in a later statement than the one
-/// that waited, so that all are seen that the last lock has seen.
+/// Locks the topic's row until the connection is dropped, which has a transaction open. The subscriptions are read in
+/// a later statement than the one that waited, so that all are seen that the last lock has seen.
 pub(super) async fn lock(
     database: &Database,
     topic: TopicIncarnation,
-) -> Result<Option<(LogNeeds, Transaction<'static, Postgres>)>, StoreError> {
+) -> Result<Option<(LogNeeds, Checkout)>, StoreError> {
+    let mut connection = database.connection().await?;
     let locked = async {
-        let mut transaction = database.begin().await?;
+        connection.begin_to_drop().await?;
         // The log may take longer than others may keep a transaction idle or wait for a lock.
         sqlx::query(
             "SELECT set_config('idle_in_transaction_session_timeout', $1, true),
                 set_config('lock_timeout', $1, true), set_config('statement_timeout', $1, true)",
         )
         .bind(TOPIC_LOCK_MILLIS_MAX.to_string())
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
         let row = sqlx::query(
             "SELECT incarnation, place, phase, name FROM topics WHERE incarnation = $1 FOR UPDATE",
         )
         .bind(to_sql(topic.0))
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut *connection)
         .await?;
         Ok(match row {
-            Some(row) => Some((needs(&mut transaction, &row).await?, transaction)),
+            Some(row) => Some(needs(&mut connection, &row).await?),
             None => None,
         })
     };
-    within(Duration::from_millis(TOPIC_LOCK_MILLIS_MAX), locked)
-        .await
-        .map_err(|error| database.failed(&error))
+    let locked = within(Duration::from_millis(TOPIC_LOCK_MILLIS_MAX), locked).await;
+    let needs = locked.map_err(|error| connection.failed(&error))?;
+    Ok(needs.map(|needs| (needs, connection)))
 }
 
 pub(super) async fn forget(database: &Database, topic: TopicIncarnation) -> Result<(), StoreError> {

@@ -58,7 +58,7 @@ impl Situation {
         match self {
             Self::WithoutLease => node_lease,
             Self::WithLease => {
-                renewer.renew(clock.now() + LEASE);
+                renewer.renew(clock.now() + LEASE, clock.reading());
                 node_lease
             }
             _ => NodeLease::always(),

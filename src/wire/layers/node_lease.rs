@@ -49,12 +49,12 @@ mod tests {
     #[test]
     fn without_a_lease_only_health_and_reflection_are_answered() {
         let (clock, _hand) = Clock::manual(Timestamp::from_millis(1_000));
-        let (node_lease, renewer) = NodeLease::renewable(clock);
+        let (node_lease, renewer) = NodeLease::renewable(clock.clone());
         let publish = Rpc::at("/google.pubsub.v1.Publisher/Publish");
         let refused = refuse(&node_lease, publish).expect("refused");
         assert_eq!(refused.headers()["grpc-status"], "14");
         assert!(refuse(&node_lease, Rpc::at("/grpc.health.v1.Health/Check")).is_none());
-        renewer.renew(Timestamp::from_millis(2_000));
+        renewer.renew(Timestamp::from_millis(2_000), clock.reading());
         assert!(refuse(&node_lease, publish).is_none());
         assert!(refuse(&NodeLease::always(), publish).is_none());
     }

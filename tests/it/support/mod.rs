@@ -101,6 +101,12 @@ impl Pubsub {
         self.channel.clone()
     }
 
+    /// Sets the wall clock of a manual clock forward.
+    pub(crate) fn jump_wall(&self, by: Duration) {
+        let hand = self.hand.as_ref().expect("a manual clock");
+        hand.jump_wall(by);
+    }
+
     /// Moves the manual clock.
     pub(crate) fn advance_seconds(&self, seconds: u64) {
         self.advance(Duration::from_secs(seconds));

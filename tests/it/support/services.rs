@@ -23,10 +23,20 @@ impl Service {
         Self::start_new("postgres.sh", &[]).await
     }
 
+    /// A Postgres with further settings, such as `-c max_connections=6`.
+    pub(crate) async fn postgres_with(settings: &str) -> Self {
+        Self::start_new("postgres.sh", &[("POSTGRES_SETTINGS", settings)]).await
+    }
+
     /// A Postgres that keeps what is committed, as other tests have no need for.
     pub(crate) async fn durable_postgres() -> Self {
-        let settings = "-c fsync=on -c full_page_writes=on";
-        Self::start_new("postgres.sh", &[("POSTGRES_SETTINGS", settings)]).await
+        Self::postgres_with("-c fsync=on -c full_page_writes=on").await
+    }
+
+    /// A PgBouncer in front of a Postgres, which drops what sessions ask for as they start.
+    pub(crate) async fn pooler(postgres: &Self) -> Self {
+        let pooled = postgres.export("PACKETBOAT_TEST_POSTGRES");
+        Self::start_new("pgbouncer.sh", &[("POOLED", pooled)]).await
     }
 
     async fn start_new(script: &str, settings: &[(&str, &str)]) -> Self {

@@ -10,6 +10,7 @@ mod opening;
 mod outages;
 mod ownership;
 mod proxy;
+mod sessions;
 mod sweeping;
 
 pub(in crate::store) use self::database::TestDatabase;

@@ -13,9 +13,7 @@ use crate::{
     resource::name::TopicName,
     store::{
         Membership as _, Positions as _, Resources as _, StateBackend as _, StoreError,
-        contract::{
-            positions::{acquire, change, one_subscription},
-        },
+        contract::positions::{acquire, change, one_subscription},
         positions::{Acquire, Flush, FlushOutcome},
     },
 };

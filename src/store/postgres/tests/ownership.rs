@@ -299,3 +299,25 @@ async fn a_lease_that_had_run_out_for_the_database_is_lost_here_too() {
     assert!(one.node_lease().holds());
     assert_eq!(flush(&one, id, epoch, 50).await, FlushOutcome::Stale);
 }
+
+#[tokio::test]
+async fn a_node_whose_database_is_an_older_one_by_now_starts_over() {
+    let database = TestDatabase::new().await;
+    let one = database.open("one").await;
+    let id = one_subscription(&one).await;
+    let epoch = acquire(&one, id).await.epoch;
+    // As if changes had been made, applied, and lost with a failover.
+    database.run("UPDATE packetboat SET last_change = 9").await;
+    one.applied(9).await.expect("applied");
+    database.run("UPDATE packetboat SET last_change = 3").await;
+    let changes = timeout(Duration::from_secs(5), one.changes()).await;
+    let changes = changes.expect("in time").expect("changes");
+    assert!(changes.everything && changes.through == 3);
+    assert!(!one.node_lease().holds());
+    one.applied(3).await.expect("applied");
+    assert!(one.node_lease().holds());
+    assert_eq!(flush(&one, id, epoch, 9).await, FlushOutcome::Stale);
+    database
+        .run("SELECT 1 / count(*) FROM nodes WHERE seen = 3")
+        .await;
+}
