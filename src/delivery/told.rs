@@ -16,9 +16,10 @@ pub(super) enum Subject {
 impl Subject {
     /// What an error of the store says about a subscription.
     pub(super) const fn of(error: &StoreError, subscription: SubscriptionId) -> Self {
-        match error {
-            StoreError::Unavailable(_) | StoreError::Uncertain(_) => Self::Store,
-            _ => Self::Subscription(subscription),
+        if error.is_outage() {
+            Self::Store
+        } else {
+            Self::Subscription(subscription)
         }
     }
 }
