@@ -293,6 +293,15 @@ pub const KAFKA_OPEN_MILLIS: u64 = 10_000;
 pub const KAFKA_ANSWER_MILLIS: u64 = 5_000;
 /// Questions about topics that are asked at the same time, each on a thread of its own.
 pub const KAFKA_QUESTIONS_MAX: usize = 8;
+/// Topics of which brokers are asked in one call where they begin and end.
+pub const KAFKA_TOPICS_PER_BOUNDS_CALL_MAX: usize = 64;
+/// Partitions of which they are asked that in one call, but for those of the last topic.
+pub const KAFKA_PARTITIONS_PER_BOUNDS_CALL_MAX: usize = 1_024;
+/// Such calls at the same time.
+pub const KAFKA_BOUNDS_CALLS_MAX: usize = 4;
+/// Milliseconds within which brokers have to answer what is asked of several topics together; then each is asked about
+/// alone.
+pub const KAFKA_TOGETHER_MILLIS: u64 = 1_000;
 /// Milliseconds for which the first publish to a topic waits until the client knows where it is.
 pub const KAFKA_METADATA_MILLIS: u64 = 500;
 /// Milliseconds for which a topic that no broker knows may be one that they have not heard of yet.
@@ -311,6 +320,16 @@ pub const KAFKA_TOPICS_PAUSE_MILLIS_MAX: u64 = 250;
 pub const KAFKA_TOPIC_REQUESTS_MAX: usize = 1_024;
 /// Consumers that read what is no longer in memory.
 pub const KAFKA_READERS_MAX: usize = 4;
+/// Partitions that each of them reads at the same time.
+pub const KAFKA_READ_PARTITIONS_MAX: usize = 64;
+/// Reads that each of them carries out at the same time: several may be of one partition.
+pub const KAFKA_READS_TOGETHER_MAX: usize = 1_024;
+/// Bytes that each of them hands over at the same time, divided among the partitions; each has one record at least.
+pub const KAFKA_READ_BYTES_TOGETHER_MAX: usize = 16 * 1024 * 1024;
+/// Milliseconds after which reads for which nothing came give way to others; twice as long each time.
+pub const KAFKA_READ_TURN_MILLIS: u64 = 500;
+/// Reads that wait for such a consumer.
+pub const KAFKA_READS_WAITING_MAX: usize = 16_384;
 /// Milliseconds after which such a consumer that nobody uses stops reading ahead.
 pub const KAFKA_READER_IDLE_MILLIS: u64 = 1_000;
 /// Kibibytes that each of them reads ahead.

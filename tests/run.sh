@@ -148,6 +148,8 @@ cargo test --profile gate --locked --no-fail-fast || failed=1
 step 'cargo test of the numbered cases over REST'
 PACKETBOAT_TEST_TRANSPORT=rest cargo test --profile gate --locked --no-fail-fast --test it -- case_ || failed=1
 if [ -n "${PACKETBOAT_LONG:-}" ]; then
+  step 'cargo test of what needs a Kafka to itself'
+  cargo test --profile gate --locked --no-fail-fast --lib -- --ignored kafka || failed=1
   step "cargo test of what talks to Kafka, with Kafka $older_kafka_version"
   KAFKA_VERSION=$older_kafka_version PACKETBOAT_TEST_KAFKA=$older_kafka \
     cargo test --profile gate --locked --no-fail-fast --lib --test it -- kafka || failed=1

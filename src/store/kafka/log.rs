@@ -18,8 +18,8 @@ use super::{
     known::{KnownTopic, KnownTopics},
     names,
     options::Options,
-    read::reader::Wanted,
     read::readers::Readers,
+    read::wanted::Wanted,
 };
 use crate::{
     clock::Timestamp,
@@ -259,10 +259,11 @@ impl MessageLog for KafkaLog {
     }
 
     async fn watch(&self, topic: &TopicLog) -> Result<LogEnds, StoreError> {
-        let known = self.known(topic).await?;
+        self.open_still()?;
         // Fresh ones, even if the topic is watched already: its watchers may have been told of an end that what
         // is followed has not come to, and must never see it end before.
         let bounds = self.cluster.bounds(&topic.location.name).await?;
+        let known = self.known.learn(topic);
         let fresh: Vec<_> = bounds.iter().map(|bounds| bounds.end).collect();
         producer::load_more_partitions(&self.producer, &known, fresh.len() as u32).await;
         let mut ends = self.tail.watch_or_learn(topic.incarnation, &fresh);

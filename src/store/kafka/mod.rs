@@ -19,6 +19,7 @@ mod follow;
 mod inspection;
 mod known;
 mod log;
+mod metadata;
 mod names;
 mod open;
 mod options;

@@ -77,7 +77,7 @@ fn refused(error: &impl ToString) -> StoreError {
 }
 
 /// A record as it is delivered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct DecodedRecord {
     pub(super) offset: Offset,
     pub(super) publish_time: Timestamp,

@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::super::{context::Listener, errors};
+use super::{
+    super::{context::Listener, errors},
+    gathered::GatheredBounds,
+};
 use crate::{
     clock::Timestamp,
     limits::{KAFKA_ANSWER_MILLIS, KAFKA_QUESTIONS_MAX, KAFKA_UNKNOWN_MILLIS},
@@ -26,14 +29,15 @@ use crate::{
     },
 };
 
-type Asker = BaseConsumer<Listener>;
-type Answer<T> = Result<T, KafkaError>;
+pub(super) type Asker = BaseConsumer<Listener>;
+pub(super) type Answer<T> = Result<T, KafkaError>;
 
 /// Asks brokers. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::store::kafka) struct Cluster {
     client: Arc<Asker>,
     questions: Arc<Semaphore>,
+    gathered: Arc<GatheredBounds>,
 }
 
 const ANSWER: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
@@ -45,6 +49,7 @@ impl Cluster {
         Self {
             client: Arc::new(client),
             questions: Arc::new(Semaphore::new(KAFKA_QUESTIONS_MAX)),
+            gathered: Arc::default(),
         }
     }
 
@@ -134,21 +139,19 @@ impl Cluster {
         &self,
         topic: &str,
     ) -> Result<Vec<PartitionBounds>, StoreError> {
-        let topic = topic.to_owned();
+        let name = topic.to_owned();
+        let together = GatheredBounds::ask(&self.gathered, &self.client, name.clone()).await;
+        if let Some(Ok(bounds)) = together {
+            return Ok(bounds);
+        }
         self.ask(move |client| {
-            let partitions = 0..partitions(client, &topic, ANSWER)?;
-            let starts = offsets(client, &topic, partitions.clone(), Position::Beginning)?;
-            let ends = offsets(client, &topic, partitions.clone(), Position::End)?;
-            let bounds = partitions.zip(starts).zip(ends);
-            let bounds = bounds.map(|((partition, start), end)| {
-                // There is no partition without a beginning and an end.
-                let (start, end) = (start.ok_or_else(no_offset)?, end.ok_or_else(no_offset)?);
-                Ok(PartitionBounds {
-                    partition,
-                    start: start.min(end),
-                    end,
-                })
-            });
+            let count = partitions(client, &name, ANSWER)?;
+            let partitions: Vec<_> = (0..count).map(|at| (name.as_str(), at)).collect();
+            let starts = offsets(client, &partitions, Position::Beginning, ANSWER)?;
+            let ends = offsets(client, &partitions, Position::End, ANSWER)?;
+            let bounds = partitions.into_iter().zip(starts).zip(ends);
+            let bounds = bounds
+                .map(|(((_, partition), start), end)| partition_bounds(partition, start?, end?));
             bounds.collect()
         })
         .await
@@ -180,11 +183,13 @@ impl Cluster {
             if partition >= partitions(client, &topic, ANSWER)? {
                 return Err(unknown());
             }
-            let only = partition..partition + 1;
-            let end = offsets(client, &topic, only.clone(), Position::End)?;
-            let found = offsets(client, &topic, only, Position::Offset(millis))?;
-            let end = end.first().copied().flatten().ok_or_else(no_offset)?;
-            Ok(found.first().copied().flatten().unwrap_or(end).min(end))
+            let only = [(topic.as_str(), partition)];
+            let the_one = |position| {
+                let found = offsets(client, &only, position, ANSWER)?.pop();
+                found.ok_or_else(no_offset)?
+            };
+            let end = the_one(Position::End)?.ok_or_else(no_offset)?;
+            Ok(the_one(Position::Offset(millis))?.unwrap_or(end).min(end))
         })
         .await
     }
@@ -255,7 +260,7 @@ impl Cluster {
     }
 }
 
-fn partitions(client: &Asker, topic: &str, patience: Duration) -> Answer<u32> {
+pub(super) fn partitions(client: &Asker, topic: &str, patience: Duration) -> Answer<u32> {
     let metadata = client.fetch_metadata(Some(topic), patience)?;
     client.context().forget();
     let Some(found) = named(&metadata, topic) else {
@@ -289,17 +294,20 @@ fn led(client: &Asker, topic: &str) -> Answer<Option<u32>> {
 
 /// The offset of each of these partitions that brokers know by this position or time, in order; `None` for a time after
 /// the last record.
-fn offsets(
+pub(super) fn offsets(
     client: &Asker,
-    topic: &str,
-    partitions: std::ops::Range<Partition>,
+    partitions: &[(&str, Partition)],
     position: Position,
-) -> Answer<Vec<Option<Offset>>> {
+    patience: Duration,
+) -> Answer<Vec<Answer<Option<Offset>>>> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions.clone() {
+    for (topic, partition) in partitions {
         list.add_partition_offset(topic, partition.cast_signed(), position)?;
     }
-    let list = client.offsets_for_times(list, ANSWER).map_err(|error| {
+    let list = client.offsets_for_times(list, patience).map_err(|error| {
         match error.rdkafka_error_code() {
             // The client's own word for a topic that is there and none of whose partitions has a leader.
             Some(RDKafkaErrorCode::UnknownPartition) => {
@@ -308,9 +316,14 @@ fn offsets(
             _ => error,
         }
     })?;
-    partitions
-        .map(|partition| {
-            let element = list.find_partition(topic, partition.cast_signed());
+    let elements = list.elements();
+    let found = partitions
+        .iter()
+        .enumerate()
+        .map(|(at, (topic, partition))| {
+            let element = elements.get(at).filter(|element| {
+                (element.topic(), element.partition()) == (topic, partition.cast_signed())
+            });
             let element = element.ok_or_else(no_offset)?;
             element.error()?;
             Ok(match element.offset() {
@@ -319,8 +332,22 @@ fn offsets(
                 Position::Offset(offset) => Offset::try_from(offset).ok(),
                 _ => None,
             })
-        })
-        .collect()
+        });
+    Ok(found.collect())
+}
+
+/// There is no partition without a beginning and an end.
+pub(super) fn partition_bounds(
+    partition: Partition,
+    start: Option<Offset>,
+    end: Option<Offset>,
+) -> Answer<PartitionBounds> {
+    let (start, end) = (start.ok_or_else(no_offset)?, end.ok_or_else(no_offset)?);
+    Ok(PartitionBounds {
+        partition,
+        start: start.min(end),
+        end,
+    })
 }
 
 /// A broker left a partition out of its answer.

@@ -2,4 +2,5 @@
 
 pub(super) mod calls;
 pub(super) mod cluster;
+mod gathered;
 pub(super) mod topics;

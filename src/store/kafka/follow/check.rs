@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::super::{known::KnownTopic, read::reader::Wanted, read::readers::Readers};
+use super::super::{known::KnownTopic, read::readers::Readers, read::wanted::Wanted};
 use super::{follower::Command, head::Head};
 use crate::store::{StoreError, log::Offset};
 

@@ -14,11 +14,14 @@ use rdkafka::{
 };
 use tokio::{sync::Notify, task::spawn_blocking};
 
-use super::super::{context::Listener, errors};
+use super::super::{context::Listener, errors, metadata};
 use crate::store::log::{Offset, Partition};
 
 /// Where to begin reading which partition of which topic.
 pub(in crate::store::kafka) type Start = (String, Partition, Offset);
+
+/// Longest wait for the metadata of topics that are about to be read.
+const METADATA: Duration = Duration::from_millis(300);
 
 /// Made when it is first needed.
 pub(in crate::store::kafka) struct HeadConsumer {
@@ -70,6 +73,11 @@ impl HeadConsumer {
         self.unassign(first.keys().cloned().collect()).await;
         let begun: Vec<_> = first.keys().cloned().collect();
         let changed = self.change(client, "watched topics cannot be read", move |client| {
+            metadata::load(
+                client,
+                first.keys().map(|(topic, _)| topic.as_str()),
+                METADATA,
+            );
             let mut list = TopicPartitionList::with_capacity(first.len());
             for ((topic, partition), offset) in &first {
                 let offset = Position::Offset(offset.cast_signed());

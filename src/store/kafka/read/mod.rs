@@ -1,5 +1,10 @@
-//! Reads what is no longer in the tail, through a few clients.
+//! Reads what is no longer in the tail, through a few consumers.
 
-pub(super) mod damage;
-pub(super) mod reader;
+mod damage;
+pub(super) mod pool;
+mod reader;
 pub(super) mod readers;
+mod round;
+mod share;
+mod waiting;
+pub(super) mod wanted;

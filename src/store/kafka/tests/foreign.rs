@@ -22,7 +22,7 @@ use crate::{
         MessageLog as _, StoreError,
         batch::LogRecord,
         contract::log::message,
-        log::{Offset, ReadBatch, TopicLog},
+        log::{Offset, PartitionBounds, ReadBatch, TopicLog},
     },
 };
 
@@ -44,9 +44,15 @@ async fn attached(
         .create_topics([&topic], &AdminOptions::new())
         .await;
     made.expect("answered").remove(0).expect("made");
+    let location = loop {
+        // A busy broker may not have heard yet that it was made.
+        if let Some(location) = log.attach(&name).await.expect("asked") {
+            break location;
+        }
+    };
     TopicLog {
         incarnation: TopicIncarnation(3),
-        location: Arc::new(log.attach(&name).await.expect("asked").expect("there")),
+        location: Arc::new(location),
     }
 }
 
@@ -195,6 +201,37 @@ async fn aborted_transactions_and_marks_are_passed_and_open_ones_waited_for() {
         (data(&batch), batch.next),
         (vec!["open".to_owned(), "ours".to_owned()], 6)
     );
+}
+
+#[tokio::test]
+async fn marks_are_told_from_records_in_partitions_that_are_read_together() {
+    const PARTITIONS: i32 = 24;
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let topic = attached(&topics, &log, PARTITIONS, &[]).await;
+    let id = topics.name("transactions");
+    let theirs = producer(&[("transactional.id", &id)]);
+    theirs.init_transactions(PATIENCE).expect("initialized");
+    theirs.begin_transaction().expect("begun");
+    for partition in 0..PARTITIONS {
+        send(&theirs, to(&topic, b"committed").partition(partition));
+    }
+    theirs.flush(PATIENCE).expect("flushed");
+    theirs.commit_transaction(PATIENCE).expect("committed");
+    let marked = |bounds: &PartitionBounds| bounds.end == 2;
+    while !log.bounds(&topic).await.expect("bounds").iter().all(marked) {
+        tokio::task::yield_now().await;
+    }
+    let reads =
+        (0..PARTITIONS.cast_unsigned()).flat_map(|partition| [(partition, 0), (partition, 1)]);
+    let reads = reads.map(|(partition, from)| {
+        let read = log.read(&topic, partition, from..9, 1 << 20);
+        async move { (from, read.await.expect("read")) }
+    });
+    for (from, batch) in futures_util::future::join_all(reads).await {
+        let expected = if from == 0 { (1, 1) } else { (0, 2) };
+        assert_eq!((batch.count(), batch.next), expected);
+    }
 }
 
 #[tokio::test]

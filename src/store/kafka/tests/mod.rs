@@ -1,5 +1,6 @@
 //! What only the Kafka backend does. Every test has topics of its own, with a prefix that nobody else has.
 
+mod cold;
 mod foreign;
 mod nodes;
 mod owner;

@@ -11,7 +11,7 @@ use rdkafka::Message as _;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    super::{KafkaLog, Options, follow::head_consumer::HeadConsumer, read::reader::Wanted},
+    super::{KafkaLog, Options, follow::head_consumer::HeadConsumer, read::wanted::Wanted},
     TestTopics,
 };
 use crate::{
@@ -148,16 +148,16 @@ async fn records_of_another_partition_are_never_returned_but_read_again() {
     for (wrong, partition) in [(other, 0), (one, 1)] {
         let log = open(&topics).await;
         let next = all.read(&log, one, 0, 0).await;
-        let misled = log.readers.mislead(&Wanted {
+        let misled = log.readers.pool().mislead(&Wanted {
             topic: wrong.location.name.clone(),
             partition,
             range: next..COUNT,
             bytes_max: 0,
             end: COUNT,
         });
-        assert_eq!((misled, log.readers.idle()), (1, 1));
+        assert_eq!((misled, log.readers.pool().idle()), (1, 1));
         all.read(&log, wrong, partition, next).await;
-        assert_eq!(log.readers.idle(), 1, "another reader replaces it");
+        assert_eq!(log.readers.pool().idle(), 1, "another reader replaces it");
         all.read(&log, one, 0, next).await;
     }
 }
