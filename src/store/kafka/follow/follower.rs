@@ -3,7 +3,7 @@
 //! What this node appends itself gets there faster, from the producer's reports. What is read again is dropped, and a
 //! partition to which only this node appends is not read at all while that goes on.
 
-use std::{mem, ops::Range, sync::Arc, time::Duration};
+use std::{collections::HashSet, mem, ops::Range, sync::Arc, time::Duration};
 
 use rdkafka::{Message as _, error::KafkaError, message::BorrowedMessage};
 use tokio::{
@@ -67,6 +67,10 @@ pub(in crate::store::kafka) struct Follower {
     gatherings: Vec<Gathering>,
     /// Whether the topics that could not be read are being asked about.
     checking: bool,
+    /// Whether the client reads some partition no further until that is begun anew.
+    stalled: bool,
+    /// Partitions of which some topic lacks something that has come before it could have that.
+    behind: HashSet<(String, Partition)>,
 }
 
 /// Where records come from just now.
@@ -75,6 +79,8 @@ struct Source {
     partition: Partition,
     /// The topics that stand for it, each with where it ended in the tail. None of a partition that is not read.
     topics: Vec<(Arc<KnownTopic>, Offset)>,
+    /// Everything below has come.
+    next: Offset,
 }
 
 impl Follower {
@@ -93,6 +99,8 @@ impl Follower {
             resting: Resting::default(),
             gatherings: Vec::new(),
             checking: false,
+            stalled: false,
+            behind: HashSet::new(),
         }
     }
 
@@ -149,7 +157,10 @@ impl Follower {
                 Command::Grown(topic, count) => self.grow(topic, count, &mut begin),
                 Command::Forget(topic) => self.forget(topic, &mut begin).await,
                 Command::Checked(topic, checked) => self.apply(topic, checked, &mut begin).await,
-                Command::AllChecked => self.checking = false,
+                Command::AllChecked => {
+                    self.checking = false;
+                    self.stalled = false;
+                }
             }
         }
         self.consumer.assign(begin).await;
@@ -171,21 +182,30 @@ impl Follower {
         begin.extend(self.starts(&topic.name, 0..self.topics.partitions(&topic.name)));
     }
 
-    /// Reads further partitions from where the tail says that they end: from their first record, if it did not know
-    /// them either.
+    /// Reads further partitions of a Kafka topic, for all that stand for it, from where the tail says that they end: from
+    /// their first record, if it did not know them either.
     fn grow(&mut self, topic: TopicIncarnation, count: u32, begin: &mut Vec<Start>) {
-        let Some(followed) = self.topics.get_mut(topic) else {
+        let Some(followed) = self.topics.get(topic) else {
             return;
         };
-        let known = followed.suspects.len();
-        if known >= count as usize {
-            return;
-        }
-        self.head.tail.raise(topic, &vec![0; count as usize]);
-        let ends = self.head.tail.ends(topic).unwrap_or_default();
-        followed.suspects.resize(ends.len().max(known), false);
         let name = followed.topic.name.clone();
-        begin.extend(self.starts(&name, known..ends.len()));
+        let mut first = None;
+        for topic in self.topics.named(&name).to_vec() {
+            let Some(followed) = self.topics.get_mut(topic) else {
+                continue;
+            };
+            let known = followed.suspects.len();
+            if known >= count as usize {
+                continue;
+            }
+            self.head.tail.raise(topic, &vec![0; count as usize]);
+            let ends = self.head.tail.ends(topic).unwrap_or_default();
+            followed.suspects.resize(ends.len().max(known), false);
+            first = Some(first.unwrap_or(known).min(known));
+        }
+        if let Some(first) = first {
+            begin.extend(self.starts(&name, first..self.topics.partitions(&name)));
+        }
     }
 
     async fn forget(&mut self, topic: TopicIncarnation, begin: &mut Vec<Start>) {
@@ -212,17 +232,40 @@ impl Follower {
             return;
         };
         let mut source = None;
+        let mut is_more = true;
         for _ in 0..KAFKA_FOLLOW_RECORDS_PER_PASS {
             match polled.next() {
-                None => return self.hand_over(),
+                None => {
+                    is_more = false;
+                    break;
+                }
                 Some(Ok(record)) => self.take_record(&record, &mut source),
                 Some(Err(error)) => self.handle_error(&error, answers),
             }
         }
+        self.leave(source);
+        if !self.behind.is_empty() {
+            let behind = mem::take(&mut self.behind).into_iter();
+            let begin = behind.flat_map(|(name, partition)| {
+                let partition = partition as usize;
+                self.starts(&name, partition..partition + 1)
+            });
+            self.consumer.assign(begin.collect()).await;
+        }
+        if is_more {
+            // Of which nobody is told again.
+            self.head.news.notify_one();
+            yield_now().await;
+        }
+    }
+
+    /// Hands over what came of a partition.
+    fn leave(&mut self, source: Option<Source>) {
         self.hand_over();
-        // There may be more, of which nobody is told again.
-        self.head.news.notify_one();
-        yield_now().await;
+        if let Some(source) = source {
+            self.consumer
+                .comes_to(&source.name, source.partition, source.next);
+        }
     }
 
     fn take_record(&mut self, record: &BorrowedMessage<'_>, source: &mut Option<Source>) {
@@ -233,17 +276,22 @@ impl Follower {
             .is_some_and(|source| (source.name.as_str(), source.partition) == (name, partition));
         if !goes_on {
             // Others may get the next records, each at another index.
-            self.hand_over();
+            self.leave(source.take());
             *source = Some(self.source(name, partition, record.offset()));
         }
         let Some(source) = source else {
             return;
         };
         let offset = record::offset(record);
+        source.next = source.next.max(offset + 1);
         let ends = source.topics.iter().map(|(_, end)| *end);
         if ends.min().is_none_or(|lowest| offset < lowest) {
             // What this node appended itself is there already.
             return;
+        }
+        if self.gatherings.len() < source.topics.len() {
+            let count = source.topics.len();
+            self.gatherings.resize_with(count, Gathering::default);
         }
         let mut decoded = record::decode(record);
         let last = source.topics.len() - 1;
@@ -256,9 +304,6 @@ impl Follower {
             } else {
                 decoded.message.clone()
             };
-            if index >= self.gatherings.len() {
-                self.gatherings.push(Gathering::default());
-            }
             let gathered = self.gatherings[index].push(
                 topic,
                 partition,
@@ -272,10 +317,18 @@ impl Follower {
         }
     }
 
-    /// Who gets records of this partition, the first of which has this offset.
-    fn source(&self, name: &str, partition: Partition, offset: i64) -> Source {
-        let topics = if self.consumer.reads(name, partition) {
-            self.topics.receivers(name, partition, &self.head.tail)
+    /// Who gets records of this partition, the first of which has this offset. A topic that ends before where reading
+    /// was begun lacks what lies in between: it gets that first, once the partition was begun anew.
+    fn source(&mut self, name: &str, partition: Partition, offset: i64) -> Source {
+        let came_to = self.consumer.came_to(name, partition);
+        let mut topics = Vec::new();
+        if let Some(came_to) = came_to {
+            topics = self.topics.receivers(name, partition, &self.head.tail);
+            let receivers = topics.len();
+            topics.retain(|(_, end)| *end >= came_to);
+            if topics.len() < receivers {
+                self.behind.insert((name.to_owned(), partition));
+            }
         } else {
             tracing::error!(
                 topic = name,
@@ -283,12 +336,12 @@ impl Follower {
                 offset,
                 "the consumer of watched topics returned records of a partition that it does not read; they are dropped"
             );
-            Vec::new()
-        };
+        }
         Source {
             name: name.to_owned(),
             partition,
             topics,
+            next: came_to.unwrap_or(0),
         }
     }
 
@@ -333,6 +386,9 @@ impl Follower {
         } else if !errors::is_out_of_range(code) && !errors::is_unknown(code) {
             // The client tries again by itself.
             return;
+        } else {
+            // That comes back even if the topic turns out to be as it was.
+            self.stalled = true;
         }
         if !mem::replace(&mut self.checking, true) {
             let followed = self.topics.values();
@@ -368,6 +424,10 @@ impl Follower {
             return;
         };
         if checked.iter().all(Checked::is_as_it_was) {
+            if self.stalled {
+                let name = followed.topic.name.clone();
+                begin.extend(self.starts(&name, 0..self.topics.partitions(&name)));
+            }
             return;
         }
         followed.suspects.fill(false);
@@ -438,6 +498,7 @@ impl Follower {
         for topic in unwatched {
             self.unfollow(topic).await;
         }
+        self.end_unneeded().await;
         self.begin_missing().await;
         let topics = self.topics.values();
         let topics: Vec<_> = topics.map(|one| Arc::clone(&one.topic)).collect();
@@ -446,6 +507,16 @@ impl Follower {
             let producer = Arc::clone(&self.producer);
             tokio::spawn(growth::check(cluster, producer, topics, answers.clone()));
         }
+    }
+
+    /// Ends reading what could not be ended before.
+    async fn end_unneeded(&mut self) {
+        let topics = &self.topics;
+        let unneeded = self.consumer.unneeded(|name, partition| {
+            let mut named = topics.named(name).iter();
+            named.any(|topic| !self.resting.contains((*topic, partition)))
+        });
+        self.consumer.unassign(unneeded).await;
     }
 
     /// Begins reading what could not be begun, or asked about, before.

@@ -1,10 +1,6 @@
 //! The consumer at the head of watched topics: begins, ends and polls without holding up the runtime.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     ClientConfig, Offset as Position, TopicPartitionList,
@@ -23,12 +19,15 @@ pub(in crate::store::kafka) type Start = (String, Partition, Offset);
 /// Longest wait for the metadata of topics that are about to be read.
 const METADATA: Duration = Duration::from_millis(300);
 
+/// Lists that the client may refuse until the rest waits for the next check.
+const FAILURES_MAX: u32 = 32;
+
 /// Made when it is first needed.
 pub(in crate::store::kafka) struct HeadConsumer {
     config: ClientConfig,
     client: Option<Arc<Client>>,
-    /// The partitions that are read, by topic.
-    read: HashMap<String, HashSet<Partition>>,
+    /// The partitions that are read, by topic, each with the offset up to which everything came since it was begun.
+    read: HashMap<String, HashMap<Partition, Offset>>,
     /// Notified when there is something to poll.
     news: Arc<Notify>,
 }
@@ -52,11 +51,53 @@ impl HeadConsumer {
 
     /// Whether a partition is read.
     pub(in crate::store::kafka) fn reads(&self, topic: &str, partition: Partition) -> bool {
-        let read = self.read.get(topic);
-        read.is_some_and(|read| read.contains(&partition))
+        self.came_to(topic, partition).is_some()
     }
 
-    /// Begins reading; where a partition is read already, anew.
+    /// The offset up to which everything has come of a partition that is read, from where it was begun.
+    pub(in crate::store::kafka) fn came_to(
+        &self,
+        topic: &str,
+        partition: Partition,
+    ) -> Option<Offset> {
+        self.read.get(topic)?.get(&partition).copied()
+    }
+
+    /// Takes note that everything below `next` has come.
+    pub(in crate::store::kafka) fn comes_to(
+        &mut self,
+        topic: &str,
+        partition: Partition,
+        next: Offset,
+    ) {
+        let read = self.read.get_mut(topic);
+        if let Some(came_to) = read.and_then(|read| read.get_mut(&partition)) {
+            *came_to = next;
+        }
+    }
+
+    /// The partitions that are read, of those that need not be.
+    pub(in crate::store::kafka) fn unneeded(
+        &self,
+        is_needed: impl Fn(&str, Partition) -> bool,
+    ) -> Vec<(String, Partition)> {
+        let read = self.read.iter().flat_map(|(topic, read)| {
+            let partitions = read.keys();
+            partitions.map(move |partition| (topic, *partition))
+        });
+        let unneeded = read.filter(|(topic, partition)| !is_needed(topic, *partition));
+        unneeded
+            .map(|(topic, partition)| (topic.clone(), partition))
+            .collect()
+    }
+
+    /// Has it know of nothing that it reads, as a defect would.
+    #[cfg(test)]
+    pub(in crate::store::kafka) fn forget(&mut self) {
+        self.read.clear();
+    }
+
+    /// Begins reading; where a partition is read already, anew. What cannot be begun does not hold up the rest.
     pub(in crate::store::kafka) async fn assign(&mut self, starts: Vec<Start>) {
         if starts.is_empty() {
             return;
@@ -69,33 +110,57 @@ impl HeadConsumer {
             let first = first.entry((topic, partition)).or_insert(offset);
             *first = offset.min(*first);
         }
-        // The client refuses all if one of them is read.
-        self.unassign(first.keys().cloned().collect()).await;
-        let begun: Vec<_> = first.keys().cloned().collect();
-        let changed = self.change(client, "watched topics cannot be read", move |client| {
-            metadata::load(
-                client,
-                first.keys().map(|(topic, _)| topic.as_str()),
-                METADATA,
-            );
-            let mut list = TopicPartitionList::with_capacity(first.len());
-            for ((topic, partition), offset) in &first {
+        let mut lists = vec![first.into_iter().collect::<Vec<_>>()];
+        let mut failures = 0;
+        while let Some(mut list) = lists.pop() {
+            // The client refuses all if one of them is read.
+            let again = list.iter().map(|(partition, _)| partition.clone());
+            self.unassign(again.collect()).await;
+            if self.begin(&client, list.clone()).await {
+                continue;
+            }
+            failures += 1;
+            if failures == 1 {
+                // What the client reads is known now, and may be what it refused the rest for.
+                lists.push(list);
+            } else if list.len() > 1 && failures < FAILURES_MAX {
+                lists.push(list.split_off(list.len() / 2));
+                lists.push(list);
+            }
+        }
+    }
+
+    async fn begin(
+        &mut self,
+        client: &Arc<Client>,
+        starts: Vec<((String, Partition), Offset)>,
+    ) -> bool {
+        let begun = starts.clone();
+        let failed = "watched topics cannot be read";
+        let changed = self.change(Arc::clone(client), failed, move |client| {
+            let topics = starts.iter().map(|((topic, _), _)| topic.as_str());
+            metadata::load(client, topics, METADATA);
+            let mut list = TopicPartitionList::with_capacity(starts.len());
+            for ((topic, partition), offset) in &starts {
                 let offset = Position::Offset(offset.cast_signed());
                 list.add_partition_offset(topic, partition.cast_signed(), offset)?;
             }
             client.incremental_assign(&list)
         });
-        if changed.await {
-            for (topic, partition) in begun {
-                self.read.entry(topic).or_default().insert(partition);
+        let changed = changed.await;
+        if changed {
+            for ((topic, partition), offset) in begun {
+                let read = self.read.entry(topic).or_default();
+                read.insert(partition, offset);
             }
         }
+        changed
     }
 
     /// Ends reading of a topic.
     pub(in crate::store::kafka) async fn unassign_topic(&mut self, topic: &str) {
         let read = self.read.get(topic).into_iter().flatten();
-        let read = read.map(|partition| (topic.to_owned(), *partition));
+        let read = read.map(|(partition, _)| (topic.to_owned(), *partition));
         self.unassign(read.collect()).await;
     }
 
@@ -142,12 +207,25 @@ impl HeadConsumer {
             Ok(Ok(())) => return true,
             Ok(Err((error, read))) => {
                 tracing::error!(error = %errors::text(&error), "{failed}");
-                self.read = partitions(&read);
+                self.read = self.partitions(&read);
             }
             // The server is stopping.
             Err(_) => {}
         }
         false
+    }
+
+    /// What is read, of which the client says what it is.
+    fn partitions(&self, list: &TopicPartitionList) -> HashMap<String, HashMap<Partition, Offset>> {
+        let mut partitions: HashMap<String, HashMap<Partition, Offset>> = HashMap::new();
+        for element in list.elements() {
+            let (topic, partition) = (element.topic(), element.partition().cast_unsigned());
+            // Whoever lacks anything of what was not begun here has it begun anew.
+            let came_to = self.came_to(topic, partition).unwrap_or(Offset::MAX);
+            let of_topic = partitions.entry(topic.to_owned()).or_default();
+            of_topic.insert(partition, came_to);
+        }
+        partitions
     }
 
     /// Ends the client, which takes its time.
@@ -184,13 +262,4 @@ impl Polled {
     pub(in crate::store::kafka) fn next(&self) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
         self.0.poll(Duration::ZERO)
     }
-}
-
-fn partitions(list: &TopicPartitionList) -> HashMap<String, HashSet<Partition>> {
-    let mut partitions: HashMap<String, HashSet<Partition>> = HashMap::new();
-    for element in list.elements() {
-        let of_topic = partitions.entry(element.topic().to_owned()).or_default();
-        of_topic.insert(element.partition().cast_unsigned());
-    }
-    partitions
 }

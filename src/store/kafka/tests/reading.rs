@@ -7,12 +7,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use rdkafka::Message as _;
+use rdkafka::{
+    Message as _,
+    admin::{AdminOptions, NewPartitions},
+};
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
     super::{KafkaLog, Options, follow::head_consumer::HeadConsumer, read::wanted::Wanted},
     TestTopics,
+    support::administrator,
 };
 use crate::{
     resource::id::TopicIncarnation,
@@ -21,6 +25,7 @@ use crate::{
         batch::LogRecord,
         contract::log::{created, message},
         log::{LogEnds, LogLocation, Offset, Partition, TopicLog},
+        tail::TailRead,
     },
 };
 
@@ -220,18 +225,114 @@ async fn the_head_is_read_anew_from_where_it_is_asked_for_again() {
     consumer.end().await;
 }
 
+#[tokio::test]
+async fn what_the_head_cannot_begin_does_not_hold_up_the_rest() {
+    let topics = TestTopics::new();
+    let log = open(&topics).await;
+    let all = SameShape::publish(&log, 1).await;
+    let name = &all.topics[0].location.name;
+    let start = |partition, offset| (name.clone(), partition, offset);
+    let news = Arc::<Notify>::default();
+    let mut consumer = HeadConsumer::new(topics.options().follower(), Arc::clone(&news));
+    consumer.assign(vec![start(0, 100)]).await;
+    // The client refuses a list with one that it reads.
+    consumer.forget();
+    consumer.assign(vec![start(0, 150), start(1, 7)]).await;
+    assert!(consumer.reads(name, 0) && consumer.reads(name, 1));
+    assert_eq!(first_of(&consumer, &news, &[0, 1]).await, [150, 7]);
+    // What is read although nobody wants it is found out.
+    let unneeded = consumer.unneeded(|_, partition| partition == 1);
+    assert_eq!(unneeded, [(name.clone(), 0)]);
+    consumer.end().await;
+}
+
+/// Two more names of a topic's Kafka topic.
+fn two_names(topic: &TopicLog) -> [TopicLog; 2] {
+    [2, 3].map(|number| TopicLog {
+        incarnation: TopicIncarnation(number),
+        location: Arc::new(LogLocation {
+            attached: true,
+            ..(*topic.location).clone()
+        }),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_published_here_by_one_name_reaches_the_other() {
+    let topics = TestTopics::new();
+    let log = open(&topics).await;
+    let names = two_names(&created(&log, TopicIncarnation(1)).await);
+    let mut ends = Vec::new();
+    for name in &names {
+        ends.push(log.watch(name).await.expect("watch"));
+    }
+    // The other way round too: what is not read for a name may come before or behind what is read for the other.
+    let mut count = 0;
+    for publisher in [&names[0], &names[1], &names[0]] {
+        append(&log, publisher, 16).await;
+        count += 16;
+        for ends in &mut ends {
+            reaches(ends, count).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_names_of_a_kafka_topic_hear_of_new_partitions_at_once() {
+    let topics = TestTopics::new();
+    let log = open(&topics).await;
+    let names = two_names(&created(&log, TopicIncarnation(1)).await);
+    let mut first = log.watch(&names[0]).await.expect("watch");
+    let mut second = log.watch(&names[1]).await.expect("watch");
+    let grown = NewPartitions::new(&names[0].location.name, PARTITIONS as usize + 1);
+    let made = administrator().create_partitions([&grown], &AdminOptions::new());
+    made.await.expect("answered").remove(0).expect("grown");
+    let has_grown = |ends: &Vec<Offset>| ends.len() > PARTITIONS as usize;
+    let asked = async {
+        while !has_grown(&first.borrow()) {
+            log.bounds(&names[0]).await.expect("bounds");
+        }
+        first.wait_for(has_grown).await.expect("watched");
+    };
+    timeout(PATIENCE, asked).await.expect("in time");
+    // By itself the second would be asked about within three seconds.
+    let soon = timeout(Duration::from_millis(300), second.wait_for(has_grown)).await;
+    soon.expect("at once").expect("watched");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_lacks_what_has_come_gets_it_before_what_comes() {
+    let topics = TestTopics::new();
+    let (log, elsewhere) = (open(&topics).await, open(&topics).await);
+    let names = two_names(&created(&log, TopicIncarnation(1)).await);
+    let mut ends = log.watch(&names[0]).await.expect("watch");
+    let mut other = log.watch(&names[1]).await.expect("watch");
+    append(&elsewhere, &names[0], 5).await;
+    reaches(&mut ends, 5).await;
+    let filled = ends.borrow().iter().position(|end| *end > 0);
+    let partition = filled.expect("appended") as Partition;
+    // As if the other one had never had them.
+    log.tail
+        .restart(names[1].incarnation, &vec![0; PARTITIONS as usize]);
+    for _ in 0..PARTITIONS {
+        append(&elsewhere, &names[0], 1).await;
+    }
+    reaches(&mut other, 5 + u64::from(PARTITIONS)).await;
+    let buffered = log
+        .tail
+        .read(names[1].incarnation, partition, 0..6, BYTES_PER_READ);
+    let TailRead::Answer(read) = buffered else {
+        panic!("not all is there: {buffered:?}");
+    };
+    assert_eq!((read.count(), read.next), (6, 6));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_names_of_a_kafka_topic_get_what_is_appended_to_it() {
     let topics = TestTopics::new();
     let (log, elsewhere) = (open(&topics).await, open(&topics).await);
     let own = created(&log, TopicIncarnation(1)).await;
-    let [first, second] = [2, 3].map(|number| TopicLog {
-        incarnation: TopicIncarnation(number),
-        location: Arc::new(LogLocation {
-            attached: true,
-            ..(*own.location).clone()
-        }),
-    });
+    let [first, second] = two_names(&own);
     let other = created(&log, TopicIncarnation(4)).await;
     let mut first_ends = log.watch(&first).await.expect("watch");
     append(&elsewhere, &first, 1).await;
