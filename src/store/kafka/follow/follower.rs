@@ -7,9 +7,9 @@ use std::{collections::HashSet, mem, ops::Range, sync::Arc, time::Duration};
 
 use rdkafka::{Message as _, error::KafkaError, message::BorrowedMessage};
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::yield_now,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +69,8 @@ pub(in crate::store::kafka) struct Follower {
     checking: bool,
     /// Whether the client reads some partition no further until that is begun anew.
     stalled: bool,
+    /// Taken while topics are asked for new partitions, and for a while after that.
+    growth: Arc<Semaphore>,
     /// Partitions of which some topic lacks something that has come before it could have that.
     behind: HashSet<(String, Partition)>,
 }
@@ -100,6 +102,7 @@ impl Follower {
             gatherings: Vec::new(),
             checking: false,
             stalled: false,
+            growth: Arc::new(Semaphore::new(1)),
             behind: HashSet::new(),
         }
     }
@@ -502,10 +505,17 @@ impl Follower {
         self.begin_missing().await;
         let topics = self.topics.values();
         let topics: Vec<_> = topics.map(|one| Arc::clone(&one.topic)).collect();
-        if !topics.is_empty() {
+        if let (false, Ok(permit)) = (
+            topics.is_empty(),
+            Arc::clone(&self.growth).try_acquire_owned(),
+        ) {
             let cluster = self.readers.cluster.clone();
             let producer = Arc::clone(&self.producer);
-            tokio::spawn(growth::check(cluster, producer, topics, answers.clone()));
+            let checked = growth::check(cluster, producer, topics, answers.clone());
+            tokio::spawn(async {
+                sleep(checked.await).await;
+                drop(permit);
+            });
         }
     }
 
