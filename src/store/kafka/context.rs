@@ -42,8 +42,8 @@ struct State {
     last: Option<Complaint>,
     /// Something has worked, and no complaint came since. At a start the complaint is in the error that it ends with.
     has_worked: bool,
-    /// That the login is refused was logged, and nothing has worked since.
-    refusal_logged: bool,
+    /// A login that was taken before, and has not been refused since. As above.
+    login_works: bool,
 }
 
 impl Listener {
@@ -64,7 +64,8 @@ impl Listener {
     pub(super) fn forget(&self) {
         *self.state.lock() = State {
             has_worked: true,
-            ..State::default()
+            login_works: true,
+            last: None,
         };
     }
 }
@@ -94,7 +95,7 @@ impl ClientContext for Listener {
         };
         let mut state = self.state.lock();
         let had_worked = mem::take(&mut state.has_worked);
-        if complaint.is_final() && !mem::replace(&mut state.refusal_logged, true) {
+        if complaint.is_final() && mem::take(&mut state.login_works) {
             // It may come after other complaints, as when brokers restart after a password was changed.
             tracing::error!(client = self.client, %code, "Kafka refuses the login or the certificate: {reason}");
         } else if had_worked {
