@@ -70,6 +70,7 @@ fn table() -> Vec<Wrong> {
         about("Publisher/GetTopic", "topic", TOP, None),
         in_project("Publisher/ListTopics", "project", "projects/p", page()),
         about("Publisher/ListTopicSubscriptions", "topic", TOP, page()),
+        about("Publisher/ListTopicSnapshots", "topic", TOP, page()),
         about("Publisher/DeleteTopic", "topic", TOP, None),
         about("Publisher/DetachSubscription", "subscription", SUB, None),
         Wrong {
