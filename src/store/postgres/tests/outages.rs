@@ -29,7 +29,7 @@ async fn requests_fail_while_the_database_is_away_and_work_soon_after() {
     let node = database.try_open(proxy.options(&database, "node")).await;
     let node = node.expect("open");
     let id = one_subscription(&node).await;
-    let epoch = acquire(&node, id).await.epoch;
+    let mut epoch = acquire(&node, id).await.epoch;
     for silent in [false, true] {
         if silent {
             proxy.silence();
@@ -58,12 +58,14 @@ async fn requests_fail_while_the_database_is_away_and_work_soon_after() {
         proxy.mend();
         let mended = Instant::now();
         while node.topic(&topic()).await.is_err() {}
+        let took = mended.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        if !node.node_lease().holds() {
+            // On a slow machine the outage was longer than the lease.
+            apply_everything(&node).await;
+            epoch = acquire(&node, id).await.epoch;
+        }
         assert_eq!(flush(&node, id, epoch, 50).await, FlushOutcome::Stored);
-        assert!(
-            mended.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            mended.elapsed()
-        );
     }
 }
 
