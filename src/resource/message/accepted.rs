@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::layout::{Attribute, Field, Layout, Layouts, ScannedMessage, scan};
+use super::layout::{Attribute, Field, Fields, Layout, Layouts, ScannedMessage, Undecodable};
 use crate::{
     limits::{
         ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, ORDERING_KEY_BYTES_MAX,
@@ -29,15 +29,16 @@ impl AcceptedMessages {
     /// As of [`check_decodable`], else the first rule that is broken.
     pub fn accept(mut messages: Vec<Bytes>) -> Result<Self, Violation> {
         let mut layouts = Layouts::with_capacity(messages.len());
+        let mut cuts = Vec::new();
         for index in 0..messages.len() {
             let message = &mut messages[index];
-            match check(message, &mut layouts) {
-                Ok(cuts) if cuts.is_empty() => {}
-                Ok(cuts) => *message = without(message, &cuts),
-                Err(fault) => {
-                    check_decodable(&messages[index..])?;
-                    return Err(fault);
-                }
+            if let Err(fault) = check(message, &mut layouts, &mut cuts) {
+                check_decodable(&messages[index..])?;
+                return Err(fault);
+            }
+            if !cuts.is_empty() {
+                *message = without(message, &cuts);
+                cuts.clear();
             }
         }
         Ok(Self { messages, layouts })
@@ -104,16 +105,25 @@ const REQUEST_WASTE: usize = 8;
 /// # Errors
 /// [`Violation::Undecodable`].
 pub fn check_decodable(messages: &[Bytes]) -> Result<(), Violation> {
-    let mut messages = messages.iter();
-    messages.try_for_each(|message| scan(message, |_| Ok(())))
+    let decodable = |message: &Bytes| -> Result<(), Undecodable> {
+        let mut fields = Fields::of(message)?;
+        while fields.next()?.is_some() {}
+        Ok(())
+    };
+    Ok(messages.iter().try_for_each(decodable)?)
 }
 
-/// Checks a message, adds its layout as it is without the fields that only the server sets, and says where those are.
-fn check(message: &[u8], layouts: &mut Layouts) -> Result<Vec<Range<usize>>, Violation> {
+/// Checks a message, adds its layout as it is without the fields that only the server sets, and adds where those are to
+/// `cuts`.
+fn check(
+    message: &[u8],
+    layouts: &mut Layouts,
+    cuts: &mut Vec<Range<usize>>,
+) -> Result<(), Violation> {
     let mut layout = Layout::default();
-    let mut cuts = Vec::new();
     let (mut cut_bytes, mut attributes) = (0, 0);
-    scan(message, |field| {
+    let mut fields = Fields::of(message)?;
+    while let Some(field) = fields.next()? {
         match field {
             Field::Data(_) => {}
             Field::Attribute(attribute) => {
@@ -121,7 +131,7 @@ fn check(message: &[u8], layouts: &mut Layouts) -> Result<Vec<Range<usize>>, Vio
                 attributes += 1;
                 if attributes > ATTRIBUTES_MAX {
                     // They are refused at the end; until then their number must not decide how much memory is taken.
-                    return Ok(());
+                    continue;
                 }
             }
             Field::OrderingKey(key) => {
@@ -134,8 +144,7 @@ fn check(message: &[u8], layouts: &mut Layouts) -> Result<Vec<Range<usize>>, Vio
             }
         }
         layouts.take(&mut layout, field.moved_up(cut_bytes));
-        Ok(())
-    })?;
+    }
     if layout.data.len() == 0 && attributes == 0 {
         return Err(Violation::EmptyMessage);
     }
@@ -147,7 +156,7 @@ fn check(message: &[u8], layouts: &mut Layouts) -> Result<Vec<Range<usize>>, Vio
         ));
     }
     layouts.push(layout);
-    Ok(cuts)
+    Ok(())
 }
 
 fn check_attribute(message: &[u8], attribute: Attribute) -> Result<(), Violation> {

@@ -79,41 +79,75 @@ impl Field {
     }
 }
 
-/// Goes through the fields of a message once, in order. Fails where `each` does, and where the message is no valid one
-/// or has text that is not UTF-8.
-pub(super) fn scan(
-    message: &[u8],
-    mut each: impl FnMut(Field) -> Result<(), Violation>,
-) -> Result<(), Violation> {
-    if u32::try_from(message.len()).is_err() {
-        return Err(malformed());
-    }
-    let mut fields = Cursor {
-        rest: message,
-        end: message.len(),
-    };
-    loop {
-        let start = fields.position();
-        let Some((tag, wire_type)) = fields.tag()? else {
-            return Ok(());
-        };
-        match tag {
-            DATA_TAG => each(Field::Data(fields.bytes(wire_type)?.0))?,
-            ATTRIBUTES_TAG => {
-                let (span, entry) = fields.bytes(wire_type)?;
-                each(Field::Attribute(attribute(span, entry)?))?;
+/// Why a scan ends early: the message is no valid one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undecodable {
+    /// It is no protobuf, a field has another type, or it is larger than any request.
+    Malformed,
+    /// This text of it is not UTF-8.
+    NotUtf8(&'static str),
+}
+
+impl From<Undecodable> for Violation {
+    #[cold]
+    fn from(undecodable: Undecodable) -> Self {
+        match undecodable {
+            Undecodable::Malformed => {
+                Self::undecodable("a message in the publish request is not a valid PubsubMessage")
             }
-            ORDERING_KEY_TAG => each(Field::OrderingKey(fields.text("ordering_key", wire_type)?))?,
-            MESSAGE_ID_TAG | PUBLISH_TIME_TAG => {
-                fields.bytes(wire_type)?;
-                each(Field::ServerOnly(Span::new(start, fields.position())))?;
+            Undecodable::NotUtf8(what) => {
+                Self::undecodable(format!("a message's {what} is not valid UTF-8"))
             }
-            _ => fields.skip(tag, wire_type)?,
         }
     }
 }
 
-fn attribute(span: Span, entry: &[u8]) -> Result<Attribute, Violation> {
+/// Reads the fields of a message once, in order.
+///
+/// Every published message passes here. What is small and returned by value is inlined; what is wrong is put into words
+/// by the caller.
+pub(super) struct Fields<'a>(Cursor<'a>);
+
+impl<'a> Fields<'a> {
+    #[inline]
+    pub(super) fn of(message: &'a [u8]) -> Result<Self, Undecodable> {
+        u32::try_from(message.len()).map_err(|_| Undecodable::Malformed)?;
+        Ok(Self(Cursor {
+            rest: message,
+            end: message.len(),
+        }))
+    }
+
+    /// The next field that means something here; `None` at the end.
+    #[inline]
+    pub(super) fn next(&mut self) -> Result<Option<Field>, Undecodable> {
+        let fields = &mut self.0;
+        loop {
+            let start = fields.position();
+            let Some((tag, wire_type)) = fields.tag()? else {
+                return Ok(None);
+            };
+            return Ok(Some(match tag {
+                DATA_TAG => Field::Data(fields.bytes(wire_type)?.0),
+                ATTRIBUTES_TAG => {
+                    let (span, entry) = fields.bytes(wire_type)?;
+                    Field::Attribute(attribute(span, entry)?)
+                }
+                ORDERING_KEY_TAG => Field::OrderingKey(fields.text("ordering_key", wire_type)?),
+                MESSAGE_ID_TAG | PUBLISH_TIME_TAG => {
+                    fields.bytes(wire_type)?;
+                    Field::ServerOnly(Span::new(start, fields.position()))
+                }
+                _ => {
+                    fields.skip(tag, wire_type)?;
+                    continue;
+                }
+            }));
+        }
+    }
+}
+
+fn attribute(span: Span, entry: &[u8]) -> Result<Attribute, Undecodable> {
     let mut fields = Cursor {
         rest: entry,
         end: span.range().end,
@@ -142,44 +176,48 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next field's number and wire type; `None` at the end.
-    fn tag(&mut self) -> Result<Option<(u32, WireType)>, Violation> {
-        if self.rest.is_empty() {
+    #[inline]
+    fn tag(&mut self) -> Result<Option<(u32, WireType)>, Undecodable> {
+        let Some(&first) = self.rest.first() else {
             return Ok(None);
+        };
+        // All fields of a message that this server knows have tags of one byte.
+        if let (8..0x80, Ok(wire_type)) = (first, WireType::try_from(u64::from(first & 7))) {
+            self.rest = &self.rest[1..];
+            return Ok(Some((u32::from(first >> 3), wire_type)));
         }
         let key = encoding::decode_key(&mut self.rest);
-        key.map(Some).map_err(|_| malformed())
+        key.map(Some).map_err(|_| Undecodable::Malformed)
     }
 
-    fn bytes(&mut self, wire_type: WireType) -> Result<(Span, &'a [u8]), Violation> {
+    #[inline]
+    fn bytes(&mut self, wire_type: WireType) -> Result<(Span, &'a [u8]), Undecodable> {
         if wire_type != WireType::LengthDelimited {
-            return Err(malformed());
+            return Err(Undecodable::Malformed);
         }
-        let len = encoding::decode_varint(&mut self.rest).map_err(|_| malformed())?;
-        let len = usize::try_from(len).map_err(|_| malformed())?;
+        let len = encoding::decode_varint(&mut self.rest).map_err(|_| Undecodable::Malformed)?;
+        let len = usize::try_from(len).map_err(|_| Undecodable::Malformed)?;
         let start = self.position();
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or_else(malformed)?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(Undecodable::Malformed)?;
         self.rest = rest;
         Ok((Span::new(start, self.position()), taken))
     }
 
-    fn text(&mut self, what: &str, wire_type: WireType) -> Result<Span, Violation> {
+    fn text(&mut self, what: &'static str, wire_type: WireType) -> Result<Span, Undecodable> {
         let (span, bytes) = self.bytes(wire_type)?;
         match std::str::from_utf8(bytes) {
             Ok(_) => Ok(span),
-            Err(_) => Err(Violation::undecodable(format!(
-                "a message's {what} is not valid UTF-8"
-            ))),
+            Err(_) => Err(Undecodable::NotUtf8(what)),
         }
     }
 
-    fn skip(&mut self, tag: u32, wire_type: WireType) -> Result<(), Violation> {
+    fn skip(&mut self, tag: u32, wire_type: WireType) -> Result<(), Undecodable> {
         encoding::skip_field(wire_type, tag, &mut self.rest, DecodeContext::default())
-            .map_err(|_| malformed())
+            .map_err(|_| Undecodable::Malformed)
     }
-}
-
-fn malformed() -> Violation {
-    Violation::undecodable("a message in the publish request is not a valid PubsubMessage")
 }
 
 /// Where the parts of some messages lie, in two allocations whatever their number: 20 bytes for each message and 16
@@ -213,18 +251,22 @@ impl Layouts {
     pub fn of(messages: &[Bytes]) -> Self {
         let mut layouts = Self::with_capacity(messages.len());
         for message in messages {
-            let mut layout = Layout::default();
-            let scanned = scan(message, |field| {
-                layouts.take(&mut layout, field);
-                Ok(())
-            });
-            if scanned.is_err() {
-                layout = Layout::default();
+            let layout = layouts.scan(message).unwrap_or_else(|_| {
                 layouts.attributes.truncate(layouts.attributes_end());
-            }
+                Layout::default()
+            });
             layouts.push(layout);
         }
         layouts
+    }
+
+    fn scan(&mut self, message: &[u8]) -> Result<Layout, Undecodable> {
+        let mut layout = Layout::default();
+        let mut fields = Fields::of(message)?;
+        while let Some(field) = fields.next()? {
+            self.take(&mut layout, field);
+        }
+        Ok(layout)
     }
 
     /// Takes in a field of the message that is pushed next.
