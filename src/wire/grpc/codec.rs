@@ -75,9 +75,9 @@ impl<U: Message + Default> tonic::codec::Decoder for Decoder<U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        let message = U::decode(&mut *buffer);
-        // What a broken message leaves unread must not be taken for the next one.
-        buffer.advance(buffer.remaining());
+        // All of it: what a broken message leaves unread must not be taken for the next one. Slices of `Bytes` cost less
+        // than slices of tonic's buffer.
+        let message = U::decode(buffer.copy_to_bytes(buffer.remaining()));
         message.map(Some).map_err(|error| {
             Status::invalid_argument(format!("The request cannot be decoded: {error}"))
         })
