@@ -18,11 +18,13 @@ use crate::limits::STORE_RETRY_MILLIS;
 
 /// Bytes that are copied at once, unless an eighth of the write-ahead log's bound is less. They are also about what a
 /// commit waits for whose sync comes behind theirs.
-const COPY_BYTES: u64 = 1024 * 1024;
+const COPY_BYTES: u64 = 4 * 1024 * 1024;
 /// Rounds in which what is left to be copied shrinks before the writer has to wait for it.
 const ROUNDS_MAX: u32 = 8;
-/// How often it is checked how much was written.
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long to wait before it is checked again how much was written, if that is as much as is copied at once.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// So many times longer if less is written.
+const PAUSES_MAX: u64 = 10;
 
 /// Ends with its owner, after the checkpoint under way.
 #[derive(Debug)]
@@ -69,6 +71,8 @@ struct Task {
     margin: u64,
     /// As many as were written when it was last checked.
     seen: u64,
+    /// The next pause, in the shortest ones.
+    pauses: u32,
 }
 
 impl Task {
@@ -84,6 +88,7 @@ impl Task {
             restart_now: restart,
             margin: pages(bytes_max / 4),
             seen: 0,
+            pauses: 1,
         }
     }
 
@@ -99,7 +104,7 @@ impl Task {
             }
             let pause = if let Ok(done) = self.pass().await {
                 is_done = done;
-                PAUSE
+                PAUSE_MIN * self.pauses
             } else {
                 is_done = false;
                 Duration::from_millis(STORE_RETRY_MILLIS)
@@ -120,6 +125,8 @@ impl Task {
             self.restart_now = self.restart;
         }
         let mut progress = self.copy(&mut turn, found).await?;
+        let written = progress.written.saturating_sub(self.seen).max(1);
+        self.pauses = (self.copy / written).clamp(1, PAUSES_MAX) as u32;
         self.seen = progress.written;
         if self.stop.is_cancelled() {
             // Closing moves everything.
