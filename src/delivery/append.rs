@@ -57,7 +57,7 @@ impl Drivers {
         let topic = log.incarnation;
         if node.log.trims() == Trims::Anywhere {
             let freed = Freed::appended(bytes);
-            node.activity.add(topic, freed, node.clock.now());
+            node.activity.add(topic, freed, sent);
         }
         Ok(Appended { topic, runs })
     }

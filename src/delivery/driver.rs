@@ -119,8 +119,8 @@ impl Driver {
                 return Some(EndCause::lease_lost());
             }
             self.host.carry_out();
-            self.host.start_flush();
             let now = self.node.clock.now();
+            self.host.start_flush(now);
             if self.host.is_unused(now) && self.node.registry.forget_idle(self.record.id, commands)
             {
                 return None;

@@ -120,8 +120,8 @@ impl Host {
 
     /// Tells the engine of the time, if that is of interest.
     pub(super) fn pass_time(&mut self) {
-        let now = self.node.clock.now();
-        if self.engine.next_deadline().is_some_and(|due| due <= now) {
+        let due = self.engine.next_deadline();
+        if due.is_some_and(|due| due <= self.node.clock.now()) {
             self.handle(Input::Tick);
         }
     }
@@ -311,8 +311,8 @@ impl Host {
     }
 
     /// Starts the next flush if one is needed and none is on its way.
-    pub(super) fn start_flush(&mut self) {
-        if self.flushes.are_free(self.node.clock.now()) {
+    pub(super) fn start_flush(&mut self, now: Timestamp) {
+        if self.flushes.are_free(now) {
             self.flushes.start(self.engine.take_changes(false));
         }
     }
