@@ -306,6 +306,9 @@ pub const KAFKA_TOGETHER_MILLIS: u64 = 1_000;
 pub const KAFKA_METADATA_MILLIS: u64 = 500;
 /// Milliseconds for which a topic that no broker knows may be one that they have not heard of yet.
 pub const KAFKA_UNKNOWN_MILLIS: u64 = 300;
+/// Milliseconds for which all answers are that a topic is unknown until it counts as gone: a broker that has just
+/// started knows less than there is.
+pub const KAFKA_GONE_MILLIS: u64 = 2_000;
 /// Topics that one call to Kafka creates or deletes.
 pub const KAFKA_TOPICS_PER_CALL_MAX: usize = 16;
 /// The same while a client publishes on the same node: brokers do little else during such a call.

@@ -2,12 +2,12 @@
 
 use thiserror::Error;
 
-use super::{Drivers, activity::Freed};
+use super::{Drivers, activity::Freed, lost_logs};
 use crate::{
     resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
     store::{
         StoreError,
-        log::{AppendedRun, Trims},
+        log::{AppendedRun, TopicLog, Trims},
         operations::Operation,
     },
 };
@@ -27,6 +27,9 @@ pub enum AppendError {
     /// There is no such topic, or not any more.
     #[error("the topic does not exist")]
     NoTopic,
+    /// The topic's log is gone although the topic is not. The text says what to do.
+    #[error("{0}")]
+    LogGone(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -49,8 +52,7 @@ impl Drivers {
             .note(Operation::Append, appended.as_ref().err());
         let runs = match appended {
             Ok(runs) => runs,
-            // Deleted since it was read.
-            Err(StoreError::NoSuchLog) => return Err(AppendError::NoTopic),
+            Err(StoreError::NoSuchLog) => return Err(self.why_not_appended(topic, log).await),
             Err(error) => return Err(error.into()),
         };
         node.agreement.appended(log, &runs, sent);
@@ -60,5 +62,23 @@ impl Drivers {
             node.activity.add(topic, freed, sent);
         }
         Ok(Appended { topic, runs })
+    }
+
+    /// Why there is no such log: its topic was deleted since it was read, or not by us.
+    async fn why_not_appended(&self, topic: &TopicName, log: &TopicLog) -> AppendError {
+        match self.lost_log(topic, log).await {
+            Ok(Some(text)) => AppendError::LogGone(text),
+            Ok(None) => AppendError::NoTopic,
+            Err(error) => error.into(),
+        }
+    }
+
+    /// What to say of a topic whose log is not there; `None` when the topic is not there either.
+    pub async fn lost_log(
+        &self,
+        topic: &TopicName,
+        log: &TopicLog,
+    ) -> Result<Option<String>, StoreError> {
+        lost_logs::gone(&self.node, topic, log).await
     }
 }

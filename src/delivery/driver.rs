@@ -10,6 +10,7 @@ use super::{
     command::Command,
     error::{DeliveryError, EndCause},
     host::{Event, Host},
+    lost_logs,
     node::Node,
     ownership::{self, Hold, Owned},
     registry::Inbox,
@@ -36,6 +37,10 @@ pub(super) async fn run(node: Arc<Node>, record: Arc<SubscriptionRecord>, inbox:
             }
             let cause = driver.drive(&mut commands).await;
             driver.finish(&mut commands, cause.as_ref()).await;
+            if cause == Some(EndCause::LogChanged) {
+                // Logs it, if the log is gone, also when no client comes back.
+                lost_logs::ask(&node, &record).await;
+            }
             cause.unwrap_or(EndCause::Stopping).into()
         }
         Err(error) => {
@@ -69,6 +74,8 @@ enum Wake {
     Host(Event),
     /// Commands are in the batch; none when nobody can send any more.
     Commands(usize),
+    /// Nothing more is heard of where the log ends.
+    LogClosed,
     /// Something that is taken in by itself, or the time.
     Other,
 }
@@ -126,6 +133,9 @@ impl Driver {
                 return None;
             }
             let wake = self.wait(now, commands).await;
+            if matches!(wake, Wake::LogClosed) {
+                return Some(ownership::why_closed(&self.node, &self.record).await);
+            }
             if let Some(cause) = self.take_in(wake, commands) {
                 return Some(cause);
             }
@@ -140,8 +150,7 @@ impl Driver {
             () = self.node.stopping.cancelled() => Wake::Stopping,
             event = self.host.event() => Wake::Host(event),
             taken = commands.recv_many(&mut self.batch, COMMANDS_PER_PASS_MAX) => Wake::Commands(taken),
-            // A log is deleted when no subscription needs it any more, so ours is about to be told that it ends.
-            Ok(()) = wait_for(&mut self.ends) => Wake::Other,
+            waited = wait_for(&mut self.ends) => waited.map_or(Wake::LogClosed, |()| Wake::Other),
             Ok(()) = wait_for(&mut self.config) => Wake::Other,
             () = self.node.clock.sleep_until(wake_at) => Wake::Other,
         }
@@ -159,7 +168,7 @@ impl Driver {
                 }
             }
             Wake::Host(Event::Read(ended)) => read = Some(ended),
-            Wake::Host(Event::Mail) | Wake::Commands(_) | Wake::Other => {}
+            Wake::Host(Event::Mail) | Wake::Commands(_) | Wake::LogClosed | Wake::Other => {}
         }
         self.see_config();
         self.host.take_reads(read);
@@ -195,13 +204,13 @@ impl Driver {
         if let Some(cause) = cause {
             self.host.end_consumers(cause);
         }
-        if matches!(cause, Some(EndCause::Stopping)) {
+        if let Some(cause @ (EndCause::Stopping | EndCause::LogChanged)) = cause {
             self.host.read_mail();
             commands.close();
             while let Ok(command) = commands.try_recv() {
                 match command {
                     Command::Ack { .. } | Command::Modify { .. } => self.batch.push(command),
-                    command => command.refuse(&EndCause::Stopping.into()),
+                    command => command.refuse(&cause.clone().into()),
                 }
             }
             self.host.obey(&mut self.batch);

@@ -22,6 +22,12 @@ pub enum EndCause {
     /// The store does not answer; the text is its error's.
     #[error("{0}; try again")]
     Unavailable(String),
+    /// The topic's log was cut, made again, or lost sight of: what is known is compared with it at the next start.
+    #[error("the log of the subscription's topic has changed; try again")]
+    LogChanged,
+    /// The topic's log is gone although the topic is not. The text says what to do.
+    #[error("{0}")]
+    LogGone(String),
     /// What is stored cannot be read.
     #[error("stored data is damaged: {0}")]
     Damaged(String),

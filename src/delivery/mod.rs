@@ -20,6 +20,9 @@ mod error;
 mod flusher;
 mod flushes;
 mod host;
+mod lost_logs;
+#[cfg(test)]
+mod lost_logs_tests;
 mod mailbox;
 mod node;
 mod owed;

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    activity::Activity, agreement::Agreement, budget::Budget, flusher::Flusher, owed::Owed,
-    registry::Registry, told::Told,
+    activity::Activity, agreement::Agreement, budget::Budget, flusher::Flusher,
+    lost_logs::LostLogs, owed::Owed, registry::Registry, told::Told,
 };
 use crate::{
     clock::Clock,
@@ -41,6 +41,7 @@ pub(super) struct Node {
     pub(super) activity: Activity,
     pub(super) agreement: Agreement,
     pub(super) registry: Registry,
+    pub(super) lost_logs: LostLogs,
     /// What this node has to give up.
     pub(super) owed: Owed,
     /// Of deliveries that do not start.
@@ -71,6 +72,7 @@ impl Node {
             agreement: Agreement::new(clock.clone()),
             clock,
             registry: Registry::default(),
+            lost_logs: LostLogs::default(),
             owed: Owed::default(),
             told: Mutex::default(),
             stopping: CancellationToken::new(),

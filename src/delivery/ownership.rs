@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     error::{DeliveryError, EndCause},
+    lost_logs,
     node::Node,
     owed::Epoch,
     stored::unreadable,
@@ -110,6 +111,7 @@ pub(super) async fn acquire(
             return Err(why_unwatched(node, &record, error).await);
         }
     };
+    lost_logs::found(node, &record.log);
     let now_ends = ends.borrow_and_update().clone();
     let now = node.clock.now();
     let restored = Engine::restore(now, config(), &acquired.partitions, &now_ends);
@@ -137,7 +139,7 @@ pub(super) async fn acquire(
 }
 
 /// Why a subscription's log cannot be watched. One that is not there was deleted after its last subscription was, or
-/// detached, which this node may not have heard yet.
+/// detached, which this node may not have heard yet; or not by us.
 async fn why_unwatched(
     node: &Node,
     record: &SubscriptionRecord,
@@ -146,13 +148,30 @@ async fn why_unwatched(
     if !matches!(error, StoreError::NoSuchLog) {
         return error.into();
     }
-    // As it is stored: in memory it may still be what it was.
-    let name = &record.subscription.name;
-    match node.store.resources.subscription(name).await {
-        Ok(Some(current)) if current.id != record.id => EndCause::Deleted.into(),
-        Ok(Some(current)) if current.subscription.detached => EndCause::Detached.into(),
-        Ok(None) => EndCause::Deleted.into(),
-        Ok(Some(_)) => error.into(),
+    match end_in_store(node, record).await {
+        Ok(Some(cause)) => cause.into(),
+        Ok(None) => EndCause::LogGone(lost_logs::gone_from(node, record)).into(),
         Err(failed) => failed.into(),
     }
+}
+
+/// Why nothing more is heard of where a subscription's log ends.
+pub(super) async fn why_closed(node: &Node, record: &SubscriptionRecord) -> EndCause {
+    let ended = end_in_store(node, record).await;
+    ended.ok().flatten().unwrap_or(EndCause::LogChanged)
+}
+
+/// Whether the subscription has ended, as it is stored: in memory it may still be what it was.
+async fn end_in_store(
+    node: &Node,
+    record: &SubscriptionRecord,
+) -> Result<Option<EndCause>, StoreError> {
+    let name = &record.subscription.name;
+    let current = node.store.resources.subscription(name).await?;
+    Ok(match current {
+        Some(current) if current.id != record.id => Some(EndCause::Deleted),
+        Some(current) if current.subscription.detached => Some(EndCause::Detached),
+        Some(_) => None,
+        None => Some(EndCause::Deleted),
+    })
 }

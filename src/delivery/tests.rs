@@ -26,17 +26,17 @@ use crate::{
 };
 
 /// Drivers, and a subscription with one message.
-struct World {
-    drivers: Drivers,
+pub(super) struct World {
+    pub(super) drivers: Drivers,
     hand: ManualClock,
     clock: Clock,
-    state: Arc<MemoryState>,
-    log: Arc<MemoryLog>,
-    faults: Faults,
-    subscription: Arc<SubscriptionRecord>,
+    pub(super) state: Arc<MemoryState>,
+    pub(super) log: Arc<MemoryLog>,
+    pub(super) faults: Faults,
+    pub(super) subscription: Arc<SubscriptionRecord>,
 }
 
-async fn world() -> World {
+pub(super) async fn world() -> World {
     let (clock, hand) = Clock::manual(Timestamp::from_millis(1_000_000));
     let faults = Faults::default();
     let state = Arc::new(MemoryState::new().expect("random bytes"));
@@ -86,7 +86,7 @@ fn drivers(
 
 impl World {
     /// Opens a stream that takes one message at a time, for ten minutes.
-    async fn open_stream(&self) -> MessageStream {
+    pub(super) async fn open_stream(&self) -> MessageStream {
         let opening = StreamOpening {
             ack_deadline_millis: 600_000,
             messages_max: Some(1),
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// How many messages a pull gets, or the error's text.
-    async fn pull(&self, immediate: bool) -> Result<usize, String> {
+    pub(super) async fn pull(&self, immediate: bool) -> Result<usize, String> {
         let pull = self.drivers.pull(&self.subscription, 1, immediate).await;
         let answer = pull.map_err(|error| error.to_string())?.answer().await;
         answer

@@ -419,8 +419,8 @@ async fn a_log_that_is_missing_under_its_subscription_is_not_taken_for_a_deletio
     assert!(
         matches!(
             answer,
-            Err(ConsumeError::Delivery(DeliveryError::Store(
-                StoreError::NoSuchLog
+            Err(ConsumeError::Delivery(DeliveryError::Ended(
+                EndCause::LogGone(_)
             )))
         ),
         "{answer:?}"

@@ -48,6 +48,7 @@ impl Service {
         let appended = self.delivery.append(name, messages, bytes).await;
         let Appended { topic, runs } = appended.map_err(|error| match error {
             AppendError::NoTopic => not_found(),
+            AppendError::LogGone(text) => StoreError::Refused(text).into(),
             AppendError::Store(error) => error.into(),
         })?;
         Ok(runs

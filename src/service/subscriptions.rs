@@ -53,8 +53,14 @@ impl Service {
         let topic = record;
         let bounds = match self.log.bounds(&topic.log).await {
             Ok(bounds) => bounds,
-            // The topic was deleted since it was read.
-            Err(StoreError::NoSuchLog) => return Err(topic_gone),
+            Err(StoreError::NoSuchLog) => {
+                let name = &topic.topic.name;
+                return Err(match self.delivery.lost_log(name, &topic.log).await? {
+                    Some(text) => StoreError::Refused(text).into(),
+                    // Deleted since it was read.
+                    None => topic_gone,
+                });
+            }
             Err(error) => return Err(error.into()),
         };
         let starts: Vec<_> = bounds

@@ -207,7 +207,8 @@ pub trait MessageLog: Send + Sync + 'static {
     /// The bounds of every partition, ascending.
     async fn bounds(&self, topic: &TopicLog) -> Result<Vec<PartitionBounds>, StoreError>;
 
-    /// The ends of the topic's partitions. An append is visible here before its caller is answered.
+    /// The ends of the topic's partitions. An append is visible here before its caller is answered. They never fall:
+    /// the channel closes when the log is deleted, loses records, or is made again.
     async fn watch(&self, topic: &TopicLog) -> Result<LogEnds, StoreError>;
 
     /// The first offset whose record is at or after `time`; the end when there is none.

@@ -178,7 +178,7 @@ async fn topics_that_only_one_side_knows_are_named() {
     let client = server.client().await;
     client.topic("kept").await;
     client.topic("lost").await;
-    let lost = kafka.topics(&format!("{prefix}.tests.lost.")).remove(0);
+    let lost = kafka.topic_of(prefix, "lost");
     kafka.delete(&lost).await;
     let orphan = format!("{prefix}.tests.orphan.77");
     kafka.create(&orphan, 1, &[]).await;

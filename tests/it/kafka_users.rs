@@ -39,9 +39,7 @@ impl Server {
     /// The Kafka topic that was made for a topic.
     fn topic_of(&self, id: &str) -> String {
         let prefix = &self.location.services().prefix;
-        self.kafka
-            .topics(&format!("{prefix}.tests.{id}."))
-            .remove(0)
+        self.kafka.topic_of(prefix, id)
     }
 
     /// Makes a Kafka topic as another application would, and returns its name.

@@ -17,6 +17,7 @@ mod frozen;
 mod full_disk;
 mod kafka_users;
 mod leases;
+mod lost_topics;
 mod masks;
 mod outages;
 mod paging;

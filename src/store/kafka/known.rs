@@ -64,14 +64,25 @@ impl KnownTopic {
         self.loading.store(false, Ordering::Relaxed);
     }
 
-    /// Takes note of how many partitions the client that appends has loaded. There are never fewer.
+    /// Has the client load the metadata again before the next append: the topic was not where it was.
+    pub(super) fn unload(&self) {
+        self.partitions.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes note of how many partitions the client that appends has loaded. There are fewer only in a topic that was
+    /// made again.
     pub(super) fn loaded_partitions(&self, count: u32) {
         self.partitions.fetch_max(count, Ordering::Relaxed);
     }
 
     /// Where a message with this ordering key goes.
     pub(super) fn partition_of(&self, ordering_key: &[u8]) -> Partition {
-        partitioner::of_key(ordering_key, self.key_partitions)
+        let there_are = match self.partitions.load(Ordering::Relaxed) {
+            0 => self.key_partitions,
+            // Fewer than there were, of a topic that was made again.
+            loaded => loaded.min(self.key_partitions),
+        };
+        partitioner::of_key(ordering_key, there_are)
     }
 
     /// Where the messages of the next request without an ordering key go, round robin.

@@ -14,7 +14,7 @@ use super::{
     admin::cluster::Cluster,
     admin::topics::{NewLog, Topics},
     append::producer::{self, Producer},
-    follow::follower::Command,
+    follow::{check, follower::Command},
     known::{KnownTopic, KnownTopics},
     names,
     options::Options,
@@ -158,15 +158,12 @@ impl MessageLog for KafkaLog {
     async fn attach(&self, name: &str) -> Result<Option<LogLocation>, StoreError> {
         self.open_still()?;
         self.options.check_attach(name)?;
-        match self.cluster.partitions(name).await {
-            Ok(key_partitions) => Ok(Some(LogLocation {
-                name: name.to_owned(),
-                key_partitions,
-                attached: true,
-            })),
-            Err(StoreError::NoSuchLog) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let found = self.cluster.find(name).await?;
+        Ok(found.map(|key_partitions| LogLocation {
+            name: name.to_owned(),
+            key_partitions,
+            attached: true,
+        }))
     }
 
     async fn retain(&self, topic: &TopicLog, at_least: Duration) -> Result<(), StoreError> {
@@ -205,7 +202,7 @@ impl MessageLog for KafkaLog {
         match self.append_to(&known, messages, entered).await {
             // Brokers may disagree for a moment about a topic that is new.
             Err(StoreError::NoSuchLog) => {
-                self.known.forget(topic.incarnation);
+                known.unload();
                 self.cluster.partitions(&topic.location.name).await?;
                 Err(StoreError::Uncertain(
                     "Kafka's brokers do not all know the topic".to_owned(),
@@ -260,11 +257,21 @@ impl MessageLog for KafkaLog {
 
     async fn watch(&self, topic: &TopicLog) -> Result<LogEnds, StoreError> {
         self.open_still()?;
+        let before = self.tail.ends(topic.incarnation).unwrap_or_default();
         // Fresh ones, even if the topic is watched already: its watchers may have been told of an end that what
         // is followed has not come to, and must never see it end before.
         let bounds = self.cluster.bounds(&topic.location.name).await?;
         let known = self.known.learn(topic);
         let fresh: Vec<_> = bounds.iter().map(|bounds| bounds.end).collect();
+        if check::have_fallen(&before, &fresh) {
+            // Who watches it has to hear of that, and what is buffered is not there any more.
+            let forget = Command::Forget(topic.incarnation);
+            self.follower.send(forget).await.ok();
+            return Err(StoreError::Unavailable(format!(
+                "the Kafka topic {} has lost records",
+                topic.location.name
+            )));
+        }
         producer::load_more_partitions(&self.producer, &known, fresh.len() as u32).await;
         let mut ends = self.tail.watch_or_learn(topic.incarnation, &fresh);
         known.set_watched(true);
@@ -278,7 +285,10 @@ impl MessageLog for KafkaLog {
         let wait = Duration::from_millis(KAFKA_FOLLOW_WAIT_MILLIS);
         match timeout(wait, ends.wait_for(caught_up)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(_)) => return Err(StoreError::NoSuchLog),
+            Ok(Err(_)) => {
+                let text = "the topic's log changed while it was opened".to_owned();
+                return Err(StoreError::Unavailable(text));
+            }
             // Nothing but marks of transactions may be there, which are never read.
             Err(_) => self.tail.raise(topic.incarnation, &fresh),
         }

@@ -51,9 +51,9 @@ impl KafkaLog {
             ..
         } = &self.options;
         let topic = names::owner_topic(prefix);
-        let claims = match self.cluster.partitions(&topic).await {
-            Ok(_) => self.claims(&topic).await?,
-            Err(StoreError::NoSuchLog) => Claims::default(),
+        let claims = match self.cluster.find(&topic).await {
+            Ok(Some(_)) => self.claims(&topic).await?,
+            Ok(None) => Claims::default(),
             Err(error) => return Err(failed(&error)),
         };
         match claims.owner() {

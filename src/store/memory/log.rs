@@ -68,6 +68,18 @@ impl MemoryLog {
     }
 }
 
+#[cfg(test)]
+impl MemoryLog {
+    /// Loses everything from `end` on, as a broker may.
+    pub(crate) fn lose(&self, topic: TopicIncarnation, end: Offset) {
+        let mut logs = self.logs.lock();
+        let log = logs.topic(topic).expect("there is such a log");
+        log.batches.retain(|base, _| *base < end);
+        log.end = end;
+        log.ends = watch::Sender::new(vec![end]);
+    }
+}
+
 impl Logs {
     fn topic(&mut self, topic: TopicIncarnation) -> Result<&mut Messages, StoreError> {
         if self.closed {

@@ -192,10 +192,11 @@ impl From<EndCause> for Status {
     fn from(cause: EndCause) -> Self {
         let code = match cause {
             EndCause::Deleted => Code::NotFound,
-            EndCause::Detached => Code::FailedPrecondition,
-            EndCause::Stopping | EndCause::TakenOver | EndCause::Unavailable(_) => {
-                Code::Unavailable
-            }
+            EndCause::Detached | EndCause::LogGone(_) => Code::FailedPrecondition,
+            EndCause::Stopping
+            | EndCause::TakenOver
+            | EndCause::LogChanged
+            | EndCause::Unavailable(_) => Code::Unavailable,
             EndCause::Damaged(_) => Code::DataLoss,
         };
         with_text(code, cause.to_string())

@@ -70,6 +70,11 @@ impl Kafka {
         names
     }
 
+    /// What Kafka calls the topic that was made for `projects/tests/topics/ID`.
+    pub(crate) fn topic_of(&self, prefix: &str, id: &str) -> String {
+        self.topics(&format!("{prefix}.tests.{id}.")).remove(0)
+    }
+
     /// Makes a topic.
     pub(crate) async fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));

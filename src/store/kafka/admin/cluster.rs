@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     super::{context::Listener, errors},
+    absent::Absent,
     gathered::GatheredBounds,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub(super) type Answer<T> = Result<T, KafkaError>;
 pub(in crate::store::kafka) struct Cluster {
     client: Arc<Asker>,
     questions: Arc<Semaphore>,
+    absent: Arc<Absent>,
     gathered: Arc<GatheredBounds>,
 }
 
@@ -49,15 +51,31 @@ impl Cluster {
         Self {
             client: Arc::new(client),
             questions: Arc::new(Semaphore::new(KAFKA_QUESTIONS_MAX)),
+            absent: Arc::default(),
             gathered: Arc::default(),
         }
     }
 
-    /// How many partitions a topic has.
+    /// How many partitions a topic has. Like the other questions about a topic that was there: `Unavailable` until it
+    /// is certain that it is gone.
     pub(in crate::store::kafka) async fn partitions(&self, topic: &str) -> Result<u32, StoreError> {
+        let name = topic.to_owned();
+        let answer = self.ask(move |client| partitions(client, &name, ANSWER));
+        self.absent.judge(topic, answer.await)
+    }
+
+    /// How many partitions a topic has, if it is there, of which nobody knows whether it ever was.
+    pub(in crate::store::kafka) async fn find(
+        &self,
+        topic: &str,
+    ) -> Result<Option<u32>, StoreError> {
         let topic = topic.to_owned();
-        self.ask(move |client| partitions(client, &topic, ANSWER))
-            .await
+        let answer = self.ask(move |client| partitions(client, &topic, ANSWER));
+        match answer.await {
+            Ok(count) => Ok(Some(count)),
+            Err(StoreError::NoSuchLog) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// How many partitions these topics have, of those whose partitions all have a leader.
@@ -102,11 +120,12 @@ impl Cluster {
         topic: &str,
     ) -> Result<(), StoreError> {
         let deadline = Instant::now() + ANSWER;
-        let topic = topic.to_owned();
-        let question = Arc::new(move |client: &Asker| partitions(client, &topic, ANSWER));
+        let name = topic.to_owned();
+        let question = Arc::new(move |client: &Asker| partitions(client, &name, ANSWER));
         loop {
             match self.ask_once(deadline, Arc::clone(&question)).await? {
                 Err(error) if matches!(errors::of_question(&error), StoreError::NoSuchLog) => {
+                    self.absent.deleted(topic);
                     return Ok(());
                 }
                 _ if Instant::now() + RETRY < deadline => sleep(RETRY).await,
@@ -142,9 +161,9 @@ impl Cluster {
         let name = topic.to_owned();
         let together = GatheredBounds::ask(&self.gathered, &self.client, name.clone()).await;
         if let Some(Ok(bounds)) = together {
-            return Ok(bounds);
+            return self.absent.judge(topic, Ok(bounds));
         }
-        self.ask(move |client| {
+        let answer = self.ask(move |client| {
             let count = partitions(client, &name, ANSWER)?;
             let partitions: Vec<_> = (0..count).map(|at| (name.as_str(), at)).collect();
             let starts = offsets(client, &partitions, Position::Beginning, ANSWER)?;
@@ -153,8 +172,8 @@ impl Cluster {
             let bounds = bounds
                 .map(|(((_, partition), start), end)| partition_bounds(partition, start?, end?));
             bounds.collect()
-        })
-        .await
+        });
+        self.absent.judge(topic, answer.await)
     }
 
     /// Where one partition begins and ends.
@@ -177,21 +196,21 @@ impl Cluster {
         partition: Partition,
         time: Timestamp,
     ) -> Result<Offset, StoreError> {
-        let topic = topic.to_owned();
+        let name = topic.to_owned();
         let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        self.ask(move |client| {
-            if partition >= partitions(client, &topic, ANSWER)? {
+        let answer = self.ask(move |client| {
+            if partition >= partitions(client, &name, ANSWER)? {
                 return Err(unknown());
             }
-            let only = [(topic.as_str(), partition)];
+            let only = [(name.as_str(), partition)];
             let the_one = |position| {
                 let found = offsets(client, &only, position, ANSWER)?.pop();
                 found.ok_or_else(no_offset)?
             };
             let end = the_one(Position::End)?.ok_or_else(no_offset)?;
             Ok(the_one(Position::Offset(millis))?.unwrap_or(end).min(end))
-        })
-        .await
+        });
+        self.absent.judge(topic, answer.await)
     }
 
     /// Takes in what the client has to say, which would pile up otherwise.

@@ -24,11 +24,21 @@ impl Checked {
     pub(in crate::store::kafka) fn is_as_it_was(&self) -> bool {
         self.known == self.end
     }
+}
 
-    /// Whether it ends before what was read of it.
-    pub(in crate::store::kafka) fn has_lost(&self) -> bool {
-        self.end < self.known
-    }
+/// Whether a topic has lost records, or was made again: one of its partitions ends before where it ended, or is not
+/// there any more.
+pub(in crate::store::kafka) fn have_fallen(before: &[Offset], now: &[Offset]) -> bool {
+    now.len() < before.len() || before.iter().zip(now).any(|(before, now)| now < before)
+}
+
+/// What became of a topic.
+#[derive(Debug)]
+pub(in crate::store::kafka) enum Found {
+    /// Its partitions are there with everything that was known of them.
+    Partitions(Vec<Checked>),
+    /// It has lost records, or was made again.
+    Lost,
 }
 
 /// Tells the follower what became of each topic.
@@ -46,14 +56,18 @@ pub(in crate::store::kafka) async fn topics(
     commands.send(Command::AllChecked).await.ok();
 }
 
-async fn check(
-    head: &Head,
-    readers: &Readers,
-    topic: &KnownTopic,
-) -> Result<Vec<Checked>, StoreError> {
+async fn check(head: &Head, readers: &Readers, topic: &KnownTopic) -> Result<Found, StoreError> {
     // Before the brokers are asked: what this node appends meanwhile is no loss.
     let ends = head.tail.ends(topic.incarnation).unwrap_or_default();
     let bounds = readers.cluster.bounds(&topic.name).await?;
+    let now: Vec<_> = bounds.iter().map(|bounds| bounds.end).collect();
+    if have_fallen(&ends, &now) {
+        tracing::error!(
+            topic = %topic.name, ended = ?ends, ends = ?now,
+            "Kafka has lost records that were there before, or the topic was made again: what is known of them is void"
+        );
+        return Ok(Found::Lost);
+    }
     let mut checked = Vec::with_capacity(ends.len());
     for (known, bounds) in ends.into_iter().zip(bounds) {
         let from = known.clamp(bounds.start, bounds.end);
@@ -74,5 +88,23 @@ async fn check(
             goes_on,
         });
     }
-    Ok(checked)
+    Ok(Found::Partitions(checked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_fell_and_a_partition_that_is_gone_are_losses() {
+        for (before, now, lost) in [
+            (&[][..], &[5][..], false),
+            (&[5, 5], &[5, 9], false),
+            (&[5, 5], &[5, 5, 0], false),
+            (&[5, 5], &[9, 4], true),
+            (&[5, 0], &[9], true),
+        ] {
+            assert_eq!(have_fallen(before, now), lost, "{before:?} {now:?}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use super::super::{
     append::producer::Producer, errors, known::KnownTopic, read::readers::Readers, record,
 };
 use super::{
-    check::{self, Checked},
+    check::{self, Checked, Found},
     followed::{Followed, FollowedTopics},
     gathering::{Gathered, Gathering},
     growth,
@@ -41,10 +41,10 @@ pub(in crate::store::kafka) enum Command {
     Follow(Arc<KnownTopic>),
     /// The topic has so many partitions.
     Grown(TopicIncarnation, u32),
-    /// The topic was deleted.
+    /// The topic was deleted, or has lost records: who watches it sees the channel of its ends close.
     Forget(TopicIncarnation),
-    /// Where a followed topic can be read, because somewhere reading failed.
-    Checked(TopicIncarnation, Result<Vec<Checked>, StoreError>),
+    /// What became of a followed topic, because somewhere reading failed.
+    Checked(TopicIncarnation, Result<Found, StoreError>),
     /// All followed topics were checked.
     AllChecked,
 }
@@ -65,14 +65,22 @@ pub(in crate::store::kafka) struct Follower {
     resting: Resting,
     /// Of each topic that stands for the Kafka topic whose records come just now.
     gatherings: Vec<Gathering>,
-    /// Whether the topics that could not be read are being asked about.
-    checking: bool,
+    checking: Checking,
     /// Whether the client reads some partition no further until that is begun anew.
     stalled: bool,
     /// Taken while topics are asked for new partitions, and for a while after that.
     growth: Arc<Semaphore>,
     /// Partitions of which some topic lacks something that has come before it could have that.
     behind: HashSet<(String, Partition)>,
+}
+
+/// Whether the topics that could not be read are being asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checking {
+    No,
+    Yes,
+    /// And reading has failed since: perhaps after the one that it failed of was asked about.
+    Again,
 }
 
 /// Where records come from just now.
@@ -100,7 +108,7 @@ impl Follower {
             topics: FollowedTopics::default(),
             resting: Resting::default(),
             gatherings: Vec::new(),
-            checking: false,
+            checking: Checking::No,
             stalled: false,
             growth: Arc::new(Semaphore::new(1)),
             behind: HashSet::new(),
@@ -136,7 +144,7 @@ impl Follower {
                     while let Ok(command) = commands.try_recv() {
                         waiting.push(command);
                     }
-                    self.obey(waiting).await;
+                    self.obey(waiting, &answers).await;
                 }
                 () = news.notified() => {
                     self.fill_gaps().await;
@@ -152,7 +160,7 @@ impl Follower {
         self.consumer.end().await;
     }
 
-    async fn obey(&mut self, commands: Vec<Command>) {
+    async fn obey(&mut self, commands: Vec<Command>, answers: &mpsc::Sender<Command>) {
         let mut begin = Vec::new();
         for command in commands {
             match command {
@@ -161,8 +169,12 @@ impl Follower {
                 Command::Forget(topic) => self.forget(topic, &mut begin).await,
                 Command::Checked(topic, checked) => self.apply(topic, checked, &mut begin).await,
                 Command::AllChecked => {
-                    self.checking = false;
-                    self.stalled = false;
+                    let failed_since = self.checking == Checking::Again;
+                    self.checking = Checking::No;
+                    self.stalled = failed_since;
+                    if failed_since {
+                        self.check_all(answers);
+                    }
                 }
             }
         }
@@ -213,6 +225,10 @@ impl Follower {
 
     async fn forget(&mut self, topic: TopicIncarnation, begin: &mut Vec<Start>) {
         self.head.tail.forget(topic);
+        if let Some(followed) = self.topics.get(topic) {
+            // Made again, it may have other partitions.
+            followed.topic.unload();
+        }
         // What was to be begun together with this has to be, before it can be ended.
         self.consumer.assign(mem::take(begin)).await;
         self.unfollow(topic).await;
@@ -393,25 +409,34 @@ impl Follower {
             // That comes back even if the topic turns out to be as it was.
             self.stalled = true;
         }
-        if !mem::replace(&mut self.checking, true) {
-            let followed = self.topics.values();
-            let topics = followed.map(|one| Arc::clone(&one.topic)).collect();
-            let readers = Arc::clone(&self.readers);
-            let head = Arc::clone(&self.head);
-            tokio::spawn(check::topics(head, readers, topics, answers.clone()));
+        self.check_all(answers);
+    }
+
+    /// Asks what became of all followed topics; once more, if that is being done.
+    fn check_all(&mut self, answers: &mpsc::Sender<Command>) {
+        if self.checking != Checking::No {
+            self.checking = Checking::Again;
+            return;
         }
+        self.checking = Checking::Yes;
+        let followed = self.topics.values();
+        let topics = followed.map(|one| Arc::clone(&one.topic)).collect();
+        let readers = Arc::clone(&self.readers);
+        let head = Arc::clone(&self.head);
+        tokio::spawn(check::topics(head, readers, topics, answers.clone()));
     }
 
     /// Goes on where a topic can be read, whatever became of what was known of it.
     async fn apply(
         &mut self,
         topic: TopicIncarnation,
-        checked: Result<Vec<Checked>, StoreError>,
+        checked: Result<Found, StoreError>,
         begin: &mut Vec<Start>,
     ) {
         let checked = match checked {
-            Ok(checked) => checked,
-            Err(StoreError::NoSuchLog) => return self.forget(topic, begin).await,
+            Ok(Found::Partitions(checked)) => checked,
+            // Who watches it is told, and what is known of it compared with what it is when it is watched again.
+            Ok(Found::Lost) | Err(StoreError::NoSuchLog) => return self.forget(topic, begin).await,
             Err(error) => {
                 tracing::warn!(%error, "a topic that could not be read could not be asked about");
                 // The client reads nothing of where it failed until that is begun anew.
@@ -439,12 +464,7 @@ impl Follower {
         self.consumer.unassign_topic(&name).await;
         self.resting.forget(topic);
         let real: Vec<_> = checked.iter().map(|partition| partition.goes_on).collect();
-        if checked.iter().any(Checked::has_lost) {
-            tracing::error!(topic = %name, partitions = ?checked, "Kafka has lost records that were there before");
-            self.head.tail.restart(topic, &real);
-        } else {
-            self.head.tail.raise(topic, &real);
-        }
+        self.head.tail.raise(topic, &real);
         begin.extend(self.starts(&name, 0..self.topics.partitions(&name)));
     }
 

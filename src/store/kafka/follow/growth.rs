@@ -27,34 +27,36 @@ pub(in crate::store::kafka) async fn check(
     commands: mpsc::Sender<Command>,
 ) -> Duration {
     let mut pause = Duration::ZERO;
-    let counted = if topics.len() > ASKED_ALONE_MAX {
+    let mut counted = HashMap::new();
+    if topics.len() > ASKED_ALONE_MAX {
         let started = Instant::now();
         let all = cluster.all_partitions().await;
         pause = pause_after(started.elapsed());
-        all
-    } else {
-        let mut counted = HashMap::new();
-        for topic in &topics {
-            match cluster.partitions(&topic.name).await {
-                Ok(count) => {
-                    counted.insert(topic.name.clone(), count);
-                }
-                Err(StoreError::NoSuchLog) => {
-                    let gone = Command::Forget(topic.incarnation);
-                    commands.send(gone).await.ok();
-                }
-                Err(_) => {}
+        match all {
+            Ok(all) => counted = all,
+            Err(error) => {
+                tracing::warn!(%error, "watched topics could not be asked about");
+                return pause;
             }
         }
-        Ok(counted)
-    };
-    let counted = match counted {
-        Ok(counted) => counted,
-        Err(error) => {
-            tracing::warn!(%error, "watched topics could not be asked about");
-            return pause;
+    }
+    // What an answer leaves out may be gone. One that leaves out many says more of the broker than of them.
+    let missing = topics
+        .iter()
+        .filter(|topic| !counted.contains_key(&topic.name));
+    let missing: Vec<_> = missing.take(ASKED_ALONE_MAX).collect();
+    for topic in missing {
+        match cluster.partitions(&topic.name).await {
+            Ok(count) => {
+                counted.insert(topic.name.clone(), count);
+            }
+            Err(StoreError::NoSuchLog) => {
+                let gone = Command::Forget(topic.incarnation);
+                commands.send(gone).await.ok();
+            }
+            Err(_) => {}
         }
-    };
+    }
     for topic in &topics {
         if let Some(&count) = counted.get(&topic.name) {
             producer::load_more_partitions(&producer, topic, count).await;

@@ -349,36 +349,59 @@ async fn keys_go_where_other_producers_put_them() {
 }
 
 #[tokio::test]
-async fn an_end_below_what_was_seen_is_shown_to_watchers_and_readers() {
+async fn a_topic_that_was_made_again_is_not_taken_for_the_one_that_was_watched() {
     let topics = TestTopics::new();
     let log = topics.open().await;
-    let topic = attached(&topics, &log, 1, &[]).await;
+    let topic = attached(&topics, &log, 3, &[]).await;
     let five = ["a", "b", "c", "d", "e"].map(|text| message(text.as_bytes()));
     log.append(&topic, five.to_vec().into())
         .await
         .expect("append");
     let mut ends = log.watch(&topic).await.expect("watch");
-    assert_eq!(*ends.borrow_and_update(), [5]);
-    // As if a broker had lost everything.
+    assert_eq!(ends.borrow_and_update().iter().sum::<Offset>(), 5);
     let admin = administrator();
     let name = topic.location.name.as_str();
     admin
         .delete_topics(&[name], &AdminOptions::new())
         .await
         .expect("deleted");
-    let lost = loop {
-        // The name is free again a moment after.
+    // The name is free again a moment after.
+    loop {
         let again = NewTopic::new(name, 1, TopicReplication::Fixed(1));
         let made = admin.create_topics([&again], &AdminOptions::new()).await;
         if made.expect("answered").remove(0).is_ok() {
-            break ends.wait_for(|ends| ends[0] < 5).await.map(|ends| ends[0]);
+            break;
+        }
+    }
+    while ends.changed().await.is_ok() {}
+    let ends = loop {
+        match log.watch(&topic).await {
+            Ok(ends) => break ends,
+            Err(error) => assert!(matches!(error, StoreError::Unavailable(_)), "{error}"),
         }
     };
-    match lost {
-        Ok(end) => assert_eq!(end, 0),
-        // Seen while it was gone.
-        Err(_) => assert_eq!(log.watch(&topic).await.expect("watch").borrow()[0], 0),
-    }
+    assert_eq!(*ends.borrow(), [0]);
     let batch = read(&log, &topic, 3..9).await;
     assert_eq!((data(&batch), batch.next), (vec![], 3));
+    // A key of the first topic went to one of three partitions.
+    let mut keys = (0..9).map(|at| {
+        let message = PubsubMessage {
+            ordering_key: format!("key {at}"),
+            ..PubsubMessage::default()
+        };
+        message.encode_to_vec().into()
+    });
+    let keyed: Vec<_> = keys.by_ref().collect();
+    let appended = loop {
+        match log.append(&topic, keyed.clone().into()).await {
+            Ok(runs) => break runs,
+            // Until the client that appends has heard that it was made again.
+            Err(StoreError::Unavailable(_) | StoreError::Uncertain(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(
+        appended.iter().all(|run| run.partition == 0),
+        "{appended:?}"
+    );
 }

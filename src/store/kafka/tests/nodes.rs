@@ -140,10 +140,14 @@ async fn a_topic_that_another_node_deleted_is_gone() {
         .expect("append");
     let mut ends = other.watch(&topic).await.expect("watch");
     one.delete(&topic).await.expect("delete");
-    let error = other
-        .append(&topic, vec![message(b"b")].into())
-        .await
-        .expect_err("gone");
+    let append = || other.append(&topic, vec![message(b"b")].into());
+    let error = loop {
+        match append().await.expect_err("gone") {
+            // Until it is certain.
+            StoreError::Unavailable(_) => {}
+            error => break error,
+        }
+    };
     assert!(matches!(error, StoreError::NoSuchLog), "{error}");
     ends.borrow_and_update();
     assert!(
@@ -351,4 +355,27 @@ async fn a_topic_with_more_copies_than_brokers_is_certainly_not_made() {
         log.create(TOPIC, &name).await.expect("there"),
         made.expect("made")
     );
+}
+
+#[tokio::test]
+async fn among_many_watched_topics_the_one_that_is_gone_is_noticed() {
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let mut watched = Vec::new();
+    for at in 0..20 {
+        let topic = created(&log, TopicIncarnation(TOPIC.0 + at)).await;
+        let ends = log.watch(&topic).await.expect("watch");
+        watched.push((topic, ends));
+    }
+    let (topic, mut ends) = watched.swap_remove(3);
+    let name = topic.location.name.as_str();
+    let deleted = administrator().delete_topics(&[name], &AdminOptions::new());
+    deleted.await.expect("deleted");
+    while ends.changed().await.is_ok() {}
+    for (topic, ends) in &watched {
+        assert!(ends.has_changed().is_ok(), "{topic:?} is there");
+    }
+    while let Err(StoreError::Unavailable(_)) = log.bounds(&topic).await {}
+    let gone = log.watch(&topic).await;
+    assert!(matches!(gone, Err(StoreError::NoSuchLog)), "{gone:?}");
 }
