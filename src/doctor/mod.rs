@@ -72,12 +72,14 @@ impl Topics {
     async fn compare(self, cluster: &Cluster) -> Vec<Finding> {
         match self {
             Self::Postgres(rows) => {
-                let compared = kafka::compare(cluster, async || rows.read().await).await;
+                let read = async || rows.read().await;
+                let compared = kafka::compare(cluster, read, async || rows.furthest().await).await;
                 rows.close().await;
                 compared.unwrap_or_else(|error| vec![Finding::failure(&error)])
             }
             Self::Directory(rows) => {
-                let compared = kafka::compare(cluster, async || rows.read().await).await;
+                let read = async || rows.read().await;
+                let compared = kafka::compare(cluster, read, async || rows.furthest().await).await;
                 compared.unwrap_or_else(|error| vec![Finding::failure(&error)])
             }
         }

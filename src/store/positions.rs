@@ -11,7 +11,7 @@ use super::{
 use crate::{
     engine::change::{PartitionChange, PartitionState},
     limits::CHUNK_OFFSETS,
-    resource::id::SubscriptionId,
+    resource::id::{SubscriptionId, TopicIncarnation},
 };
 
 /// A subscription's delivery state, taken over by the caller.
@@ -21,6 +21,17 @@ pub struct Acquired {
     pub epoch: u64,
     /// One entry per partition that the subscription has a position in.
     pub partitions: Vec<PartitionState>,
+}
+
+/// How far the subscriptions of a topic have come in one partition, for an examination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Furthest {
+    /// The topic.
+    pub topic: TopicIncarnation,
+    /// The partition.
+    pub partition: Partition,
+    /// The highest cursor of its subscriptions that are not detached.
+    pub cursor: Offset,
 }
 
 /// The living node that delivers a subscription.

@@ -9,6 +9,7 @@ use crate::support::{
     location::{Location, service},
     process::{Process, run},
     services::Service,
+    values::ack_ids,
 };
 
 /// What it printed, and whether that was without a problem.
@@ -209,4 +210,26 @@ async fn a_data_directory_in_use_is_left_alone() {
     assert!(report.is_well, "{}", report.text);
     let address = server.addresses[0].to_string();
     report.has("ok", &["in use by", &address]);
+}
+
+#[tokio::test]
+async fn a_topic_without_what_its_subscriptions_have_seen_is_a_problem() {
+    let (_postgres, location) = healthy().await;
+    let kafka = Kafka::new();
+    let server = Process::serve_at(&location, "the-node").await;
+    let client = server.client().await;
+    let topic = client.topic("orders").await;
+    let subscription = client.subscription("orders-worker", &topic).await;
+    client.publish_text(&topic, "a").await;
+    let received = client.receive(&subscription, 1).await;
+    let acknowledged = client.ack(&subscription, ack_ids(&received)).await;
+    acknowledged.expect("acknowledged");
+    server.signal("TERM").await;
+    server.ended().await;
+    let report = doctor(&location, &[]).await;
+    assert!(!report.text.contains("have seen"), "{}", report.text);
+    let name = kafka.topic_of(&location.services().prefix, "orders");
+    kafka.make_again(&name).await;
+    let report = doctor(&location, &[]).await;
+    report.has("problem", &[&name, &topic, "ends at 0 and was read to 1"]);
 }

@@ -5,13 +5,17 @@
 //! - `settings`: what the brokers' settings mean to us.
 //! - `probe`, `steps`: whether everything that a node does is allowed and works.
 //! - `orphans`: whether our topics in Kafka are those that the state store knows.
+//! - `losses`: whether they have what subscriptions have seen of them.
 
 mod listing;
+mod losses;
 mod orphans;
 mod probe;
 mod reach;
 mod settings;
 mod steps;
+
+use std::collections::HashSet;
 
 use futures_util::future::join_all;
 
@@ -20,6 +24,7 @@ use crate::{
     clock::Clock,
     store::{
         kafka::{Inspection, Listing, Options, Told},
+        positions::Furthest,
         resources::TopicRow,
     },
 };
@@ -79,10 +84,12 @@ async fn examine_all(options: &Options, cluster: &Inspection, clock: &Clock) -> 
     findings
 }
 
-/// Compares the topics that there are in Kafka with the rows of the store, which are asked for before and after.
+/// Compares the topics that there are in Kafka with the rows of the store, which are asked for before and after, and
+/// their ends with how far subscriptions have come.
 pub(super) async fn compare<E>(
     cluster: &Inspection,
     rows: impl AsyncFn() -> Result<Vec<TopicRow>, E>,
+    furthest: impl AsyncFnOnce() -> Result<Vec<Furthest>, E>,
 ) -> Result<Vec<Finding>, E> {
     let before = rows().await?;
     let listing = match list(cluster).await {
@@ -90,12 +97,24 @@ pub(super) async fn compare<E>(
         Err(finding) => return Ok(vec![finding]),
     };
     let after = rows().await?;
-    Ok(orphans::compare(
-        cluster.prefix(),
-        &listing.topics,
-        &before,
-        &after,
-    ))
+    let mut findings = orphans::compare(cluster.prefix(), &listing.topics, &before, &after);
+    // Before the ends: cursors go on as they do.
+    let mut seen = losses::seen(&after, &furthest().await?);
+    let there: HashSet<&str> = listing
+        .topics
+        .iter()
+        .map(|topic| topic.name.as_str())
+        .collect();
+    seen.retain(|seen| there.contains(seen.partition.0.as_str()));
+    let partitions = seen.iter().map(|seen| seen.partition.clone());
+    match cluster.ends(partitions.collect()).await {
+        Ok(ends) => findings.extend(losses::compare(&seen, &ends)),
+        Err(why) => findings.push(Finding::warning(
+            format!("Kafka does not tell where topics end ({why})"),
+            "whether they have what subscriptions have seen could not be examined; read the logs of the brokers",
+        )),
+    }
+    Ok(findings)
 }
 
 async fn list(cluster: &Inspection) -> Result<Listing, Finding> {

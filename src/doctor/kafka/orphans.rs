@@ -108,7 +108,8 @@ fn missing_own(names: &[String]) -> Option<Finding> {
                 counted(names.len(), "topic"),
                 a_few(names)
             ),
-            "restore the disks of the brokers from a backup, or delete these topics and create them again",
+            "restore the disks of the brokers from a backup, delete these topics and create them again, or make Kafka \
+             topics of these names, which subscriptions then read from their start",
         )
     })
 }

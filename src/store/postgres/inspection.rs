@@ -6,12 +6,12 @@ use super::{
     Options, Refusal,
     connector::Connector,
     database::{Database, bounded},
-    open, schema, topics,
+    open, positions_read, schema, topics,
 };
 use crate::{
     clock::Timestamp,
     limits::OLD_TRANSACTION_SECONDS,
-    store::{StoreError, resources::TopicRow, rows::from_sql},
+    store::{StoreError, positions::Furthest, resources::TopicRow, rows::from_sql},
 };
 
 /// A session that changes nothing. Each question takes no longer than an answer may.
@@ -169,6 +169,14 @@ impl TopicRows {
     pub(crate) async fn read(&self) -> Result<Vec<TopicRow>, StoreError> {
         match &self.database {
             Some(database) => topics::logs(database).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// How far subscriptions have come, as it is now.
+    pub(crate) async fn furthest(&self) -> Result<Vec<Furthest>, StoreError> {
+        match &self.database {
+            Some(database) => positions_read::furthest(database).await,
             None => Ok(Vec::new()),
         }
     }

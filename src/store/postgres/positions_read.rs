@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{
     database::{Database, bounded},
@@ -13,11 +13,11 @@ use super::{
 use crate::{
     engine::change::PartitionState,
     limits::CHUNK_OFFSETS,
-    resource::id::SubscriptionId,
+    resource::id::{SubscriptionId, TopicIncarnation},
     store::{
         StoreError,
         log::{Offset, Partition},
-        positions::{PositionsRead, ReadFrom},
+        positions::{Furthest, PositionsRead, ReadFrom},
         rows::{from_sql, to_sql},
     },
 };
@@ -64,6 +64,28 @@ pub(super) async fn read(
         complete_to,
         states,
     })
+}
+
+/// The highest cursor in each partition of each topic.
+pub(super) async fn furthest(database: &Database) -> Result<Vec<Furthest>, StoreError> {
+    let mut connection = database.connection().await?;
+    let rows = bounded(
+        sqlx::query(
+            "SELECT topic, partition, max(cursor) FROM positions JOIN subscriptions ON id = subscription
+            WHERE NOT detached GROUP BY topic, partition ORDER BY topic, partition",
+        )
+        .fetch_all(&mut *connection),
+    );
+    let rows = rows.await.map_err(|error| connection.failed(&error))?;
+    let furthest = |row: &PgRow| {
+        Ok(Furthest {
+            topic: TopicIncarnation(from_sql(row.try_get(0)?)),
+            partition: small(row, 1)?,
+            cursor: from_sql(row.try_get(2)?),
+        })
+    };
+    let furthest: Result<_, sqlx::Error> = rows.iter().map(furthest).collect();
+    furthest.map_err(|error| connection.failed(&error))
 }
 
 async fn cursors(

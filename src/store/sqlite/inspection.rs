@@ -11,9 +11,9 @@ use super::{
     LOG, STATE,
     database::Kind,
     directory::{self, LogId, OpenError},
-    open_error, topics,
+    open_error, positions_read, topics,
 };
-use crate::store::resources::TopicRow;
+use crate::store::{positions::Furthest, resources::TopicRow};
 
 /// One of the files of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,20 @@ impl TopicRows {
             let rows = topics::rows(&mut connection).await;
             connection.close().await?;
             rows
+        };
+        read.await.map_err(|source| open_error(file, source))
+    }
+
+    /// How far subscriptions have come, as it is now.
+    pub(crate) async fn furthest(&self) -> Result<Vec<Furthest>, OpenError> {
+        let Some(file) = &self.file else {
+            return Ok(Vec::new());
+        };
+        let read = async {
+            let mut connection = connect(file).await?;
+            let furthest = positions_read::furthest(&mut connection).await;
+            connection.close().await?;
+            furthest
         };
         read.await.map_err(|source| open_error(file, source))
     }

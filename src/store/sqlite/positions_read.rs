@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     checksum::{check, position_checksum},
@@ -12,11 +12,11 @@ use super::{
 use crate::{
     engine::change::PartitionState,
     limits::CHUNK_OFFSETS,
-    resource::id::SubscriptionId,
+    resource::id::{SubscriptionId, TopicIncarnation},
     store::{
         StoreError,
         log::{Offset, Partition},
-        positions::{PositionsRead, ReadFrom},
+        positions::{Furthest, PositionsRead, ReadFrom},
         rows::{from_sql, to_json, to_sql},
     },
 };
@@ -58,6 +58,26 @@ pub(super) async fn read(
         complete_to,
         states,
     })
+}
+
+/// The highest cursor in each partition of each topic.
+pub(super) async fn furthest(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<Furthest>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT topic, partition, max(cursor) FROM positions JOIN subscriptions ON id = subscription
+        WHERE detached = 0 GROUP BY topic, partition ORDER BY topic, partition",
+    )
+    .fetch_all(connection)
+    .await?;
+    let furthest = |row: &SqliteRow| {
+        Ok(Furthest {
+            topic: TopicIncarnation(from_sql(row.try_get(0)?)),
+            partition: row.try_get(1)?,
+            cursor: from_sql(row.try_get(2)?),
+        })
+    };
+    rows.iter().map(furthest).collect()
 }
 
 async fn cursors(

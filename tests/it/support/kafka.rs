@@ -18,7 +18,7 @@ use rdkafka::{
 };
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
-use super::location::service;
+use super::{eventually, location::service};
 
 /// Longer than a tool takes to start on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -83,6 +83,17 @@ impl Kafka {
         }
         let made = self.admin.create_topics([&topic], &AdminOptions::new());
         made.await.expect("answered").remove(0).expect("made");
+    }
+
+    /// Deletes a topic and makes it again, with one partition.
+    pub(crate) async fn make_again(&self, name: &str) {
+        self.delete(name).await;
+        let topic = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+        eventually("the name is free again", || async {
+            let made = self.admin.create_topics([&topic], &AdminOptions::new());
+            made.await.expect("answered").remove(0).ok()
+        })
+        .await;
     }
 
     /// Deletes a topic.

@@ -9,8 +9,10 @@ mod trial;
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use rdkafka::{
+    Offset as Position, TopicPartitionList,
     admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier},
     consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
 };
 use tokio::{task::spawn_blocking, time::Instant};
 
@@ -22,7 +24,10 @@ use super::{
     errors, names,
     open::{self, OpenError},
 };
-use crate::limits::KAFKA_ANSWER_MILLIS;
+use crate::{
+    limits::KAFKA_ANSWER_MILLIS,
+    store::log::{Offset, Partition},
+};
 
 /// A cluster that answers.
 pub(crate) struct Inspection {
@@ -45,6 +50,8 @@ pub(crate) enum Told {
 #[derive(Debug, Default)]
 pub(crate) struct Settings(HashMap<String, (String, bool)>);
 
+/// Partitions about which brokers are asked at once.
+const PARTITIONS_PER_QUESTION: usize = 1_000;
 const PATIENCE: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
 
 impl Inspection {
@@ -98,6 +105,36 @@ impl Inspection {
         });
         match listed.await {
             Ok(listed) => listed.map_err(|error| errors::text(&error)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Where these partitions end, of those of which a broker says so.
+    pub(crate) async fn ends(
+        &self,
+        partitions: Vec<(String, Partition)>,
+    ) -> Result<HashMap<(String, Partition), Offset>, String> {
+        let client = Arc::clone(&self.asker);
+        let asked = spawn_blocking(move || {
+            let mut ends = HashMap::new();
+            for some in partitions.chunks(PARTITIONS_PER_QUESTION) {
+                let mut list = TopicPartitionList::with_capacity(some.len());
+                for (topic, partition) in some {
+                    list.add_partition_offset(topic, partition.cast_signed(), Position::End)?;
+                }
+                let found = client.offsets_for_times(list, PATIENCE)?;
+                for element in found.elements() {
+                    if let (Ok(()), Position::Offset(end)) = (element.error(), element.offset()) {
+                        let partition = element.partition().cast_unsigned();
+                        let of = (element.topic().to_owned(), partition);
+                        ends.insert(of, Offset::try_from(end).unwrap_or(0));
+                    }
+                }
+            }
+            Ok::<_, KafkaError>(ends)
+        });
+        match asked.await {
+            Ok(ends) => ends.map_err(|error| errors::text(&error)),
             Err(error) => Err(error.to_string()),
         }
     }
