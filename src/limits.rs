@@ -137,6 +137,8 @@ pub const DRIVER_IDLE_MILLIS: u64 = 10_000;
 pub const CACHED_RESOURCES_MAX: usize = 50_000;
 /// Requests that one subscription's driver takes in before it acts on them.
 pub const COMMANDS_PER_PASS_MAX: usize = 256;
+/// Partitions of a subscription that are compared with its log at the same time.
+pub const COMPARED_PARTITIONS_MAX: usize = 4;
 /// Subscriptions whose changes one flush writes.
 pub const FLUSH_SUBSCRIPTIONS_MAX: usize = 1024;
 /// Milliseconds before a flush is tried again whose rows another transaction held.

@@ -104,11 +104,12 @@ impl Driver {
             hold,
             epoch,
             engine,
+            marks,
             ends,
         } = ownership::acquire(node, record, || effective(*config.borrow(), expires)).await?;
         Ok(Self {
             hold,
-            host: Host::new(Arc::clone(node), Arc::clone(record), epoch, engine),
+            host: Host::new(Arc::clone(node), Arc::clone(record), epoch, engine, marks),
             node: Arc::clone(node),
             record: Arc::clone(record),
             config,
@@ -134,6 +135,7 @@ impl Driver {
             }
             let wake = self.wait(now, commands).await;
             if matches!(wake, Wake::LogClosed) {
+                self.node.lost_logs.changed(self.record.id);
                 return Some(ownership::why_closed(&self.node, &self.record).await);
             }
             if let Some(cause) = self.take_in(wake, commands) {

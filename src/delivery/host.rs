@@ -10,6 +10,7 @@ use super::{
     flusher::Flushed,
     flushes::Flushes,
     mailbox::Mailbox,
+    marks::AllMarks,
     node::Node,
     reads::{Read, Reads},
 };
@@ -29,6 +30,8 @@ pub(super) struct Host {
     node: Arc<Node>,
     record: Arc<SubscriptionRecord>,
     engine: Engine,
+    /// `None` where the log cannot become another one.
+    marks: Option<AllMarks>,
     consumers: Consumers,
     reads: Reads,
     share: Share,
@@ -56,10 +59,12 @@ impl Host {
         record: Arc<SubscriptionRecord>,
         epoch: u64,
         engine: Engine,
+        marks: Option<AllMarks>,
     ) -> Self {
         let share = Share::new(&node.budget);
         Self {
             engine,
+            marks,
             consumers: Consumers::new(Mailbox::new(node.membership.clone(), node.clock.clone())),
             reads: Reads::default(),
             held: share.nothing(),
@@ -133,6 +138,15 @@ impl Host {
             let name = &self.record.subscription.name;
             let now = self.node.clock.now();
             let (input, held) = read.into_input(name, &self.node.operations, now);
+            if let Some(marks) = &mut self.marks
+                && let Input::Loaded {
+                    partition,
+                    messages,
+                    ..
+                } = &input
+            {
+                marks.read(*partition, messages);
+            }
             // Not before: what is held beyond what the engine has loaded is given back.
             self.carry_out();
             self.set_short(held.is_small_read());
@@ -313,8 +327,17 @@ impl Host {
     /// Starts the next flush if one is needed and none is on its way.
     pub(super) fn start_flush(&mut self, now: Timestamp) {
         if self.flushes.are_free(now) {
-            self.flushes.start(self.engine.take_changes(false));
+            self.flush(false);
         }
+    }
+
+    /// Starts a flush; `all`: also of what may wait.
+    fn flush(&mut self, all: bool) {
+        let mut changes = self.engine.take_changes(all);
+        if let (Some(changes), Some(marks)) = (&mut changes, &mut self.marks) {
+            marks.add_to(changes);
+        }
+        self.flushes.start(changes);
     }
 
     /// Returns a cause when the subscription is not ours any more.
@@ -326,6 +349,9 @@ impl Host {
                 if let Some(freed) = freed {
                     let topic = self.record.log.incarnation;
                     self.node.activity.add(topic, freed, now);
+                }
+                if !stored && let Some(marks) = &mut self.marks {
+                    marks.were_not_stored();
                 }
                 self.handle(Input::Flushed { stored });
                 None
@@ -341,7 +367,7 @@ impl Host {
         {
             return;
         }
-        self.flushes.start(self.engine.take_changes(true));
+        self.flush(true);
         if let Some(flushed) = self.flushes.ended().await {
             self.flushed(flushed);
         }

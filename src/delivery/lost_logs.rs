@@ -6,21 +6,47 @@ use std::collections::HashSet;
 
 use parking_lot::Mutex;
 
-use super::node::Node;
+use super::{compared::Thoroughness, node::Node};
 use crate::{
     limits::CACHED_RESOURCES_MAX,
-    resource::{id::TopicIncarnation, name::TopicName},
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        name::TopicName,
+    },
     store::{StoreError, log::TopicLog, resources::SubscriptionRecord},
 };
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct LostLogs(Mutex<HashSet<TopicIncarnation>>);
+pub(super) struct LostLogs {
+    lost: Mutex<HashSet<TopicIncarnation>>,
+    /// Subscriptions that were delivered here when their log changed, and were not compared with it since.
+    changed: Mutex<HashSet<SubscriptionId>>,
+}
 
 impl LostLogs {
+    /// The log of a subscription that is delivered here has changed.
+    pub(super) fn changed(&self, id: SubscriptionId) {
+        self.changed.lock().insert(id);
+    }
+
+    /// How the subscription is to be compared with its log.
+    pub(super) fn thoroughness(&self, id: SubscriptionId) -> Thoroughness {
+        if self.changed.lock().contains(&id) {
+            Thoroughness::All
+        } else {
+            Thoroughness::Top
+        }
+    }
+
+    /// The subscription was compared with its log.
+    pub(super) fn compared(&self, id: SubscriptionId) {
+        self.changed.lock().remove(&id);
+    }
+
     /// Whether this is news.
     fn add(&self, topic: TopicIncarnation) -> bool {
-        let mut lost = self.0.lock();
+        let mut lost = self.lost.lock();
         if lost.len() >= CACHED_RESOURCES_MAX {
             // They are logged once more.
             lost.clear();
@@ -29,7 +55,7 @@ impl LostLogs {
     }
 
     fn remove(&self, topic: TopicIncarnation) -> bool {
-        let mut lost = self.0.lock();
+        let mut lost = self.lost.lock();
         !lost.is_empty() && lost.remove(&topic)
     }
 }

@@ -1,5 +1,7 @@
 //! Logs that lose records, or are gone, while they are read.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{
@@ -100,6 +102,19 @@ async fn a_log_that_is_gone_ends_streams_and_is_told_until_it_is_there_again() {
         .await
         .expect("made");
     assert_eq!(world.pull(true).await, Ok(0));
+    world.append("two").await.expect("appended");
+    assert_eq!(world.pull(true).await, Ok(1));
+}
+
+#[tokio::test]
+async fn what_lies_where_records_were_lost_is_delivered_also_when_nobody_saw_them_go() {
+    let world = world().await;
+    world.faults.let_log_lose_records();
+    drop(world.first_acknowledged().await);
+    world.drivers.drain().await;
+    world.log.lose(world.subscription.log.incarnation, 0);
+    world.hand.advance(Duration::from_secs(1));
+    let world = world.restarted();
     world.append("two").await.expect("appended");
     assert_eq!(world.pull(true).await, Ok(1));
 }

@@ -12,6 +12,7 @@ mod budget_tests;
 mod changed;
 mod changes;
 mod command;
+mod compared;
 mod consumer;
 mod consumers;
 mod driver;
@@ -24,6 +25,7 @@ mod lost_logs;
 #[cfg(test)]
 mod lost_logs_tests;
 mod mailbox;
+mod marks;
 mod node;
 mod owed;
 mod ownership;

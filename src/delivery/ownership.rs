@@ -3,16 +3,23 @@
 use std::sync::Arc;
 
 use super::{
+    compared::{self, Compared},
     error::{DeliveryError, EndCause},
     lost_logs,
+    marks::AllMarks,
     node::Node,
     owed::Epoch,
     stored::unreadable,
 };
 use crate::{
-    engine::{Engine, input::Config},
+    engine::{Engine, change::PartitionState, input::Config},
     resource::id::SubscriptionId,
-    store::{StoreError, log::LogEnds, positions::Acquire, resources::SubscriptionRecord},
+    store::{
+        StoreError,
+        log::{LogEnds, Offset},
+        positions::Acquire,
+        resources::SubscriptionRecord,
+    },
 };
 
 /// A subscription that this node delivers from now on.
@@ -23,6 +30,8 @@ pub(super) struct Owned {
     pub(super) epoch: u64,
     /// Its state as it was stored.
     pub(super) engine: Engine,
+    /// By which it is told later whether the log is still the same, if it may become another one.
+    pub(super) marks: Option<AllMarks>,
     /// Where its log ends, from now on.
     pub(super) ends: LogEnds,
 }
@@ -113,8 +122,20 @@ pub(super) async fn acquire(
     };
     lost_logs::found(node, &record.log);
     let now_ends = ends.borrow_and_update().clone();
+    let compared = match compare(node, &record, &acquired.partitions, &now_ends).await {
+        Ok(compared) => compared,
+        Err(error) => {
+            hold.release().await;
+            return Err(why_unwatched(node, &record, error).await);
+        }
+    };
     let now = node.clock.now();
-    let restored = Engine::restore(now, config(), &acquired.partitions, &now_ends);
+    let valid = compared.as_ref().map_or(&now_ends, |it| &it.valid);
+    let restored = Engine::restore(now, config(), &acquired.partitions, valid);
+    if *valid != now_ends {
+        // The engine has to hear of what lies behind that as well.
+        ends.mark_changed();
+    }
     let (engine, voided) = match restored {
         Ok(restored) => restored,
         Err(error) => {
@@ -126,16 +147,33 @@ pub(super) async fn acquire(
     if !voided.is_empty() {
         tracing::error!(
             subscription = %record.subscription.name, partitions = ?voided,
-            "the log ends before what this subscription has seen: messages were lost from it, and what the \
-             subscription knew of their offsets is void"
+            "the log is not what this subscription has seen: messages were lost from it, or it was made again. What \
+             the subscription knew of their offsets is void, and what lies there now is delivered"
         );
     }
+    node.lost_logs.compared(record.id);
     Ok(Owned {
         hold,
         epoch: acquired.epoch,
         engine,
+        marks: compared.map(|it| it.marks),
         ends,
     })
+}
+
+/// Compares a subscription's state with its log, if that may have become another one.
+async fn compare(
+    node: &Node,
+    record: &SubscriptionRecord,
+    states: &[PartitionState],
+    ends: &[Offset],
+) -> Result<Option<Compared>, StoreError> {
+    if !node.log.may_lose_records() {
+        return Ok(None);
+    }
+    let how = node.lost_logs.thoroughness(record.id);
+    let compared = compared::compare(node.log.as_ref(), &record.log, states, ends, how);
+    compared.await.map(Some)
 }
 
 /// Why a subscription's log cannot be watched. One that is not there was deleted after its last subscription was, or

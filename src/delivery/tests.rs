@@ -28,7 +28,7 @@ use crate::{
 /// Drivers, and a subscription with one message.
 pub(super) struct World {
     pub(super) drivers: Drivers,
-    hand: ManualClock,
+    pub(super) hand: ManualClock,
     clock: Clock,
     pub(super) state: Arc<MemoryState>,
     pub(super) log: Arc<MemoryLog>,
@@ -97,7 +97,7 @@ impl World {
     }
 
     /// Other drivers over the same stores, as after a restart.
-    fn restarted(self) -> Self {
+    pub(super) fn restarted(self) -> Self {
         let drivers = drivers(&self.state, &self.faults, &self.log, &self.clock);
         Self { drivers, ..self }
     }

@@ -37,7 +37,7 @@ mod wanted;
 mod tests;
 
 pub use chunk::ChunkError;
-pub use progress::done;
+pub use progress::{done, seen};
 
 use change::{PartitionChange, PartitionState};
 use consumers::Consumers;
@@ -70,11 +70,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The engine of a subscription whose state was stored as `states`, over a log that ends at `ends`. What was stored
-    /// with a time too far ahead of `now` is due as if it had been set just now.
+    /// The engine of a subscription whose state was stored as `states`, over a log that ends at `ends`, or has what it
+    /// had only below these. What was stored with a time too far ahead of `now` is due as if it had been set just now.
     ///
-    /// The second value lists the partitions whose log ends below what was seen before: their state above the
-    /// end was voided under a new generation.
+    /// The second value lists the partitions of which more than that was seen before: their state above was voided
+    /// under a new generation. What the log has there now is told by [`Input::LogEnds`].
     pub fn restore(
         now: Timestamp,
         config: Config,

@@ -57,6 +57,25 @@ pub fn done(state: &PartitionState) -> Result<RangeSet<u64>, ChunkError> {
     Ok(done)
 }
 
+/// Where what is stored ends: nothing is known of the offsets from there on.
+pub fn seen(state: &PartitionState) -> Result<u64, ChunkError> {
+    let mut seen = state.cursor;
+    for stored in &state.chunks {
+        seen = followers(stored)?.map_or(seen, |done| seen.max(done.end));
+    }
+    if let Some(last) = state.chunks.last()
+        && !last.body.is_empty()
+    {
+        let slots = chunk::decode(last.index, &last.body)?;
+        let offsets = last.index * CHUNK_OFFSETS..;
+        let known = offsets
+            .zip(slots)
+            .filter(|(_, slot)| *slot != Slot::Pending);
+        seen = known.fold(seen, |seen, (offset, _)| seen.max(offset + 1));
+    }
+    Ok(seen)
+}
+
 /// The offsets of the done chunks behind a stored one.
 fn followers(stored: &StoredChunk) -> Result<Option<Range<u64>>, ChunkError> {
     let offsets = || {
@@ -89,11 +108,10 @@ impl Progress {
         mut delivered: impl FnMut(u64, Slot),
     ) -> Result<Restored, ChunkError> {
         let mut progress = Self::new(state.generation, state.cursor.min(end));
-        let mut seen = state.cursor;
+        let seen = seen(state)?;
         let mut rows = BTreeSet::new();
         for stored in &state.chunks {
             if let Some(done) = followers(stored)? {
-                seen = seen.max(done.end);
                 progress.done.insert(done);
             }
             rows.insert(stored.index);
@@ -108,7 +126,6 @@ impl Progress {
                 if slot == Slot::Pending || progress.is_done(offset) {
                     continue;
                 }
-                seen = seen.max(offset + 1);
                 if offset >= end {
                     continue;
                 }

@@ -6,6 +6,7 @@
 //! values of these fields are cut at the edge: a repeated sub-message would merge with ours.
 
 mod accepted;
+mod checksum;
 mod layout;
 mod parts;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use prost::{
 
 pub use self::{
     accepted::{AcceptedMessages, check_decodable},
+    checksum::checksum,
     layout::{Layouts, ScannedMessage},
     parts::{Parts, encode},
 };

@@ -50,6 +50,7 @@ struct Plan {
     owned: BTreeMap<SubscriptionId, u64>,
     calls: usize,
     chunks: usize,
+    loses_records: bool,
 }
 
 struct Random {
@@ -130,6 +131,11 @@ impl Faults {
     /// Which subscriptions this node owns.
     pub(crate) fn owned(&self) -> Vec<SubscriptionId> {
         self.0.lock().owned.keys().copied().collect()
+    }
+
+    /// From now on the log is one that may lose records.
+    pub(crate) fn let_log_lose_records(&self) {
+        self.0.lock().loses_records = true;
     }
 
     /// Flushes that include this subscription fail as if a page of its state were damaged.
@@ -245,6 +251,10 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
 
     fn retention_min(&self) -> Duration {
         self.inner.retention_min()
+    }
+
+    fn may_lose_records(&self) -> bool {
+        self.faults.0.lock().loses_records
     }
 
     fn trims(&self) -> Trims {

@@ -159,6 +159,12 @@ pub trait MessageLog: Send + Sync + 'static {
     /// but [`MessageLog::trim`] deletes one.
     fn retention_min(&self) -> Duration;
 
+    /// Whether records that were durable may be lost, or a log be made again by others, while a state store that knows
+    /// them goes on.
+    fn may_lose_records(&self) -> bool {
+        false
+    }
+
     /// What [`MessageLog::trim`] deletes here.
     fn trims(&self) -> Trims;
 

@@ -279,6 +279,22 @@ impl Tail {
         }
     }
 
+    /// The last record of each partition, as far as it is buffered, with its publish time.
+    pub(super) fn last_records(
+        &self,
+        topic: TopicIncarnation,
+    ) -> Vec<Option<(Offset, Timestamp, Bytes)>> {
+        let inner = self.inner.lock();
+        let partitions = inner.topics.get(&topic).map(|tail| tail.batches.as_slice());
+        let last = |batches: &VecDeque<Buffered>| {
+            let batch = batches.back()?.batch.as_ref()?;
+            let record = batch.record(batch.messages().len().checked_sub(1)?);
+            let message = record.message().clone();
+            Some((record.offset(), record.publish_time(), message))
+        };
+        partitions.unwrap_or_default().iter().map(last).collect()
+    }
+
     /// Forgets a topic whose log was deleted. Its watchers see their channel close.
     pub(super) fn forget(&self, topic: TopicIncarnation) {
         self.inner.lock().forget(topic);

@@ -1,18 +1,24 @@
 //! Kafka topics that another client deletes, or makes again, while they are in use.
 
+use std::collections::BTreeSet;
+
 use futures_util::FutureExt as _;
 use tonic::Code;
 
 use crate::support::{
-    admin::bare,
+    Client,
+    admin::{bare, topic_name},
     eventually,
     kafka::{Kafka, Record},
     location::Location,
-    process::Process,
+    process::{Process, run},
     refused,
-    stream::opening,
-    values::{message, publish_request, texts},
+    stream::{PullStream, opening},
+    values::{ack_ids, message, publish_request, texts},
+    within,
 };
+
+const NEW: [&str; 5] = ["new 1", "new 2", "new 3", "new 4", "new 5"];
 
 fn to<'a>(topic: &'a str, value: &'a str) -> Record<'a> {
     Record::to(topic).partition(0).payload(value.as_bytes())
@@ -82,4 +88,91 @@ async fn a_topic_that_is_gone_is_told_and_one_made_again_is_read_from_its_start(
     let told = log.lines().filter(|line| line.contains("is gone, as"));
     let told: Vec<_> = told.collect();
     assert!(told.len() == 1 && told[0].contains("ERROR"), "{told:#?}");
+}
+
+/// Receives from one stream after the other until there were so many different texts.
+async fn receive_all(client: &Client, subscription: &str, count: usize) -> BTreeSet<String> {
+    let mut received = BTreeSet::new();
+    within("all messages", async {
+        while received.len() < count {
+            let Ok(mut stream) = client.open(opening(subscription)).await else {
+                continue;
+            };
+            while received.len() < count
+                && let Ok(some) = stream.next().await
+            {
+                received.extend(texts(&some));
+            }
+        }
+    })
+    .await;
+    received
+}
+
+/// Has so many messages delivered and acknowledged.
+async fn acknowledge(client: &Client, subscription: &str, count: usize) -> PullStream {
+    let mut stream = client.stream(subscription).await;
+    let received = stream.receive(count).await;
+    stream.ack(ack_ids(&received)).await;
+    stream.pong_after_ping().await;
+    stream
+}
+
+#[tokio::test]
+async fn what_was_made_again_while_no_server_ran_is_delivered_from_its_start() {
+    let location = Location::kafka_and_postgres().await;
+    let process = Process::serve_at(&location, "only").await;
+    let (client, kafka) = (process.client().await, Kafka::new());
+    let topic = client.topic("orders").await;
+    let subscription = client.subscription("worker", &topic).await;
+    let name = kafka.topic_of(&location.services().prefix, "orders");
+    for text in ["a", "b", "c"] {
+        client.publish_text(&topic, text).await;
+    }
+    acknowledge(&client, &subscription, 3).await;
+    process.signal("TERM").await;
+    process.ended().await;
+    kafka.make_again(&name).await;
+    kafka.write(NEW.map(|text| to(&name, text)));
+    let process = Process::serve_at(&location, "only").await;
+    let client = process.client().await;
+    let received = receive_all(&client, &subscription, NEW.len()).await;
+    assert!(received.iter().eq(NEW));
+    process.signal("TERM").await;
+    let (_, log) = process.ended().await;
+    let told = log
+        .lines()
+        .filter(|line| line.contains("is not what this subscription has seen"));
+    assert_eq!(told.count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn an_attached_topic_that_is_made_again_under_a_stream_is_delivered_from_its_start() {
+    let location = Location::kafka_and_postgres().await;
+    let process = Process::serve_at(&location, "only").await;
+    let (client, kafka) = (process.client().await, Kafka::new());
+    let name = format!("{}-theirs", location.services().prefix);
+    kafka.create(&name, 1, &[]).await;
+    let topic = topic_name("theirs");
+    let address = process.addresses[0].to_string();
+    let attach = [
+        "topics",
+        "--addr",
+        &address,
+        "attach",
+        &topic,
+        "--kafka-topic",
+        &name,
+    ];
+    assert!(run(&attach).await.status.success());
+    let subscription = client.subscription("ours", &topic).await;
+    kafka.write(["a", "b", "c"].map(|text| to(&name, text)));
+    let mut stream = acknowledge(&client, &subscription, 3).await;
+    kafka.make_again(&name).await;
+    stream
+        .assert_ends(Code::Unavailable, "it is another topic")
+        .await;
+    kafka.write(NEW.map(|text| to(&name, text)));
+    let received = receive_all(&client, &subscription, NEW.len()).await;
+    assert!(received.iter().eq(NEW));
 }

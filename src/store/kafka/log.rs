@@ -112,6 +112,10 @@ impl MessageLog for KafkaLog {
         self.options.retention
     }
 
+    fn may_lose_records(&self) -> bool {
+        true
+    }
+
     fn trims(&self) -> Trims {
         if self.options.delete_acknowledged {
             Trims::Start

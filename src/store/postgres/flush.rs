@@ -216,8 +216,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Writes what is retained, and removes what is not any more. Each in a statement, if there is anything.
-    async fn write_retained(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    /// Removes what is not retained any more, if there is anything.
+    async fn release(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let released = mem::take(&mut self.released);
         if !self.released_keys.is_empty() {
             sqlx::query(
@@ -233,28 +233,6 @@ impl<'a> Rows<'a> {
             .execute(&mut *connection)
             .await?;
         }
-        let retained = mem::take(&mut self.retained);
-        let rows = mem::take(&mut self.retained_values);
-        if !rows.is_empty() {
-            let column = |value: fn(&RetainedRow) -> u64| -> Vec<i64> {
-                rows.iter().map(|row| to_sql(value(row))).collect()
-            };
-            let bodies: Vec<&[u8]> = rows.iter().map(|row| row.body.as_ref()).collect();
-            sqlx::query(
-                "INSERT INTO retained (subscription, partition, generation, key, until, body)
-                SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[])
-                ON CONFLICT (subscription, partition, generation, key)
-                    DO UPDATE SET until = excluded.until, body = excluded.body",
-            )
-            .bind(retained.subscriptions)
-            .bind(retained.partitions)
-            .bind(retained.generations)
-            .bind(column(|row| row.key))
-            .bind(column(|row| row.until.as_millis()))
-            .bind(bodies)
-            .execute(connection)
-            .await?;
-        }
         Ok(())
     }
 
@@ -264,7 +242,12 @@ impl<'a> Rows<'a> {
         if self.cursors.is_empty() {
             return Ok(0);
         }
-        self.write_retained(connection).await?;
+        self.release(connection).await?;
+        let retained = mem::take(&mut self.retained_values);
+        let column = |value: fn(&RetainedRow) -> u64| -> Vec<i64> {
+            retained.iter().map(|row| to_sql(value(row))).collect()
+        };
+        let retained_bodies: Vec<&[u8]> = retained.iter().map(|row| row.body.as_ref()).collect();
         sqlx::query_scalar(
             "WITH changed AS MATERIALIZED (
                 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
@@ -291,6 +274,12 @@ impl<'a> Rows<'a> {
                     $15::bytea[])
                 ON CONFLICT (subscription, partition, generation, chunk)
                     DO UPDATE SET done_after = excluded.done_after, body = excluded.body
+            ), kept AS (
+                INSERT INTO retained (subscription, partition, generation, key, until, body)
+                SELECT * FROM unnest($16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[],
+                    $21::bytea[])
+                ON CONFLICT (subscription, partition, generation, key)
+                    DO UPDATE SET until = excluded.until, body = excluded.body
             ), leftover AS (
                 INSERT INTO leftovers (subscription)
                 SELECT DISTINCT subscription FROM before WHERE generation_before <> generation
@@ -318,6 +307,12 @@ impl<'a> Rows<'a> {
         .bind(to_sql(CHUNK_OFFSETS))
         .bind(self.put_done_after)
         .bind(self.put_bodies)
+        .bind(self.retained.subscriptions)
+        .bind(self.retained.partitions)
+        .bind(self.retained.generations)
+        .bind(column(|row| row.key))
+        .bind(column(|row| row.until.as_millis()))
+        .bind(retained_bodies)
         .fetch_one(connection)
         .await
         .map(from_sql)

@@ -6,7 +6,10 @@ use tokio::sync::mpsc;
 
 use super::super::{known::KnownTopic, read::readers::Readers, read::wanted::Wanted};
 use super::{follower::Command, head::Head};
-use crate::store::{StoreError, log::Offset};
+use crate::{
+    resource::message,
+    store::{StoreError, batch::LogRecord, log::Offset},
+};
 
 /// What became of a partition.
 #[derive(Clone, Copy, Debug)]
@@ -17,12 +20,19 @@ pub(in crate::store::kafka) struct Checked {
     end: Offset,
     /// Where reading goes on: there, or behind what was deleted or is damaged.
     pub(in crate::store::kafka) goes_on: Offset,
+    /// Whether a record of it was compared with what it was.
+    is_verified: bool,
 }
 
 impl Checked {
     /// Whether nothing is to be read that was not.
     pub(in crate::store::kafka) fn is_as_it_was(&self) -> bool {
         self.known == self.end
+    }
+
+    /// Whether reading goes on elsewhere than where it was.
+    fn has_moved(&self) -> bool {
+        self.known != self.goes_on
     }
 }
 
@@ -41,24 +51,48 @@ pub(in crate::store::kafka) enum Found {
     Lost,
 }
 
-/// Tells the follower what became of each topic.
+/// Tells the follower what became of each topic. `is_odd`: what could not be read was where it had been before.
 pub(in crate::store::kafka) async fn topics(
     head: Arc<Head>,
     readers: Arc<Readers>,
     topics: Vec<Arc<KnownTopic>>,
+    is_odd: bool,
     commands: mpsc::Sender<Command>,
 ) {
+    let mut is_explained = !is_odd;
+    let mut unverified = Vec::new();
     for topic in topics {
         let checked = check(&head, &readers, &topic).await;
+        match &checked {
+            Ok(Found::Partitions(partitions)) => {
+                is_explained |= partitions.iter().any(Checked::has_moved);
+                if !partitions.iter().all(|partition| partition.is_verified) {
+                    unverified.push(Arc::clone(&topic));
+                }
+            }
+            Ok(Found::Lost) | Err(_) => is_explained = true,
+        }
         let checked = Command::Checked(topic.incarnation, checked);
         commands.send(checked).await.ok();
+    }
+    if !is_explained {
+        for topic in unverified {
+            tracing::warn!(
+                topic = %topic.name,
+                "a topic has changed, perhaps this one: what is known of it is compared with it"
+            );
+            let lost = Command::Checked(topic.incarnation, Ok(Found::Lost));
+            commands.send(lost).await.ok();
+        }
     }
     commands.send(Command::AllChecked).await.ok();
 }
 
+/// What became of a topic.
 async fn check(head: &Head, readers: &Readers, topic: &KnownTopic) -> Result<Found, StoreError> {
     // Before the brokers are asked: what this node appends meanwhile is no loss.
     let ends = head.tail.ends(topic.incarnation).unwrap_or_default();
+    let last = head.tail.last_records(topic.incarnation);
     let bounds = readers.cluster.bounds(&topic.name).await?;
     let now: Vec<_> = bounds.iter().map(|bounds| bounds.end).collect();
     if have_fallen(&ends, &now) {
@@ -69,23 +103,42 @@ async fn check(head: &Head, readers: &Readers, topic: &KnownTopic) -> Result<Fou
         return Ok(Found::Lost);
     }
     let mut checked = Vec::with_capacity(ends.len());
-    for (known, bounds) in ends.into_iter().zip(bounds) {
+    for (index, (known, bounds)) in ends.into_iter().zip(bounds).enumerate() {
+        let wanted = |range| Wanted {
+            topic: topic.name.clone(),
+            partition: bounds.partition,
+            range,
+            bytes_max: 0,
+            end: bounds.end,
+        };
+        let last = last.get(index).and_then(Option::as_ref);
+        let last = last.filter(|(offset, ..)| (bounds.start..bounds.end).contains(offset));
+        if let Some((offset, publish_time, message)) = last {
+            let read = readers.read(wanted(*offset..offset + 1)).await?;
+            let mut found = read.records().filter(|record| record.offset() == *offset);
+            let is_other = |record: LogRecord<'_>| {
+                record.publish_time() != *publish_time
+                    || message::checksum(record.message()) != message::checksum(message)
+            };
+            if found.next().is_some_and(is_other) {
+                tracing::error!(
+                    topic = %topic.name, partition = bounds.partition, offset,
+                    "Kafka has another record than it had: it has lost records, or the topic was made again. What is \
+                     known of it is void"
+                );
+                return Ok(Found::Lost);
+            }
+        }
         let from = known.clamp(bounds.start, bounds.end);
         let mut goes_on = from;
         if from < bounds.end {
-            let unread = Wanted {
-                topic: topic.name.clone(),
-                partition: bounds.partition,
-                range: from..bounds.end,
-                bytes_max: 0,
-                end: bounds.end,
-            };
-            goes_on = readers.skip_damage(unread).await?;
+            goes_on = readers.skip_damage(wanted(from..bounds.end)).await?;
         }
         checked.push(Checked {
             known,
             end: bounds.end,
             goes_on,
+            is_verified: last.is_some(),
         });
     }
     Ok(Found::Partitions(checked))

@@ -79,8 +79,10 @@ pub(in crate::store::kafka) struct Follower {
 enum Checking {
     No,
     Yes,
-    /// And reading has failed since: perhaps after the one that it failed of was asked about.
-    Again,
+    /// And reading has failed since: perhaps after the one that it failed of was asked about. See [`check::topics`].
+    Again {
+        is_odd: bool,
+    },
 }
 
 /// Where records come from just now.
@@ -169,11 +171,12 @@ impl Follower {
                 Command::Forget(topic) => self.forget(topic, &mut begin).await,
                 Command::Checked(topic, checked) => self.apply(topic, checked, &mut begin).await,
                 Command::AllChecked => {
-                    let failed_since = self.checking == Checking::Again;
-                    self.checking = Checking::No;
-                    self.stalled = failed_since;
-                    if failed_since {
-                        self.check_all(answers);
+                    self.stalled = false;
+                    if let Checking::Again { is_odd } =
+                        mem::replace(&mut self.checking, Checking::No)
+                    {
+                        self.stalled = true;
+                        self.check_all(is_odd, answers);
                     }
                 }
             }
@@ -409,21 +412,32 @@ impl Follower {
             // That comes back even if the topic turns out to be as it was.
             self.stalled = true;
         }
-        self.check_all(answers);
+        self.check_all(errors::is_out_of_range(code), answers);
     }
 
     /// Asks what became of all followed topics; once more, if that is being done.
-    fn check_all(&mut self, answers: &mpsc::Sender<Command>) {
-        if self.checking != Checking::No {
-            self.checking = Checking::Again;
+    fn check_all(&mut self, is_odd: bool, answers: &mpsc::Sender<Command>) {
+        self.checking = match self.checking {
+            Checking::No => Checking::Yes,
+            Checking::Yes => Checking::Again { is_odd },
+            Checking::Again { is_odd: was_odd } => Checking::Again {
+                is_odd: is_odd || was_odd,
+            },
+        };
+        if self.checking != Checking::Yes {
             return;
         }
-        self.checking = Checking::Yes;
         let followed = self.topics.values();
         let topics = followed.map(|one| Arc::clone(&one.topic)).collect();
         let readers = Arc::clone(&self.readers);
         let head = Arc::clone(&self.head);
-        tokio::spawn(check::topics(head, readers, topics, answers.clone()));
+        tokio::spawn(check::topics(
+            head,
+            readers,
+            topics,
+            is_odd,
+            answers.clone(),
+        ));
     }
 
     /// Goes on where a topic can be read, whatever became of what was known of it.

@@ -348,6 +348,21 @@ async fn keys_go_where_other_producers_put_them() {
     assert_eq!(seen, keys.len());
 }
 
+/// Deletes a topic and makes it again, with one partition.
+async fn make_again(topic: &TopicLog) {
+    let (admin, name) = (administrator(), topic.location.name.as_str());
+    let deleted = admin.delete_topics(&[name], &AdminOptions::new()).await;
+    deleted.expect("answered").remove(0).expect("deleted");
+    // The name is free again a moment after.
+    loop {
+        let again = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+        let made = admin.create_topics([&again], &AdminOptions::new()).await;
+        if made.expect("answered").remove(0).is_ok() {
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_topic_that_was_made_again_is_not_taken_for_the_one_that_was_watched() {
     let topics = TestTopics::new();
@@ -359,20 +374,7 @@ async fn a_topic_that_was_made_again_is_not_taken_for_the_one_that_was_watched()
         .expect("append");
     let mut ends = log.watch(&topic).await.expect("watch");
     assert_eq!(ends.borrow_and_update().iter().sum::<Offset>(), 5);
-    let admin = administrator();
-    let name = topic.location.name.as_str();
-    admin
-        .delete_topics(&[name], &AdminOptions::new())
-        .await
-        .expect("deleted");
-    // The name is free again a moment after.
-    loop {
-        let again = NewTopic::new(name, 1, TopicReplication::Fixed(1));
-        let made = admin.create_topics([&again], &AdminOptions::new()).await;
-        if made.expect("answered").remove(0).is_ok() {
-            break;
-        }
-    }
+    make_again(&topic).await;
     while ends.changed().await.is_ok() {}
     let ends = loop {
         match log.watch(&topic).await {

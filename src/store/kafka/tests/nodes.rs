@@ -5,6 +5,7 @@ use std::{collections::HashSet, slice, time::Duration};
 use bytes::Bytes;
 use prost::Message as _;
 use rdkafka::admin::{AdminOptions, NewPartitions, ResourceSpecifier};
+use tokio::time::timeout;
 
 use super::{
     super::{KafkaLog, OpenError, Options},
@@ -371,7 +372,11 @@ async fn among_many_watched_topics_the_one_that_is_gone_is_noticed() {
     let name = topic.location.name.as_str();
     let deleted = administrator().delete_topics(&[name], &AdminOptions::new());
     deleted.await.expect("deleted");
-    while ends.changed().await.is_ok() {}
+    // The client says nothing of it for half a minute.
+    let closed = async { while ends.changed().await.is_ok() {} };
+    timeout(Duration::from_secs(20), closed)
+        .await
+        .expect("in time");
     for (topic, ends) in &watched {
         assert!(ends.has_changed().is_ok(), "{topic:?} is there");
     }

@@ -1,0 +1,411 @@
+//! Compares a subscription's state with its log before the subscription is delivered from here: up to where the log
+//! still has what the state speaks of.
+
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    marks::{AllMarks, Mark, Marks},
+    stored::unreadable,
+};
+use crate::{
+    engine::{self, change::PartitionState},
+    limits::COMPARED_PARTITIONS_MAX,
+    store::{
+        MessageLog, StoreError,
+        log::{Offset, TopicLog},
+    },
+};
+
+/// What a comparison found.
+#[derive(Debug, Default)]
+pub(super) struct Compared {
+    /// Per partition: what the state says of offsets from here on is void. Where the log ends, if it is as it was.
+    pub(super) valid: Vec<Offset>,
+    /// What is left of the marks.
+    pub(super) marks: AllMarks,
+}
+
+/// How much is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thoroughness {
+    /// From the highest mark down to the first that is as it was.
+    Top,
+    /// All marks: messages may have been read after the log changed, and before that was noticed.
+    All,
+}
+
+/// What one mark says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The record is what it was, or was removed in a way that is no loss: by retention or compaction.
+    Same,
+    /// Another record is there, or the log ends before it.
+    Other,
+    /// It cannot be read.
+    Unknown,
+}
+
+/// Compares each partition of a state with the log, which ends at `ends`.
+pub(super) async fn compare(
+    log: &dyn MessageLog,
+    topic: &TopicLog,
+    states: &[PartitionState],
+    ends: &[Offset],
+    how: Thoroughness,
+) -> Result<Compared, StoreError> {
+    let mut each = Vec::with_capacity(states.len());
+    for state in states {
+        let partition = Partition {
+            log,
+            topic,
+            id: state.partition,
+            seen: engine::seen(state).map_err(|error| unreadable(&error))?,
+            end: ends.get(state.partition as usize).copied(),
+        };
+        each.push(partition.compare(Marks::stored(state), how).boxed());
+    }
+    let each: Vec<ComparedPartition> = stream::iter(each)
+        .buffer_unordered(COMPARED_PARTITIONS_MAX)
+        .try_collect()
+        .await?;
+    // Where a topic was made again, with fewer partitions, those that are missing do not just show later.
+    let made_again = each.iter().any(|one| one.valid == Some(0) && one.seen > 0);
+    let mut compared = Compared {
+        valid: ends.to_vec(),
+        marks: AllMarks::default(),
+    };
+    for mut one in each {
+        if let Some(valid) = one.valid.or(made_again.then_some(0)) {
+            one.marks.cut(valid, valid < one.seen);
+            let index = one.partition as usize;
+            if compared.valid.len() <= index {
+                // Of those between there is no state that this would say something of.
+                compared.valid.resize(index + 1, 0);
+            }
+            compared.valid[index] = valid;
+        }
+        compared.marks.insert(one.partition, one.marks);
+    }
+    Ok(compared)
+}
+
+/// What the comparison of one partition found.
+struct ComparedPartition {
+    partition: u32,
+    seen: Offset,
+    marks: Marks,
+    /// `None` where the log does not show the partition.
+    valid: Option<Offset>,
+}
+
+/// A partition of whose offsets below `seen` a state speaks.
+struct Partition<'a> {
+    log: &'a dyn MessageLog,
+    topic: &'a TopicLog,
+    id: u32,
+    seen: Offset,
+    end: Option<Offset>,
+}
+
+impl Partition<'_> {
+    async fn compare(
+        self,
+        marks: Marks,
+        how: Thoroughness,
+    ) -> Result<ComparedPartition, StoreError> {
+        let (marks, valid) = match self.end {
+            None => (marks, None),
+            Some(end) if marks.is_empty() => (self.first_mark(end).await?, Some(end)),
+            Some(end) => {
+                let valid = self.valid(&marks, end, how).await?;
+                (marks, Some(valid))
+            }
+        };
+        Ok(ComparedPartition {
+            partition: self.id,
+            seen: self.seen,
+            marks,
+            valid,
+        })
+    }
+
+    /// Up to where the state is valid over a log that ends at `end`.
+    async fn valid(
+        &self,
+        marks: &Marks,
+        end: Offset,
+        how: Thoroughness,
+    ) -> Result<Offset, StoreError> {
+        let mut differs = false;
+        let mut valid = None;
+        for mark in marks.below(self.seen) {
+            match self.verdict(mark, end).await? {
+                Verdict::Same if valid.is_none() => {
+                    valid = Some(if differs { mark.offset + 1 } else { end });
+                    if how == Thoroughness::Top {
+                        break;
+                    }
+                }
+                Verdict::Other => {
+                    differs = true;
+                    // What matches above it was read from the log that the topic has by now.
+                    valid = None;
+                }
+                Verdict::Same | Verdict::Unknown => {}
+            }
+        }
+        Ok(valid.unwrap_or(if differs { 0 } else { end }).min(end))
+    }
+
+    async fn verdict(&self, mark: Mark, end: Offset) -> Result<Verdict, StoreError> {
+        if mark.offset >= end {
+            return Ok(Verdict::Other);
+        }
+        if !self.topic.location.attached && self.is_as_old(mark).await? {
+            return Ok(Verdict::Same);
+        }
+        Ok(match self.mark_at(mark.offset).await {
+            Ok(Some(found)) if found != mark => Verdict::Other,
+            Ok(_) => Verdict::Same,
+            Err(StoreError::Damaged(_)) => Verdict::Unknown,
+            Err(error) => return Err(error),
+        })
+    }
+
+    /// Whether the youngest record up to the mark's offset is as old as the mark. Where the log sets publish times,
+    /// what was appended after a loss is younger, and this costs no read.
+    async fn is_as_old(&self, mark: Mark) -> Result<bool, StoreError> {
+        let at = mark.publish_time;
+        let first = self.log.offset_at(self.topic, self.id, at).await?;
+        let younger = self.log.offset_at(self.topic, self.id, at.plus_millis(1));
+        Ok(first <= mark.offset && mark.offset < younger.await?)
+    }
+
+    /// The first mark of a state that has none yet: of the last record below its end.
+    async fn first_mark(&self, end: Offset) -> Result<Marks, StoreError> {
+        let mut marks = Marks::default();
+        if let Some(last) = self.seen.checked_sub(1).filter(|last| *last < end) {
+            match self.mark_at(last).await {
+                Ok(mark) => mark.into_iter().for_each(|mark| marks.add(mark)),
+                Err(StoreError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(marks)
+    }
+
+    async fn mark_at(&self, offset: Offset) -> Result<Option<Mark>, StoreError> {
+        let range = offset..offset + 1;
+        let read = self.log.read(self.topic, self.id, range, 1);
+        let read = read.await?;
+        let mut records = read.records().filter(|record| record.offset() == offset);
+        Ok(records
+            .next()
+            .map(|record| Mark::new(offset, record.publish_time(), record.message())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{slice, time::Duration};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        clock::{Clock, ManualClock, Timestamp},
+        engine::{change::PartitionChange, input::LoadedMessage},
+        resource::{id::TopicIncarnation, name::TopicName},
+        store::{log::LogLocation, memory::MemoryLog},
+    };
+
+    /// A log of one partition, and what was stored of a subscription that reads it.
+    struct World {
+        log: MemoryLog,
+        hand: ManualClock,
+        topic: TopicLog,
+        marks: AllMarks,
+    }
+
+    impl World {
+        async fn new(attached: bool) -> Self {
+            let (clock, hand) = Clock::manual(Timestamp::from_millis(1_000_000));
+            let log = MemoryLog::new(clock, usize::MAX);
+            let incarnation = TopicIncarnation(1);
+            let name = TopicName::parse("name", "projects/p/topics/top").expect("valid");
+            log.create(incarnation, &name).await.expect("made");
+            let location = LogLocation {
+                attached,
+                ..LogLocation::embedded()
+            };
+            Self {
+                log,
+                hand,
+                topic: TopicLog {
+                    incarnation,
+                    location: location.into(),
+                },
+                marks: AllMarks::default(),
+            }
+        }
+
+        /// Appends so many messages, one after the other, in a second of their own.
+        async fn append(&self, count: usize) {
+            self.hand.advance(Duration::from_secs(1));
+            let base = self.end().await;
+            for at in 0..count {
+                let message = format!("\x0a\x0a{base:06}{at:04}");
+                let appended = self
+                    .log
+                    .append(&self.topic, vec![Bytes::from(message)].into());
+                appended.await.expect("appended");
+            }
+        }
+
+        async fn end(&self) -> Offset {
+            self.log.bounds(&self.topic).await.expect("bounds")[0].end
+        }
+
+        /// Reads these, each in a read of its own, and remembers so.
+        async fn read(&mut self, offsets: impl IntoIterator<Item = Offset>) {
+            for offset in offsets {
+                let read = self.log.read(&self.topic, 0, offset..offset + 1, 1);
+                let read = read.await.expect("read");
+                let messages = read.records().map(|record| LoadedMessage {
+                    offset,
+                    publish_time: record.publish_time(),
+                    body: record.message().clone(),
+                });
+                self.marks.read(0, &messages.collect::<Vec<_>>());
+            }
+        }
+
+        /// Up to where a state is valid in which everything below `cursor` is done.
+        async fn valid(&mut self, cursor: Offset, how: Thoroughness) -> Offset {
+            let mut changes = [PartitionChange {
+                partition: 0,
+                generation: 1,
+                cursor,
+                put: Vec::new(),
+                delete: Vec::new(),
+                retain: Vec::new(),
+                release: Vec::new(),
+            }];
+            self.marks.add_to(&mut changes);
+            self.marks.were_not_stored();
+            let [change] = changes;
+            let state = PartitionState {
+                partition: 0,
+                generation: 1,
+                cursor,
+                chunks: Vec::new(),
+                retained: change.retain,
+            };
+            let ends = [self.end().await];
+            let states = [state];
+            let compared = compare(&self.log, &self.topic, &states, &ends, how);
+            compared.await.expect("compared").valid[0]
+        }
+    }
+
+    const HOWS: [Thoroughness; 2] = [Thoroughness::Top, Thoroughness::All];
+
+    #[tokio::test]
+    async fn a_log_that_only_grew_is_the_same() {
+        for attached in [false, true] {
+            let mut world = World::new(attached).await;
+            world.append(500).await;
+            world.read(0..500).await;
+            world.append(500).await;
+            for how in HOWS {
+                assert_eq!(world.valid(400, how).await, 1_000);
+                assert_eq!(world.valid(500, how).await, 1_000);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_lies_above_the_last_record_that_matches_is_void() {
+        for attached in [false, true] {
+            let mut world = World::new(attached).await;
+            world.append(500).await;
+            world.read(0..500).await;
+            world.log.lose(world.topic.incarnation, 300);
+            for how in HOWS {
+                let valid = world.valid(500, how).await;
+                assert!((1..=300).contains(&valid), "{valid} before others came");
+            }
+            world.append(700).await;
+            for how in HOWS {
+                let valid = world.valid(500, how).await;
+                assert!((1..=300).contains(&valid), "{valid} when others lie there");
+                assert!(world.valid(1, how).await >= 1, "what was lost was not seen");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_valid_of_a_log_that_was_made_again() {
+        let mut world = World::new(true).await;
+        world.append(500).await;
+        world.read(0..500).await;
+        world.log.lose(world.topic.incarnation, 0);
+        world.append(3).await;
+        for how in HOWS {
+            assert_eq!(world.valid(500, how).await, 0);
+        }
+        world.append(600).await;
+        for how in HOWS {
+            assert_eq!(world.valid(500, how).await, 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_retention_has_removed_says_nothing() {
+        let mut world = World::new(true).await;
+        world.append(500).await;
+        world.read(0..500).await;
+        world.append(1).await;
+        let done = 0..500;
+        let trimmed = world.log.trim(&world.topic, 0, slice::from_ref(&done));
+        trimmed.await.expect("trimmed");
+        for how in HOWS {
+            assert_eq!(world.valid(500, how).await, 501);
+        }
+    }
+
+    #[tokio::test]
+    async fn all_marks_tell_what_was_read_before_anybody_noticed() {
+        let mut world = World::new(false).await;
+        world.append(500).await;
+        world.read(0..500).await;
+        world.log.lose(world.topic.incarnation, 300);
+        world.append(400).await;
+        // The reader went on where it was.
+        world.read(500..700).await;
+        assert_eq!(world.valid(700, Thoroughness::Top).await, 700);
+        let valid = world.valid(700, Thoroughness::All).await;
+        assert!((1..=300).contains(&valid), "{valid}");
+    }
+
+    #[tokio::test]
+    async fn a_state_without_marks_gets_its_first() {
+        let mut world = World::new(false).await;
+        world.append(5).await;
+        let state = PartitionState {
+            partition: 0,
+            generation: 1,
+            cursor: 5,
+            chunks: Vec::new(),
+            retained: Vec::new(),
+        };
+        let states = [state];
+        let compared = compare(&world.log, &world.topic, &states, &[5], Thoroughness::Top);
+        let compared = compared.await.expect("compared");
+        assert_eq!(compared.valid, [5]);
+        world.marks = compared.marks;
+        world.log.lose(world.topic.incarnation, 2);
+        world.append(9).await;
+        assert_eq!(world.valid(5, Thoroughness::Top).await, 0);
+    }
+}

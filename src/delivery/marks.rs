@@ -1,0 +1,315 @@
+//! Marks: records by which it is told whether a log is still the one whose offsets a subscription's state speaks of.
+//!
+//! A broker may lose the end of a log, and a topic may be made again under its name. If others are appended there
+//! before anybody notices, its end alone does not tell: what lies at the offsets that the state calls done are other
+//! messages. So the publish time and a checksum of the last record of each read are kept, and of some before it, at
+//! distances that double. They are stored beside the cursor, and compared when a subscription is taken over.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::{
+    clock::Timestamp,
+    engine::{
+        change::{PartitionChange, PartitionState, RetainedRow},
+        input::LoadedMessage,
+        varint,
+    },
+    resource::message,
+};
+
+/// Key of the retained row that holds them.
+pub(super) const KEY: u64 = (u64::MAX >> 1) - 1;
+/// The latest time that every store takes.
+const FOREVER: Timestamp = Timestamp::from_millis(u64::MAX >> 1);
+/// The form in which they are stored.
+const FORM: u8 = 1;
+/// Distances below this count as one.
+const DISTANCE_MIN: u64 = 128;
+/// Above so many they are thinned. Two of each distance are left, which are fewer.
+const MARKS_MAX: usize = 64;
+
+/// A record that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) offset: u64,
+    pub(super) publish_time: Timestamp,
+    checksum: u32,
+}
+
+impl Mark {
+    /// Of this message.
+    pub(super) fn new(offset: u64, publish_time: Timestamp, message: &[u8]) -> Self {
+        Self {
+            offset,
+            publish_time,
+            checksum: message::checksum(message),
+        }
+    }
+}
+
+/// Marks of one partition.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Marks {
+    /// Ascending by offset.
+    marks: Vec<Mark>,
+    /// Whether they differ from what is stored.
+    changed: bool,
+}
+
+impl Marks {
+    /// As they were stored. What cannot be read says nothing.
+    pub(super) fn stored(state: &PartitionState) -> Self {
+        let row = state.retained.iter().find(|row| row.key == KEY);
+        let marks = row.and_then(|row| decode(&row.body));
+        Self {
+            marks: marks.unwrap_or_default(),
+            changed: false,
+        }
+    }
+
+    /// Those with which a state has to be compared that speaks of the offsets below `seen`, the highest first. The one
+    /// at or behind its end is of the read in which the end lies.
+    pub(super) fn below(&self, seen: u64) -> impl Iterator<Item = Mark> {
+        let behind = self.marks.partition_point(|mark| mark.offset < seen);
+        let count = self.marks.len().min(behind + 1);
+        self.marks[..count].iter().rev().copied()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// What lies at `end` and above is void. `again`: what is left has to be stored again.
+    pub(super) fn cut(&mut self, end: u64, again: bool) {
+        let count = self.marks.len();
+        self.marks.retain(|mark| mark.offset < end);
+        self.changed |= again || self.marks.len() < count;
+    }
+
+    /// Adds one above all others, and leaves out those that are too many.
+    pub(super) fn add(&mut self, mark: Mark) {
+        if self
+            .marks
+            .last()
+            .is_some_and(|last| last.offset >= mark.offset)
+        {
+            return;
+        }
+        self.marks.push(mark);
+        self.changed = true;
+        if self.marks.len() > MARKS_MAX {
+            self.thin(mark.offset);
+        }
+    }
+
+    /// Leaves two of each distance from the top: the farthest, which is the next of the distance behind it by and by,
+    /// and the nearest, which then takes its part.
+    fn thin(&mut self, top: u64) {
+        let distance = |mark: &Mark| ((top - mark.offset) / DISTANCE_MIN).checked_ilog2();
+        let mut left = Vec::new();
+        for same in self.marks.chunk_by(|a, b| distance(a) == distance(b)) {
+            left.extend(same.first());
+            left.extend(same[1..].last());
+        }
+        self.marks = left;
+    }
+
+    fn row(&mut self) -> RetainedRow {
+        if let Some(top) = self.marks.last() {
+            self.thin(top.offset);
+        }
+        RetainedRow {
+            key: KEY,
+            until: FOREVER,
+            body: encode(&self.marks),
+        }
+    }
+}
+
+/// Marks of all partitions of a subscription.
+#[derive(Debug, Default)]
+pub(super) struct AllMarks(BTreeMap<u32, Marks>);
+
+impl AllMarks {
+    pub(super) fn insert(&mut self, partition: u32, marks: Marks) {
+        self.0.insert(partition, marks);
+    }
+
+    /// Takes note of what was read.
+    pub(super) fn read(&mut self, partition: u32, messages: &[LoadedMessage]) {
+        if let Some(last) = messages.last() {
+            let mark = Mark::new(last.offset, last.publish_time, &last.body);
+            self.0.entry(partition).or_default().add(mark);
+        }
+    }
+
+    /// Adds those that have to be stored to the changes of their partitions.
+    pub(super) fn add_to(&mut self, changes: &mut [PartitionChange]) {
+        for change in changes {
+            if let Some(marks) = self
+                .0
+                .get_mut(&change.partition)
+                .filter(|marks| marks.changed)
+            {
+                marks.changed = false;
+                change.retain.push(marks.row());
+            }
+        }
+    }
+
+    /// What was added last was not stored.
+    pub(super) fn were_not_stored(&mut self) {
+        for marks in self.0.values_mut() {
+            marks.changed |= !marks.is_empty();
+        }
+    }
+}
+
+/// Each by how far offset and publish time are from those of the one before, and its checksum.
+fn encode(marks: &[Mark]) -> Bytes {
+    let mut body = BytesMut::new();
+    body.put_u8(FORM);
+    let (mut offset, mut time) = (0, 0);
+    for mark in marks {
+        varint::put(&mut body, mark.offset - offset);
+        let later = mark
+            .publish_time
+            .as_millis()
+            .wrapping_sub(time)
+            .cast_signed();
+        // Small numbers for small differences, whichever of the two is later.
+        varint::put(&mut body, ((later << 1) ^ (later >> 63)).cast_unsigned());
+        body.put_u32(mark.checksum);
+        (offset, time) = (mark.offset, mark.publish_time.as_millis());
+    }
+    body.freeze()
+}
+
+/// `None` for what no release up to this one has written.
+fn decode(body: &[u8]) -> Option<Vec<Mark>> {
+    let (&form, mut rest) = body.split_first()?;
+    if form != FORM {
+        return None;
+    }
+    let mut marks: Vec<Mark> = Vec::new();
+    let (mut offset, mut time) = (0_u64, 0_u64);
+    while !rest.is_empty() {
+        offset = offset.checked_add(varint::take(&mut rest)?)?;
+        let later = varint::take(&mut rest)?;
+        let later = (later >> 1).cast_signed() ^ -(later & 1).cast_signed();
+        time = time.wrapping_add(later.cast_unsigned());
+        let (checksum, behind) = rest.split_first_chunk()?;
+        rest = behind;
+        marks.push(Mark {
+            offset,
+            publish_time: Timestamp::from_millis(time),
+            checksum: u32::from_be_bytes(*checksum),
+        });
+    }
+    Some(marks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(offset: u64) -> Mark {
+        let text = Bytes::from(offset.to_string());
+        // Not always later than the one before.
+        let time = 1_795_500_000_000 + (offset ^ 4);
+        Mark::new(offset, Timestamp::from_millis(time), &text)
+    }
+
+    fn of(offsets: impl IntoIterator<Item = u64>) -> Marks {
+        let mut marks = Marks::default();
+        offsets
+            .into_iter()
+            .for_each(|offset| marks.add(mark(offset)));
+        marks
+    }
+
+    fn stored(row: RetainedRow) -> Marks {
+        Marks::stored(&PartitionState {
+            partition: 0,
+            generation: 1,
+            cursor: 0,
+            chunks: Vec::new(),
+            retained: vec![row],
+        })
+    }
+
+    #[test]
+    fn marks_are_few_and_their_distances_double() {
+        let mut marks = of((0..1_000_000).map(|at| at * 10 + 3));
+        let row = marks.row();
+        assert!(row.body.len() < 500, "{} bytes", row.body.len());
+        let read = stored(row);
+        assert_eq!(read.marks, marks.marks);
+        let top = 9_999_993;
+        let offsets: Vec<_> = read.marks.iter().map(|mark| mark.offset).collect();
+        assert_eq!((offsets[0], offsets[offsets.len() - 1]), (3, top));
+        for pair in offsets.windows(2) {
+            let (far, near) = (top - pair[0], top - pair[1]);
+            assert!(
+                far <= (near * 4).max(2 * DISTANCE_MIN),
+                "{far} after {near}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_marks_of_a_state_end_with_the_read_in_which_it_ends() {
+        let marks = of([9, 19, 29]);
+        let below = |seen| {
+            marks
+                .below(seen)
+                .map(|mark| mark.offset)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(below(10), [19, 9]);
+        assert_eq!(below(20), [29, 19, 9]);
+        assert_eq!(below(99), [29, 19, 9]);
+        assert_eq!(below(5), [9]);
+        assert_eq!(of([]).below(5).count(), 0);
+    }
+
+    #[test]
+    fn what_was_not_written_so_says_nothing() {
+        let row = of([9, 19]).row();
+        for len in 0..row.body.len() {
+            stored(RetainedRow {
+                body: row.body.slice(..len),
+                ..row.clone()
+            });
+        }
+        let newer = RetainedRow {
+            body: Bytes::from_static(&[FORM + 1, 1, 2, 3]),
+            ..row
+        };
+        assert!(stored(newer).is_empty());
+    }
+
+    #[test]
+    fn only_what_changed_is_stored_and_again_after_a_failure() {
+        let mut all = AllMarks::default();
+        all.insert(0, of([9]));
+        let stores = |all: &mut AllMarks| {
+            let mut changes = [PartitionChange {
+                partition: 0,
+                generation: 1,
+                cursor: 0,
+                put: Vec::new(),
+                delete: Vec::new(),
+                retain: Vec::new(),
+                release: Vec::new(),
+            }];
+            all.add_to(&mut changes);
+            changes[0].retain.len()
+        };
+        assert_eq!((stores(&mut all), stores(&mut all)), (1, 0));
+        all.were_not_stored();
+        assert_eq!(stores(&mut all), 1);
+    }
+}
