@@ -2,13 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use packetboat::cli::Cli;
-
 // Messages of all sizes are made and dropped by all threads, which the system's allocator is slow at.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    packetboat::cli::run(Cli::parse())
+    packetboat::cli::run(packetboat::cli::parse())
 }

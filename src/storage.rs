@@ -1,6 +1,6 @@
 //! Puts a log and a state store together, of whatever kinds they are.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use thiserror::Error;
 
@@ -40,14 +40,24 @@ pub struct Durable {
 }
 
 /// A Postgres database, and who this process is in it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PostgresLocation {
     /// Without a password.
     pub url: String,
-    /// Whose first line is the password.
-    pub password_file: Option<PathBuf>,
+    /// The password, if it is not where libpq would find it.
+    pub password: Option<String>,
     /// Names this process among those that share the database. `None`: the machine's name and the server's port.
     pub node_name: Option<String>,
+}
+
+/// Without the password.
+impl fmt::Debug for PostgresLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresLocation")
+            .field("url", &self.url)
+            .field("node_name", &self.node_name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Storage {
@@ -187,10 +197,10 @@ impl PostgresLocation {
         let name = self.node_name.clone();
         let name = name.unwrap_or_else(|| default_node_name(address));
         let options = postgres::Options::new(&self.url, name, address.to_owned())?;
-        match &self.password_file {
-            Some(file) => options.password_file(file),
-            None => Ok(options),
-        }
+        Ok(match &self.password {
+            Some(password) => options.password(password),
+            None => options,
+        })
     }
 }
 
@@ -216,7 +226,7 @@ mod tests {
             kafka: None,
             postgres: Some(PostgresLocation {
                 url: "postgres://db/packetboat".to_owned(),
-                password_file: None,
+                password: None,
                 node_name: None,
             }),
         }));

@@ -6,11 +6,16 @@ use anyhow::anyhow;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{print, storage::StorageArguments};
+use super::{
+    print,
+    storage::{Dangers, StorageArguments, read_config},
+};
 use crate::{
     clock::Clock,
-    config::File,
-    doctor::{self, finding::Level},
+    doctor::{
+        self,
+        finding::{Finding, Level},
+    },
 };
 
 /// Check Kafka, Postgres and the data directory, and say what to do.
@@ -35,11 +40,9 @@ pub struct Arguments {
 
 /// Examines, prints, and fails if there is a problem.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let file = match arguments.config {
-        Some(path) => File::read(&path)?,
-        None => File::default(),
-    };
-    let durable = arguments.storage.durable(&file)?;
+    let mut dangers = Dangers::new();
+    let file = read_config(arguments.config.as_deref(), &mut dangers)?;
+    let durable = arguments.storage.durable(&file, &mut dangers)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -60,7 +63,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         anyhow::bail!("ended at once by a second signal")
     });
     runtime.shutdown_background();
-    let findings = findings?;
+    let mut findings = findings?;
+    findings.splice(0..0, dangers.into_iter().map(Finding::danger));
     let mut text = String::new();
     for finding in &findings {
         let _written = writeln!(text, "{finding}");

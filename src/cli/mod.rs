@@ -12,7 +12,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 
 /// Google Pub/Sub that you run yourself.
 ///
@@ -48,6 +51,28 @@ fn print(text: &str) {
 
 /// Does what the command line says and reports a failure as one line on standard error.
 pub fn run(cli: Cli) -> ExitCode {
+/// Reads the command line. What is wrong with it ends the process, after a text that repeats no location: a password may
+/// be in it.
+pub fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|mut error| {
+        let named = [
+            ContextKind::InvalidArg,
+            ContextKind::InvalidSubcommand,
+            ContextKind::InvalidValue,
+        ];
+        for kind in named {
+            if let Some(ContextValue::String(text)) = error.get(kind)
+                && text.contains(['@', '/'])
+            {
+                let hidden = ContextValue::String("(a text)".to_owned());
+                error.insert(kind, hidden);
+                error.remove(ContextKind::Suggested);
+            }
+        }
+        error.exit()
+    })
+}
+
     let done = match cli.command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),

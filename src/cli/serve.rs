@@ -16,7 +16,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{listen, print, storage::StorageArguments};
 use crate::{
     clock::Clock,
-    config::File,
     limits,
     server::{self, Options},
     storage::Storage,
@@ -110,10 +109,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         log_format,
         insecure,
     } = arguments;
-    let file = match config {
-        Some(path) => File::read(&path)?,
-        None => File::default(),
-    };
+    let mut dangers = Dangers::new();
+    let file = read_config(config.as_deref(), &mut dangers)?;
     if listen.is_empty() {
         listen.clone_from(&file.listen);
     }
@@ -128,7 +125,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         );
         Storage::Memory
     } else {
-        storage.storage(&file, claim_prefix)?
+        storage.storage(&file, claim_prefix, &mut dangers)?
     };
     logs::init(log_level, log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

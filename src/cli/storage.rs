@@ -1,12 +1,17 @@
 //! From flags, environment and file to where data is stored.
 
-use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{anyhow, ensure};
 use clap::Args;
 
 use crate::{
-    config::{File, LogSetting, PropertyValue, StateSetting, read_secret},
+    config::{File, FileError, LogSetting, PropertyValue, StateSetting, named_file, read_secret},
     storage::{Durable, PostgresLocation, Storage},
     store::kafka::{self, TopicOverride},
 };
@@ -14,6 +19,27 @@ use crate::{
 /// Holds the password of Kafka's `sasl.username`.
 const KAFKA_PASSWORD: &str = "PACKETBOAT_KAFKA_PASSWORD";
 const DATA_DIR_DEFAULT: &str = "./packetboat-data";
+
+/// What is dangerous about the permissions of files that the operator named.
+pub(super) type Dangers = Vec<String>;
+
+/// Reads the configuration file, if one is named.
+pub(super) fn read_config(path: Option<&Path>, dangers: &mut Dangers) -> anyhow::Result<File> {
+    let Some(path) = path else {
+        return Ok(File::default());
+    };
+    let (file, mut danger) = File::read(path)?;
+    if file
+        .kafka
+        .properties
+        .keys()
+        .any(|name| kafka::is_secret(name))
+    {
+        danger = named_file::check(path, true)?;
+    }
+    dangers.extend(danger);
+    Ok(file)
+}
 
 /// Where data is stored.
 #[derive(Args, Debug)]
@@ -67,8 +93,13 @@ impl StorageArguments {
     }
 
     /// What they and the file say together.
-    pub(super) fn storage(self, file: &File, claim_prefix: bool) -> anyhow::Result<Storage> {
-        let mut durable = self.durable(file)?;
+    pub(super) fn storage(
+        self,
+        file: &File,
+        claim_prefix: bool,
+        dangers: &mut Dangers,
+    ) -> anyhow::Result<Storage> {
+        let mut durable = self.durable(file, dangers)?;
         match &mut durable.kafka {
             Some(kafka) => kafka.claim_prefix = claim_prefix,
             None => ensure!(
@@ -80,7 +111,7 @@ impl StorageArguments {
     }
 
     /// The same, of what is stored on disks.
-    pub(super) fn durable(self, file: &File) -> anyhow::Result<Durable> {
+    pub(super) fn durable(self, file: &File, dangers: &mut Dangers) -> anyhow::Result<Durable> {
         let log = location("--log", self.log.as_ref().or(file.log.as_ref()))?;
         let store = location("--store", self.store.as_ref().or(file.store.as_ref()))?;
         let directory = self.data_dir.or_else(|| file.data_dir.clone());
@@ -91,20 +122,31 @@ impl StorageArguments {
                 "--node-name {name:?} has to have 1 to {NODE_NAME_BYTES_MAX} bytes"
             );
         }
+        let kafka = match log {
+            LogSetting::Embedded => None,
+            LogSetting::Kafka(brokers) => Some(kafka_options(brokers, file, dangers)?),
+        };
+        let postgres = match store {
+            StateSetting::Embedded => None,
+            StateSetting::Postgres(url) => Some(PostgresLocation {
+                url,
+                password: secret(file.postgres.password_file.as_deref(), dangers)?,
+                node_name,
+            }),
+        };
+        let url = postgres.as_ref().map(|postgres| postgres.url.as_str());
+        for (path, is_secret) in named_file::of_clients(file, url, |name| env::var(name).ok()) {
+            match named_file::check(&path, is_secret) {
+                Ok(danger) => dangers.extend(danger),
+                // The client says what it misses.
+                Err(FileError::Io { .. }) => {}
+                Err(refused) => return Err(refused.into()),
+            }
+        }
         Ok(Durable {
             directory: directory.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
-            kafka: match log {
-                LogSetting::Embedded => None,
-                LogSetting::Kafka(brokers) => Some(kafka_options(brokers, file)?),
-            },
-            postgres: match store {
-                StateSetting::Embedded => None,
-                StateSetting::Postgres(url) => Some(PostgresLocation {
-                    url,
-                    password_file: file.postgres.password_file.clone(),
-                    node_name,
-                }),
-            },
+            kafka,
+            postgres,
         })
     }
 }
@@ -121,12 +163,25 @@ fn location<T: std::str::FromStr<Err = String> + Default>(
     }
 }
 
-fn kafka_options(brokers: String, file: &File) -> anyhow::Result<kafka::Options> {
+/// The secret in a file, if one is named.
+fn secret(path: Option<&Path>, dangers: &mut Dangers) -> anyhow::Result<Option<String>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let (secret, danger) = read_secret(path)?;
+    dangers.extend(danger);
+    Ok(Some(secret))
+}
+
+fn kafka_options(
+    brokers: String,
+    file: &File,
+    dangers: &mut Dangers,
+) -> anyhow::Result<kafka::Options> {
     let settings = &file.kafka;
-    let password = match (env::var(KAFKA_PASSWORD), &settings.password_file) {
-        (Ok(password), _) => Some(password),
-        (Err(_), Some(path)) => Some(read_secret(path)?),
-        (Err(_), None) => None,
+    let password = match env::var(KAFKA_PASSWORD) {
+        Ok(password) => Some(password),
+        Err(_) => secret(settings.password_file.as_deref(), dangers)?,
     };
     let properties = settings.properties.iter();
     let properties: BTreeMap<_, _> = properties

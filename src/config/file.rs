@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 use thiserror::Error;
+
+use super::named_file;
 
 /// What the file says. What it leaves out has the default that `packetboat serve --help` names.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -152,16 +154,14 @@ pub enum FileError {
 }
 
 impl File {
-    /// Reads a file.
-    pub fn read(path: &Path) -> Result<Self, FileError> {
-        let text = fs::read_to_string(path).map_err(|source| FileError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text).map_err(|reason| FileError::Refused {
+    /// Reads a file. With it comes what is dangerous about its permissions, if anything is.
+    pub fn read(path: &Path) -> Result<(Self, Option<String>), FileError> {
+        let (text, danger) = named_file::read(path, false)?;
+        let file = Self::parse(&text).map_err(|reason| FileError::Refused {
             path: path.to_owned(),
             reason,
-        })
+        })?;
+        Ok((file, danger))
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -170,20 +170,29 @@ impl File {
             let line = error.span().map_or(1, |span| {
                 1 + text[..span.start.min(text.len())].matches('\n').count()
             });
-            format!("line {line}: {}", error.message())
+            format!("line {line}: {}", without_location(error.message()))
         })
     }
 }
 
-/// The first line of a file that holds a secret.
-pub fn read_secret(path: &Path) -> Result<String, FileError> {
-    let io = |source| FileError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let text = fs::read_to_string(path).map_err(io)?;
+/// What the reader says, without a value that it repeats and that may be a location with a password in it.
+fn without_location(message: &str) -> String {
+    let value = message
+        .find('"')
+        .zip(message.rfind('"'))
+        .filter(|(from, to)| message[*from..*to].contains(['@', '/']));
+    match value {
+        Some((from, to)) => format!("{}(a text){}", &message[..from], &message[to + 1..]),
+        None => message.to_owned(),
+    }
+}
+
+/// The first line of a file that holds a secret. With it comes what is dangerous about the file's permissions, if
+/// anything is.
+pub fn read_secret(path: &Path) -> Result<(String, Option<String>), FileError> {
+    let (text, danger) = named_file::read(path, true)?;
     match text.lines().next() {
-        Some(secret) if !secret.is_empty() => Ok(secret.to_owned()),
+        Some(secret) if !secret.is_empty() => Ok((secret.to_owned(), danger)),
         _ => Err(FileError::Refused {
             path: path.to_owned(),
             reason: "its first line is empty where the password should be".to_owned(),
@@ -220,6 +229,21 @@ mod tests {
             "{refused}"
         );
         assert!(!refused.contains("secret"), "{refused}");
+    }
+
+    #[test]
+    fn a_location_in_the_wrong_place_is_refused_without_its_password() {
+        for wrong in [
+            "postgres = 'postgres://me:s3cret@db/p'",
+            "listen = ['postgres://me:s3cret@db/p']",
+            "store = postgres://me:s3cret@db/p",
+            "store = \"postgres://me:s3cret@db/p",
+            "kafka.partitions = 'me:s3cret@\"host'",
+        ] {
+            let refused = File::parse(wrong).expect_err(wrong);
+            assert!(refused.starts_with("line 1: "), "{wrong}: {refused}");
+            assert!(!refused.contains("s3cret"), "{wrong}: {refused}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum StateSetting {
 }
 
 const EMBEDDED: &str = "embedded";
+/// A refused value may hold a password wherever it was mistyped, so nothing of it is repeated.
+const NOT_SHOWN: &str = "the given text";
 const KAFKA_PORT: u16 = 9092;
 
 impl FromStr for LogSetting {
@@ -34,8 +36,7 @@ impl FromStr for LogSetting {
         }
         let brokers = text.strip_prefix("kafka://").ok_or_else(|| {
             format!(
-                "{} is not a location for messages: it is kafka://HOST:PORT[,HOST:PORT] or {EMBEDDED}",
-                shown(text)
+                "{NOT_SHOWN} is not a location for messages: that is kafka://HOST:PORT[,HOST:PORT] or {EMBEDDED}"
             )
         })?;
         if brokers.contains('@') {
@@ -46,21 +47,29 @@ impl FromStr for LogSetting {
             );
         }
         let brokers = brokers.strip_suffix('/').unwrap_or(brokers);
-        let brokers: Result<Vec<_>, _> = brokers.split(',').map(broker).collect();
+        let brokers = (1..).zip(brokers.split(','));
+        let brokers: Result<Vec<_>, _> =
+            brokers.map(|(number, text)| broker(number, text)).collect();
         Ok(Self::Kafka(brokers?.join(",")))
     }
 }
 
 /// `HOST:PORT`, or `HOST` for Kafka's usual port.
-fn broker(text: &str) -> Result<String, String> {
-    let refused =
-        || format!("{text:?} is not a broker: it is HOST:PORT, such as kafka-1:{KAFKA_PORT}");
+fn broker(number: usize, text: &str) -> Result<String, String> {
+    let refused = || {
+        format!(
+            "number {number} of the brokers is not one: a broker is HOST:PORT, such as kafka-1:{KAFKA_PORT}"
+        )
+    };
     let (host, port) = match text.rsplit_once(':') {
         // An IPv6 address without a port ends in a bracket.
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| refused())?),
         _ => (text, KAFKA_PORT),
     };
-    let is_host = !host.is_empty() && !host.contains(['/', '?', '#', ' ']);
+    let is_address = host.starts_with('[') && host.ends_with(']');
+    let is_host = !host.is_empty()
+        && !host.contains(['/', '?', '#', ' ', '%'])
+        && (is_address || !host.contains(':'));
     is_host
         .then(|| format!("{host}:{port}"))
         .ok_or_else(refused)
@@ -75,19 +84,10 @@ impl FromStr for StateSetting {
         }
         if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
             return Err(format!(
-                "{} is not a location for state: it is postgres://USER@HOST/DATABASE or {EMBEDDED}",
-                shown(text)
+                "{NOT_SHOWN} is not a location for state: that is postgres://USER@HOST/DATABASE or {EMBEDDED}"
             ));
         }
         Ok(Self::Postgres(text.to_owned()))
-    }
-}
-
-/// A refused address without what may be a password in it.
-fn shown(text: &str) -> String {
-    match text.rsplit_once('@') {
-        Some((_, rest)) => format!("...@{rest}"),
-        None => format!("{text:?}"),
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_makes_no_sense_is_refused_with_its_value() {
+    fn an_address_that_makes_no_sense_is_refused_with_what_to_write() {
         for wrong in [
             "kafka://",
             "kafka://a:b",
@@ -116,12 +116,29 @@ mod tests {
             let refused = wrong.parse::<LogSetting>().expect_err(wrong);
             assert!(refused.contains("HOST:PORT"), "{refused}");
         }
-        let refused = "mysql://root:secret@host/db".parse::<StateSetting>();
-        let refused = refused.expect_err("not Postgres");
-        assert!(
-            refused.contains("host/db") && !refused.contains("secret"),
-            "{refused}"
-        );
+        let refused = "kafka://a,b:c".parse::<LogSetting>();
+        let refused = refused.expect_err("no port");
+        assert!(refused.starts_with("number 2"), "{refused}");
+    }
+
+    #[test]
+    fn nothing_of_a_mistyped_location_is_repeated() {
+        for wrong in [
+            "mysql://me:s3cret@host/db",
+            "postgres:/me:s3cret@host/db",
+            "postgre://me:s3c@s3cret",
+            "host=db user=me password=s3cret",
+            "https://host/?password=s3cret",
+            "kafka://me:s3cret",
+            "kafka://me:s3cret%40host:9092",
+            "kafka://host:9092/?password=s3cret",
+            "s3cret",
+        ] {
+            let log = wrong.parse::<LogSetting>().expect_err(wrong);
+            assert!(!log.contains("s3c"), "{wrong}: {log}");
+            let state = wrong.parse::<StateSetting>().expect_err(wrong);
+            assert!(!state.contains("s3c"), "{wrong}: {state}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod file;
 mod location;
+pub mod named_file;
 
 pub use file::{
     File, FileError, KafkaSettings, KafkaTopicSettings, PostgresSettings, PropertyValue,

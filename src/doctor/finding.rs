@@ -44,6 +44,14 @@ impl Finding {
         }
     }
 
+    /// Works, but others can do harm. The text says what to do.
+    pub fn danger(text: String) -> Self {
+        Self {
+            level: Level::Warning,
+            text,
+        }
+    }
+
     /// What was found, and what to do.
     pub(super) fn problem(found: impl fmt::Display, advice: impl fmt::Display) -> Self {
         Self {

@@ -55,6 +55,9 @@ async fn examine_files(
         return Ok(());
     };
     examined.log = Some(directory.log_identity());
+    if let Some((found, advice)) = directory.danger() {
+        examined.findings.push(Finding::warning(found, advice));
+    }
     if let Some(user) = directory.user()? {
         examined.findings.push(Finding::ok(format!(
             "the data directory {shown} is in use by {user}, and is left alone"

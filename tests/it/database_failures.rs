@@ -221,7 +221,7 @@ async fn a_server_whose_clock_jumps_is_silent_until_the_database_has_answered() 
         kafka: None,
         postgres: Some(PostgresLocation {
             url: postgres.export("PACKETBOAT_TEST_POSTGRES").to_owned(),
-            password_file: None,
+            password: None,
             node_name: None,
         }),
     }));

@@ -132,7 +132,7 @@ async fn a_database_of_each_format_is_opened() {
         kafka: None,
         postgres: Some(PostgresLocation {
             url: url.clone(),
-            password_file: None,
+            password: None,
             node_name: Some("formats".to_owned()),
         }),
     }));

@@ -20,7 +20,10 @@ use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::ServiceExt;
 
-use crate::support::process::{Process, refusal, run, run_with};
+use crate::support::{
+    process::{Process, refusal, run, run_with},
+    starts::File,
+};
 
 const FREE: [&str; 3] = ["--ephemeral", "--listen", "127.0.0.1:0"];
 /// The longest stop that is promised.
@@ -169,6 +172,28 @@ async fn a_data_directory_that_cannot_be_used_is_one_clear_line() {
     assert_eq!(
         std::fs::read(&file).expect("still there"),
         b"not a directory"
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_settings_that_others_may_write_or_that_shows_them_a_secret_is_told() {
+    let file = File::new("[kafka.properties]\n'sasl.password' = 's3cret'\n");
+    file.set_mode(0o644);
+    let arguments = [&FREE[..], &["--config", file.path()]].concat();
+    let server = Process::serve(&arguments).await;
+    server.signal("TERM").await;
+    let (_, log) = server.ended().await;
+    assert!(
+        log.contains(file.path()) && log.contains("chmod o-r"),
+        "{log}"
+    );
+    assert!(!log.contains("s3cret"), "{log}");
+
+    file.set_mode(0o602);
+    let refused = refusal(&[&["serve"], &arguments[..]].concat()).await;
+    assert!(
+        refused.contains(file.path()) && refused.contains("chmod o-w"),
+        "{refused}"
     );
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support::{
     location::{Location, service},
-    process::{Process, refusal_with},
+    process::{Process, refusal_with, run},
     starts::{File, SECRET, assert_says, outlives_restarts, refusal, text},
 };
 
@@ -50,6 +50,23 @@ async fn flags_that_cannot_be_meant_are_refused_without_repeating_a_secret() {
     let with_password = format!("kafka://me:{SECRET}@kafka-1:9092");
     let line = refusal(&["--log", &with_password], &[]).await;
     assert_says(&line, &["password", "PACKETBOAT_KAFKA_PASSWORD"]);
+    let mistyped = format!("postgres:/me:{SECRET}@db/packetboat");
+    for arguments in [&["--store", &mistyped][..], &["--log", &mistyped]] {
+        let line = refusal(arguments, &[]).await;
+        assert_says(&line, &[arguments[0], "is not a location"]);
+    }
+    for arguments in [
+        &[&*mistyped][..],
+        &["--listen", &mistyped],
+        &["--", &mistyped],
+    ] {
+        let output = run(&[&["serve"], arguments].concat()).await;
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert!(
+            text.starts_with("error: ") && !text.contains(SECRET),
+            "{text}"
+        );
+    }
     for location in [
         ["--log", "kafka://127.0.0.1:9092"],
         ["--store", "postgres://db/p"],

@@ -36,4 +36,4 @@ pub(crate) use names::{
 };
 pub use open::OpenError;
 pub(crate) use open::{VERSION_MIN, parse_version};
-pub use options::{Options, TopicOverride};
+pub use options::{Options, TopicOverride, is_secret};

@@ -323,10 +323,9 @@ impl Options {
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |(name, value): (&String, &String)| {
-            let secret = SECRET.iter().any(|word| name.contains(word));
             (
                 name.clone(),
-                if secret {
+                if is_secret(name) {
                     "(secret)".to_owned()
                 } else {
                     value.clone()
@@ -355,6 +354,11 @@ impl fmt::Debug for Options {
             .field("password", &self.password.as_ref().map(|_| "(secret)"))
             .finish()
     }
+}
+
+/// Whether the value of a property of librdkafka is a secret.
+pub fn is_secret(property: &str) -> bool {
+    SECRET.iter().any(|word| property.contains(word))
 }
 
 fn check_property(name: &str, value: &str) -> Result<(), OpenError> {

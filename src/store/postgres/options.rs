@@ -1,6 +1,6 @@
 //! Where the database is, and who this node is in it. Holds no secret that can be printed.
 
-use std::{fmt, fs, path::Path, str::FromStr as _, time::Duration};
+use std::{fmt, str::FromStr as _, time::Duration};
 
 use sqlx::{
     ConnectOptions as _,
@@ -24,7 +24,7 @@ const PARAMETERS: [&str; 10] = [
     "options",
 ];
 
-/// Why a database cannot be named so. No text holds a password.
+/// Why a database cannot be named so. No text repeats what was given, where a password may be at any place.
 #[derive(Debug, Error)]
 pub enum OptionsError {
     /// The URL holds a password.
@@ -36,30 +36,23 @@ pub enum OptionsError {
     Password,
     /// It is no such URL.
     #[error(
-        "{shown} does not name a Postgres database ({reason}): write postgres://HOST:PORT/DATABASE"
+        "the given text does not name a Postgres database ({reason}): write postgres://USER@HOST:PORT/DATABASE"
     )]
     Url {
-        /// The URL up to its parameters.
-        shown: String,
         /// What is wrong with it.
         reason: String,
     },
     /// A parameter that is not known, or is misspelled.
-    #[error("the Postgres URL's parameter {0} is not known: take one of {list}", list = PARAMETERS.join(", "))]
-    Parameter(String),
+    #[error(
+        "the Postgres URL's parameter number {0} is not known: take one of {list}; a question mark in a user's name is \
+         written %3F", list = PARAMETERS.join(", ")
+    )]
+    Parameter(usize),
     /// `PGSSLMODE` says something that is not known. The driver would ignore it.
     #[error(
         "PGSSLMODE is {0:?}, which is not known: take disable, allow, prefer, require, verify-ca or verify-full"
     )]
     SslMode(String),
-    /// The file with the password cannot be read.
-    #[error("the file with the Postgres password, {path}: {source}")]
-    PasswordFile {
-        /// The file.
-        path: String,
-        /// What the system answered.
-        source: std::io::Error,
-    },
 }
 
 /// How to connect, and as which node.
@@ -98,7 +91,6 @@ impl Options {
             return Err(OptionsError::SslMode(mode));
         }
         let connect = PgConnectOptions::from_str(url).map_err(|error| OptionsError::Url {
-            shown: before_parameters(url).to_owned(),
             reason: error.to_string(),
         })?;
         // The driver hands the host to the resolver, which does not know an address in brackets.
@@ -128,15 +120,11 @@ impl Options {
         })
     }
 
-    /// Takes the password from the first line of a file.
-    pub fn password_file(mut self, path: &Path) -> Result<Self, OptionsError> {
-        let password = fs::read_to_string(path).map_err(|source| OptionsError::PasswordFile {
-            path: path.display().to_string(),
-            source,
-        })?;
-        let password = password.lines().next().unwrap_or_default();
+    /// Logs in with this password.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
         self.connect = self.connect.password(password);
-        Ok(self)
+        self
     }
 
     /// How long what this node owns stays its own after its last heartbeat. The heartbeats follow from it.
@@ -152,45 +140,37 @@ impl Options {
     }
 }
 
-fn before_parameters(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
-}
-
 fn check_url(url: &str) -> Result<(), OptionsError> {
-    let shown = before_parameters(url);
-    let rest = shown
-        .strip_prefix("postgres://")
-        .or_else(|| shown.strip_prefix("postgresql://"));
-    let Some(rest) = rest else {
-        // What it is instead is not shown: it may be anything, with a password in it.
-        return Err(OptionsError::Url {
-            shown: "the given text".to_owned(),
-            reason: "it does not begin with postgres://".to_owned(),
-        });
+    let refused = |reason: &str| OptionsError::Url {
+        reason: reason.to_owned(),
     };
-    let authority = rest.split('/').next().unwrap_or_default();
-    if let Some((user, _)) = rest.rsplit_once('@')
-        && user.contains(':')
-    {
+    let rest = url
+        .strip_prefix("postgres://")
+        .or_else(|| url.strip_prefix("postgresql://"))
+        .ok_or_else(|| refused("it does not begin with postgres://"))?;
+    let before_parameters = rest.split(['?', '#']).next().unwrap_or_default();
+    let authority = before_parameters.split('/').next().unwrap_or_default();
+    // Up to the last of them: a password may hold one, or a slash.
+    let user = before_parameters
+        .rsplit_once('@')
+        .map_or("", |(user, _)| user);
+    if user.contains(':') || user.to_ascii_lowercase().contains("%3a") {
         return Err(OptionsError::Password);
     }
     if authority.contains(',') {
-        return Err(OptionsError::Url {
-            shown: shown.to_owned(),
-            reason: "it names more than one host".to_owned(),
-        });
+        return Err(refused("it names more than one host"));
     }
     let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
-    for parameter in parameters
+    let parameters = parameters
         .split('&')
-        .filter(|parameter| !parameter.is_empty())
-    {
+        .filter(|parameter| !parameter.is_empty());
+    for (number, parameter) in (1..).zip(parameters) {
         let name = parameter.split('=').next().unwrap_or_default();
         if name.eq_ignore_ascii_case("password") {
             return Err(OptionsError::Password);
         }
         if !PARAMETERS.contains(&name) {
-            return Err(OptionsError::Parameter(name.to_owned()));
+            return Err(OptionsError::Parameter(number));
         }
     }
     Ok(())
@@ -198,8 +178,6 @@ fn check_url(url: &str) -> Result<(), OptionsError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     fn options(url: &str) -> Result<Options, OptionsError> {
@@ -212,6 +190,7 @@ mod tests {
             "postgres://me:s3cret@db/p",
             "postgresql://:s3cret@db/p",
             "postgres://me:s3c/r3cret@db/p",
+            "postgres://me%3As3cret@db/p",
             "postgres://db/p?password=s3cret",
             "postgres://db/p?sslmode=require&PassWord=s3cret",
         ] {
@@ -223,28 +202,40 @@ mod tests {
 
     #[test]
     fn what_is_no_url_of_postgres_is_refused_with_what_to_write() {
-        for url in ["mysql://me:s3cret@db/p", "db", "postgres://a,b/p"] {
+        for url in [
+            "mysql://me:s3cret@db/p",
+            "db",
+            "postgres://a,b/p",
+            "postgres://me:s3cret",
+            "postgres://me:s3cret%40db/p",
+            "postgres://db:s3cret/p",
+        ] {
             let text = options(url).expect_err("refused").to_string();
-            assert!(text.contains("postgres://HOST:PORT/DATABASE"), "{text}");
+            assert!(
+                text.contains("postgres://USER@HOST:PORT/DATABASE"),
+                "{text}"
+            );
             assert!(!text.contains("s3cret"), "{text}");
         }
-        let text = options("postgres://db/p?sslmod=require&x=s3cret");
-        let text = text.expect_err("refused").to_string();
-        assert!(text.contains("sslmod is not known"), "{text}");
-        assert!(!text.contains("s3cret"), "{text}");
+        for (url, number) in [
+            ("postgres://db/p?sslmod=require&x=s3cret", 1),
+            ("postgres://db/p?sslmode=require&s3cret", 2),
+            ("postgres://me:pass?s3cret@db/p", 1),
+        ] {
+            let text = options(url).expect_err("refused").to_string();
+            let named = format!("parameter number {number} is not known");
+            assert!(text.contains(&named) && text.contains("sslmode"), "{text}");
+            assert!(!text.contains("s3cret"), "{text}");
+        }
         let text = options("postgres://db/p?sslmode=full").expect_err("refused");
         assert!(text.to_string().contains("full"), "{text}");
     }
 
     #[test]
-    fn the_parts_of_the_url_are_shown_and_the_password_of_a_file_is_not() {
-        let mut file = tempfile::NamedTempFile::new().expect("file");
-        file.write_all(b"s3cret\nnot this\n").expect("written");
+    fn the_parts_of_the_url_are_shown_and_the_password_is_not() {
         let options = options("postgres://me@[::1]:5433/pb?sslmode=disable").expect("options");
-        let options = options.password_file(file.path()).expect("password");
+        let options = options.password("s3cret");
         assert_eq!(options.shown(), "postgres pb at ::1:5433 as me");
         assert!(!format!("{options:?}").contains("s3cret"));
-        let missing = options.password_file(Path::new("/no/such/file"));
-        assert!(matches!(missing, Err(OptionsError::PasswordFile { .. })));
     }
 }

@@ -1,7 +1,7 @@
 //! The data directory: whose it is, which format it has, who uses it. Never overwrites what is not ours.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,15 +9,18 @@ use std::{
 
 use thiserror::Error;
 
-use super::database::Kind;
+use super::{LOG, STATE, database::Kind, private, reserve};
 
 /// The format that this version writes. A directory of a later one is refused.
 const FORMAT: u32 = 1;
 const MARKER: &str = "PACKETBOAT";
 /// The marker while it is being written.
-const LOST_AND_FOUND: &str = "lost+found";
 const MARKER_DRAFT: &str = "PACKETBOAT.new";
 const LOCK: &str = "LOCK";
+/// What a new file system has at its top.
+const LOST_AND_FOUND: &str = "lost+found";
+/// What SQLite adds to a database's name for the files that it makes beside it.
+const DATABASE_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// Why a data directory was not opened. Each text says what to do.
 #[derive(Debug, Error)]
@@ -84,6 +87,23 @@ pub enum OpenError {
         found: String,
         /// The log that is used with it now.
         expected: String,
+    },
+    /// Everybody may write to it.
+    #[error(
+        "every user of this machine may write to {path}, and so read, forge and delete what is stored there: name \
+         another data directory, or change its owner and permissions (chown, chmod go-rwx)"
+    )]
+    Exposed {
+        /// The directory or the file in it.
+        path: PathBuf,
+    },
+    /// A file that is overwritten is a symbolic link.
+    #[error(
+        "{path} is a symbolic link, and is not followed, as what it leads to would be overwritten: remove it"
+    )]
+    Link {
+        /// The link.
+        path: PathBuf,
     },
     /// The file system refused.
     #[error(
@@ -197,12 +217,17 @@ impl Directory {
     /// Takes the directory, or makes it.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         make(path).map_err(|source| io_error(path, source))?;
-        // Before the lock's file is made: a directory that is not ours stays as it is.
+        let danger = private::check(path)?;
+        // Before anything is changed: a directory that is not ours stays as it is.
         if read_marker(path)?.is_none() && !is_empty(path)? {
             return Err(OpenError::NotOurs {
                 path: path.to_owned(),
             });
         }
+        if let Some((found, advice)) = danger {
+            tracing::warn!("{found}: {advice}");
+        }
+        private::tighten(path, files().iter().map(String::as_str))?;
         let lock = lock(path)?;
         let (log_id, is_ready) = if let Some(marker) = read_marker(path)? {
             marker
@@ -222,8 +247,8 @@ impl Directory {
 
     /// Removes what a first start that did not finish has left. Nothing was stored in it.
     pub(super) fn remove_unfinished(&self, kind: &Kind) -> Result<(), OpenError> {
-        for suffix in ["", "-wal", "-shm", "-journal"] {
-            let path = self.path.join(format!("{}{suffix}", kind.file));
+        for name in database_files(kind) {
+            let path = self.path.join(name);
             if let Err(source) = fs::remove_file(&path)
                 && source.kind() != ErrorKind::NotFound
             {
@@ -233,12 +258,38 @@ impl Directory {
         Ok(())
     }
 
+    /// Makes the empty file of a database, whose permissions SQLite gives to those that it makes beside it.
+    pub(super) fn make_file(&self, kind: &Kind) -> Result<(), OpenError> {
+        let path = self.path.join(kind.file);
+        private::replace(&path)
+            .map(drop)
+            .map_err(|source| io_error(&path, source))
+    }
+
     /// Marks the files as complete, once they are on the disk.
     pub(super) fn set_ready(&mut self) -> Result<(), OpenError> {
         write_marker(&self.path, self.log_id, true)?;
         self.is_ready = true;
         Ok(())
     }
+}
+
+/// A database's file and those that SQLite makes beside it.
+fn database_files(kind: &Kind) -> impl Iterator<Item = String> {
+    DATABASE_SUFFIXES
+        .iter()
+        .map(|suffix| format!("{}{suffix}", kind.file))
+}
+
+/// The names of everything that is ever made in a data directory.
+fn files() -> Vec<String> {
+    let databases = [&LOG, &STATE].into_iter().flat_map(database_files);
+    let others = [MARKER, MARKER_DRAFT, LOCK, reserve::FILE, reserve::PROBE];
+    others
+        .map(str::to_owned)
+        .into_iter()
+        .chain(databases)
+        .collect()
 }
 
 /// Checks a file's header before SQLite does, which would take an empty file for a new one. Returns the version of its
@@ -329,13 +380,7 @@ pub(super) fn is_empty(path: &Path) -> Result<bool, OpenError> {
 
 fn lock(directory: &Path) -> Result<DirectoryLock, OpenError> {
     let path = directory.join(LOCK);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|source| io_error(&path, source))?;
+    let file = private::open_or_make(&path)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -365,10 +410,12 @@ fn holder(lock: &Path) -> String {
 /// Who uses a directory just now, if anybody does. It is locked for no longer than this check takes.
 pub(super) fn user(directory: &Path) -> Result<Option<String>, OpenError> {
     let path = directory.join(LOCK);
-    let file = match File::open(&path) {
+    let file = match private::open(&path) {
         Ok(file) => file,
-        Err(source) if source.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(io_error(&path, source)),
+        Err(OpenError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
     };
     match file.try_lock() {
         Ok(()) => Ok(None),
@@ -425,7 +472,7 @@ fn write_marker(directory: &Path, log_id: LogId, is_ready: bool) -> Result<(), O
         log_id.to_hex()
     );
     let write = || {
-        let mut file = File::create(&draft)?;
+        let mut file = private::replace(&draft)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&draft, directory.join(MARKER))?;
@@ -438,7 +485,7 @@ fn write_marker(directory: &Path, log_id: LogId, is_ready: bool) -> Result<(), O
 fn make(path: &Path) -> io::Result<()> {
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
-    fs::create_dir_all(path)?;
+    private::make_directory(path)?;
     for made in missing {
         let above = made.parent().filter(|path| !path.as_os_str().is_empty());
         match sync_directory(above.unwrap_or(Path::new("."))) {

@@ -11,7 +11,7 @@ use super::{
     LOG, STATE,
     database::Kind,
     directory::{self, LogId, OpenError},
-    open_error, positions_read, topics,
+    open_error, positions_read, private, topics,
 };
 use crate::store::{positions::Furthest, resources::TopicRow};
 
@@ -29,6 +29,7 @@ pub(crate) enum DataFile {
 pub(crate) struct Inspection {
     path: PathBuf,
     log_id: LogId,
+    danger: Option<(String, String)>,
 }
 
 /// Reads the rows of topics. The default has none, as where no file is yet.
@@ -51,7 +52,7 @@ impl Inspection {
     ///
     /// # Errors
     ///
-    /// If the directory is something else's or cannot be read.
+    /// If the directory is something else's, cannot be read, or everybody may write to it.
     pub(crate) fn of(path: &Path) -> Result<Option<Self>, OpenError> {
         match path.try_exists() {
             Ok(true) => {}
@@ -59,12 +60,22 @@ impl Inspection {
             Err(source) => return Err(directory::io_error(path, source)),
         }
         let path = path.to_owned();
+        let danger = private::check(&path)?;
         match directory::read_marker(&path)? {
-            Some((log_id, true)) => Ok(Some(Self { path, log_id })),
+            Some((log_id, true)) => Ok(Some(Self {
+                path,
+                log_id,
+                danger,
+            })),
             Some((_, false)) => Ok(None),
             None if directory::is_empty(&path)? => Ok(None),
             None => Err(OpenError::NotOurs { path }),
         }
+    }
+
+    /// What is dangerous about who may use the directory, if anything is, and what to do.
+    pub(crate) const fn danger(&self) -> Option<&(String, String)> {
+        self.danger.as_ref()
     }
 
     /// The identity of the directory's own log.

@@ -18,6 +18,7 @@ mod log_rows;
 mod log_writer;
 mod positions;
 mod positions_read;
+mod private;
 mod records;
 mod reserve;
 mod state;
@@ -135,6 +136,7 @@ async fn open_parts<const N: usize>(
     for part in &parts {
         if is_new {
             directory.remove_unfinished(part.kind)?;
+            directory.make_file(part.kind)?;
         } else {
             // All files are checked before SQLite opens one.
             directory::check_file(&directory.path, part.kind)?;

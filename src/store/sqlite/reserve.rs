@@ -4,7 +4,7 @@
 //! again when there is twice as much. Until then nothing is published, created or changed.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
     sync::{
@@ -19,14 +19,15 @@ use rustix::{
     io::Errno,
 };
 
+use super::private;
 use crate::{
     limits::{DISK_RESERVE_BYTES, DISK_RESERVE_SHARE, DISK_RESERVE_WAL_SHARE},
     store::StoreError,
 };
 
-const FILE: &str = "RESERVE";
+pub(super) const FILE: &str = "RESERVE";
 /// Tells whether anything can be written.
-const PROBE: &str = "RESERVE.probe";
+pub(super) const PROBE: &str = "RESERVE.probe";
 const PROBE_BYTES: usize = 64 * 1024;
 const MIB: u64 = 1024 * 1024;
 
@@ -57,7 +58,8 @@ impl Reserve {
             is_released: AtomicBool::new(true),
             file: Mutex::default(),
         };
-        let is_there = fs::metadata(reserve.path()).is_ok_and(|file| file.len() == bytes);
+        let is_there = fs::symlink_metadata(reserve.path())
+            .is_ok_and(|file| file.is_file() && file.len() == bytes);
         if is_there && free(directory)? >= reserve.wal_bytes_max() {
             reserve.is_released.store(false, Ordering::Release);
         } else {
@@ -132,7 +134,8 @@ impl Reserve {
     /// one, so a quota that is used up is found out this way.
     pub(super) fn is_exhausted(&self) -> bool {
         let path = self.directory.join(PROBE);
-        let written = fs::write(&path, vec![0; PROBE_BYTES]);
+        let written =
+            private::replace(&path).and_then(|mut file| file.write_all(&vec![0; PROBE_BYTES]));
         remove(&path);
         written.is_err_and(|error| is_full(&error))
     }
@@ -178,7 +181,7 @@ fn free(directory: &Path) -> io::Result<u64> {
 }
 
 fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = private::replace(path)?;
     match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(()),
         // Some file systems can only be written to.

@@ -58,6 +58,12 @@ impl File {
         Self { directory, path }
     }
 
+    /// Gives it these permissions.
+    pub(crate) fn set_mode(&self, mode: u32) {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&self.path, permissions).expect("a file of our own");
+    }
+
     pub(crate) fn path(&self) -> &str {
         &self.path
     }

@@ -1,6 +1,6 @@
 //! Starting, and why a start is refused: one line that says what to do.
 
-use std::{io::Write as _, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -122,13 +122,11 @@ async fn a_permission_that_is_missing_is_named() {
     let user = format!("{}_user", database.name);
     let role = format!("CREATE ROLE {user} LOGIN PASSWORD 'theirs'");
     database.run(&role).await;
-    let mut password = tempfile::NamedTempFile::new().expect("a file");
-    password.write_all(b"theirs\n").expect("written");
     let url = database.url();
     let (_, server) = url.split_once('@').expect("a user");
     let url = format!("postgres://{user}@{server}");
-    let theirs = || options(&url, "node").password_file(password.path());
-    let text = refusal(database.try_open(theirs().expect("options")).await);
+    let theirs = || options(&url, "node").password("theirs");
+    let text = refusal(database.try_open(theirs()).await);
     assert!(
         text.contains("permission denied for schema public"),
         "{text}"
@@ -136,7 +134,7 @@ async fn a_permission_that_is_missing_is_named() {
     assert!(text.contains("GRANT"), "{text}");
     // Of tables that another user made.
     database.open("node").await.close().await;
-    let text = refusal(database.try_open(theirs().expect("options")).await);
+    let text = refusal(database.try_open(theirs()).await);
     assert!(
         text.contains("permission denied for table packetboat"),
         "{text}"
@@ -183,10 +181,8 @@ async fn a_start_waits_for_tables_that_another_process_makes() {
 #[tokio::test]
 async fn a_password_is_never_shown() {
     let database = TestDatabase::new().await;
-    let mut file = tempfile::NamedTempFile::new().expect("file");
-    file.write_all(b"s3cret").expect("written");
-    let options = database.options("node").password_file(file.path());
-    let node = database.try_open(options.expect("password")).await;
+    let options = database.options("node").password("s3cret");
+    let node = database.try_open(options).await;
     let node = node.expect("open");
     let shown = format!("{node:?} {:?} {:?}", node.database, node.flushes);
     assert!(shown.contains(&database.name), "{shown}");

@@ -1,6 +1,6 @@
 //! What a session has to be: of a server that takes writes, with our settings, and one of those that there are.
 
-use std::{io::Write as _, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use sqlx::Executor as _;
@@ -147,12 +147,10 @@ async fn the_connections_that_a_lease_needs_come_first_and_the_others_share_what
             database.name
         ))
         .await;
-    let mut password = tempfile::NamedTempFile::new().expect("a file");
-    password.write_all(b"theirs\n").expect("written");
     let url = database.url();
     let (_, server) = url.split_once('@').expect("a user");
     let theirs = options(&format!("postgres://{user}@{server}"), "node");
-    let theirs = theirs.password_file(password.path()).expect("password");
+    let theirs = theirs.password("theirs");
     let theirs = theirs.node_lease(Duration::from_secs(2));
     let node = database.try_open(theirs).await.expect("open");
     let id = one_subscription(&node).await;
@@ -205,12 +203,10 @@ async fn a_start_without_a_free_connection_says_what_to_raise() {
             "CREATE ROLE {user} LOGIN PASSWORD '{SECRET}' CONNECTION LIMIT 0"
         ))
         .await;
-    let mut password = tempfile::NamedTempFile::new().expect("a file");
-    password.write_all(b"theirs\n").expect("written");
     let url = database.url();
     let (_, server) = url.split_once('@').expect("a user");
     let theirs = options(&format!("postgres://{user}@{server}"), "node");
-    let theirs = theirs.password_file(password.path()).expect("password");
+    let theirs = theirs.password("theirs");
     let refused = database.try_open(theirs).await.expect_err("refused");
     let text = refused.to_string();
     assert!(
