@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 
 /// The port of Google's emulator.
 const PORT_DEFAULT: u16 = 8085;
@@ -30,9 +30,7 @@ pub(super) fn defaults() -> Vec<SocketAddr> {
 
 /// Refuses addresses that other machines reach, unless the user has said that this is meant.
 pub(super) fn check(addresses: &[SocketAddr], insecure: bool) -> anyhow::Result<()> {
-    let open = addresses
-        .iter()
-        .find(|address| !address.ip().to_canonical().is_loopback());
+    let open = addresses.iter().find(|address| is_open(address));
     if let (Some(address), false) = (open, insecure) {
         ensure!(
             insecure,
@@ -42,6 +40,28 @@ pub(super) fn check(addresses: &[SocketAddr], insecure: bool) -> anyhow::Result<
         );
     }
     Ok(())
+}
+
+/// What the log says when other machines reach an address; nothing otherwise.
+pub(super) fn danger(addresses: &[SocketAddr]) -> Option<String> {
+    let open = addresses.iter().find(|address| is_open(address))?;
+    Some(format!(
+        "listening on {open} without authentication: everybody who reaches this address can read and delete everything"
+    ))
+}
+
+fn is_open(address: &SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
+
+/// Where a client on this machine reaches a server with these addresses, which are written as in `PACKETBOAT_LISTEN`.
+pub(super) fn of_this_machine(listen: Option<&str>) -> anyhow::Result<String> {
+    let first = listen.and_then(|listen| listen.split(',').next());
+    let address = match first {
+        Some(first) => parse(first).map_err(|reason| anyhow!("PACKETBOAT_LISTEN: {reason}"))?,
+        None => SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT)),
+    };
+    Ok(reached_at(address).to_string())
 }
 
 /// The address under which a client on this machine reaches a listener.
@@ -94,5 +114,22 @@ mod tests {
     fn a_client_is_pointed_at_an_address_that_it_can_connect_to() {
         let any = parse("0.0.0.0:8085").expect("an address");
         assert_eq!(reached_at(any).to_string(), "127.0.0.1:8085");
+        for (listen, address) in [
+            (None, "127.0.0.1:8085"),
+            (Some("0.0.0.0:90,10.0.0.1:91"), "127.0.0.1:90"),
+            (Some("[::]:90"), "[::1]:90"),
+            (Some("10.0.0.1:91"), "10.0.0.1:91"),
+        ] {
+            assert_eq!(of_this_machine(listen).expect("an address"), address);
+        }
+        assert!(of_this_machine(Some("localhost")).is_err());
+    }
+
+    #[test]
+    fn only_an_address_that_others_reach_is_dangerous() {
+        let parse = |address| parse(address).expect("an address");
+        assert_eq!(danger(&[parse("127.0.0.1:1"), parse("[::1]:1")]), None);
+        let danger = danger(&[parse("127.0.0.1:1"), parse("0.0.0.0:2")]).expect("open");
+        assert!(danger.contains("0.0.0.0:2"), "{danger}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod doctor;
+pub mod health;
 mod listen;
 pub mod serve;
 mod storage;
@@ -37,6 +38,7 @@ pub struct Cli {
 enum Command {
     Serve(serve::Arguments),
     Doctor(doctor::Arguments),
+    Health(health::Arguments),
     Topics(topics::Arguments),
     Bench(bench::Arguments),
 }
@@ -49,8 +51,6 @@ fn print(text: &str) {
         .and_then(|()| stdout.flush());
 }
 
-/// Does what the command line says and reports a failure as one line on standard error.
-pub fn run(cli: Cli) -> ExitCode {
 /// Reads the command line. What is wrong with it ends the process, after a text that repeats no location: a password may
 /// be in it.
 pub fn parse() -> Cli {
@@ -73,9 +73,12 @@ pub fn parse() -> Cli {
     })
 }
 
+/// Does what the command line says and reports a failure as one line on standard error.
+pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Health(arguments) => health::run(arguments),
         Command::Topics(arguments) => topics::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
     };

@@ -13,7 +13,10 @@ use anyhow::{anyhow, ensure};
 use clap::{Args, builder::BoolishValueParser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{listen, print, storage::StorageArguments};
+use super::{
+    listen, print,
+    storage::{Dangers, StorageArguments, read_config},
+};
 use crate::{
     clock::Clock,
     limits,
@@ -128,6 +131,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         storage.storage(&file, claim_prefix, &mut dangers)?
     };
     logs::init(log_level, log_format)?;
+    dangers.extend(listen::danger(&listen));
+    for danger in dangers {
+        tracing::warn!("{danger}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -210,7 +217,12 @@ fn greeting(addresses: &[SocketAddr], storage: &Storage) -> String {
     );
     if let Some(&address) = addresses.first() {
         let reached_at = listen::reached_at(address);
-        let _written = write!(text, "\nexport PUBSUB_EMULATOR_HOST={reached_at}\n");
+        // The first line is what Google's emulator says, for which Testcontainers and scripts wait.
+        let _written = write!(
+            text,
+            "\nServer started, listening on {}\nexport PUBSUB_EMULATOR_HOST={reached_at}\n",
+            address.port()
+        );
     }
     text
 }

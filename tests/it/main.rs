@@ -15,6 +15,7 @@ mod doctor;
 mod formats;
 mod frozen;
 mod full_disk;
+mod image;
 mod kafka_users;
 mod leases;
 mod lost_topics;
