@@ -2,8 +2,8 @@
 # Runs every test: cargo's, with a Kafka and a Postgres that are started for them, then the official clients against the
 # built server. Ends with `clients: N passed, N failed`.
 #
-#   tests/run.sh [--long]      --long: more messages, more kills (sixty instead of two or three), an older Kafka and a
-#                              failing Postgres too
+#   tests/run.sh [--long]      --long: more messages, more kills (sixty instead of two or three), longer attacks, an older
+#                              Kafka and a failing Postgres too
 #
 # Needs Rust, C and C++ compilers, make and perl. What else is missing or too old is installed: Debian packages if run
 # as root, the rest into a cache outside the tree, $PACKETBOAT_TEST_CACHE (default: ~/.cache/packetboat-tests).

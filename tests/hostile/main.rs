@@ -1,0 +1,144 @@
+//! Attacks on a server, and what they may cost: its memory, its CPU, and the latency of a well-behaved neighbour.
+//!
+//! The server is the `packetboat` command, a process of its own, so that what is read of it in `/proc` is its own. The
+//! neighbour publishes, receives and acknowledges on a thread and a connection of its own, first alone, which is the
+//! control, and then beside the attack. Every attack has a fresh server.
+//!
+//! `cargo test --test hostile [ATTACK]`; with PACKETBOAT_LONG each one goes on for longer. A new attack is a file in
+//! `attacks` that implements [`Attack`], and a line in `attacks::all`.
+#![expect(clippy::disallowed_methods, reason = "real servers are measured")]
+
+mod attacks;
+mod figures;
+mod neighbour;
+#[path = "../it/support/raw.rs"]
+#[allow(dead_code, reason = "tests/it needs more of it")]
+mod raw;
+mod server;
+
+use std::{env, io::Write as _, net::SocketAddr, process::ExitCode, thread, time::Duration};
+
+use async_trait::async_trait;
+use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint};
+
+use self::{
+    figures::{Figures, Limits},
+    neighbour::Neighbour,
+    server::ServerProcess,
+};
+
+/// How long the neighbour warms up, has the server for itself, and has the attack beside it.
+struct Lengths {
+    warm_up: Duration,
+    control: Duration,
+    attack: Duration,
+}
+
+const SHORT: Lengths = Lengths {
+    warm_up: Duration::from_millis(500),
+    control: Duration::from_secs(2),
+    attack: Duration::from_secs(3),
+};
+const LONG: Lengths = Lengths {
+    warm_up: Duration::from_secs(1),
+    control: Duration::from_secs(5),
+    attack: Duration::from_secs(20),
+};
+
+/// What is attacked.
+pub(crate) struct Target {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// How long the attack is to go on.
+    pub(crate) lasts: Duration,
+}
+
+impl Target {
+    /// A new gRPC connection.
+    pub(crate) async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address));
+        let connected = endpoint.expect("an address makes a URI").connect().await;
+        connected.expect("the server accepts connections")
+    }
+}
+
+/// Something that a client may do to a server.
+#[async_trait]
+pub(crate) trait Attack: Send {
+    /// As the command line and the report name it.
+    fn name(&self) -> &'static str;
+
+    /// What it may cost.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    /// Makes what the attack needs, before anything is measured.
+    async fn prepare(&mut self, _target: &Target) {}
+
+    /// Attacks for as long as the target says, and returns how many requests or connections that were, or what was
+    /// answered otherwise than it has to be.
+    async fn run(&mut self, target: &Target) -> Result<u64, String>;
+}
+
+fn main() -> ExitCode {
+    // Behind it, cargo passes on what was written behind `--`, which is meant for test harnesses.
+    let first = env::args().nth(1).unwrap_or_default();
+    let filter = if first.starts_with('-') { "" } else { &first };
+    let lengths = match env::var_os("PACKETBOAT_LONG") {
+        Some(_) => LONG,
+        None => SHORT,
+    };
+    let attacks = attacks::all().into_iter();
+    let failed: Vec<_> = attacks
+        .filter(|attack| attack.name().contains(filter))
+        .filter_map(|mut attack| {
+            let faults = measure(&mut *attack, &lengths);
+            (!faults.is_empty()).then(|| format!("{}: {}", attack.name(), faults.join("; ")))
+        })
+        .collect();
+    for fault in &failed {
+        say(fault);
+    }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        say(&format!("hostile: {} failed", failed.len()));
+        ExitCode::FAILURE
+    }
+}
+
+/// Attacks a fresh server, says what that cost, and returns what was too much.
+fn measure(attack: &mut dyn Attack, lengths: &Lengths) -> Vec<String> {
+    let runtime = Runtime::new().expect("a runtime");
+    let server = ServerProcess::start();
+    let target = Target {
+        address: server.address(),
+        lasts: lengths.attack,
+    };
+    runtime.block_on(attack.prepare(&target));
+    let neighbour = Neighbour::start(server.address());
+    thread::sleep(lengths.warm_up);
+    neighbour.take();
+
+    let before = server.usage();
+    thread::sleep(lengths.control);
+    let control = Figures::between(&before, &server.usage(), neighbour.take());
+
+    server.forget_peak();
+    let before = server.usage();
+    let requests = runtime.block_on(attack.run(&target));
+    let figures = Figures::between(&before, &server.usage(), neighbour.take());
+
+    say(&format!("{}, control: {control}", attack.name()));
+    say(&format!("{}, attack:  {figures}", attack.name()));
+    match requests {
+        Ok(requests) => attack.limits().faults(&control, &figures, requests),
+        Err(fault) => vec![fault],
+    }
+}
+
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").expect("standard error takes text");
+}
