@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{neighbour::Latencies, server::Usage};
+use crate::{
+    neighbour::{Latencies, Times},
+    server::Usage,
+};
 
 /// What a stretch of time cost the server and its neighbour.
 pub(crate) struct Figures {
@@ -78,21 +81,18 @@ impl Limits {
     /// What was too much in an attack of so many requests.
     pub(crate) fn faults(
         &self,
-        control: &Figures,
+        control: &[Figures; 2],
         figures: &Figures,
         requests: u64,
     ) -> Vec<String> {
         let mut faults = Vec::new();
-        let waits = [
-            ("calls", &control.latencies.calls, &figures.latencies.calls),
-            (
-                "deliveries",
-                &control.latencies.deliveries,
-                &figures.latencies.deliveries,
-            ),
-        ];
-        for (what, before, during) in waits {
-            let max = self.p99.max(before.p99() * SLOWER_MAX);
+        let calls: fn(&Latencies) -> &Times = |latencies| &latencies.calls;
+        let deliveries: fn(&Latencies) -> &Times = |latencies| &latencies.deliveries;
+        for (what, of) in [("calls", calls), ("deliveries", deliveries)] {
+            let during = of(&figures.latencies);
+            let alone = control.iter().map(|control| of(&control.latencies).p99());
+            let alone = alone.max().unwrap_or_default();
+            let max = self.p99.max(alone * SLOWER_MAX);
             if during.is_empty() || during.p99() > max {
                 let (p99, max) = (millis(during.p99()), millis(max));
                 faults.push(format!(
@@ -110,13 +110,14 @@ impl Limits {
                 self.growth_mib
             ));
         }
+        let control = &control[0];
         let idle = control.cpu.as_secs_f64() / control.lasted.as_secs_f64();
         let idle = idle * figures.lasted.as_secs_f64();
         let requests = requests.max(1);
         let of_one = (figures.cpu.as_secs_f64() - idle) / requests as f64;
         if of_one > self.cpu_of_one.as_secs_f64() {
             faults.push(format!(
-                "each of {requests} requests took {:.1} ms of CPU, at most {:.1} are allowed",
+                "each of {requests} took {:.1} ms of CPU, at most {:.1} are allowed",
                 of_one * 1000.0,
                 millis(self.cpu_of_one)
             ));

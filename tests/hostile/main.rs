@@ -1,8 +1,8 @@
 //! Attacks on a server, and what they may cost: its memory, its CPU, and the latency of a well-behaved neighbour.
 //!
 //! The server is the `packetboat` command, a process of its own, so that what is read of it in `/proc` is its own. The
-//! neighbour publishes, receives and acknowledges on a thread and a connection of its own, first alone, which is the
-//! control, and then beside the attack. Every attack has a fresh server.
+//! neighbour publishes, receives and acknowledges on a thread and a connection of its own: beside the attack, and alone
+//! before and after it, which is the control. Every attack has a fresh server.
 //!
 //! `cargo test --test hostile [ATTACK]`; with PACKETBOAT_LONG each one goes on for longer. A new attack is a file in
 //! `attacks` that implements [`Attack`], and a line in `attacks::all`.
@@ -31,7 +31,7 @@ use self::{
 /// Tries of one attack: other processes may be what held the neighbour up.
 const TRIES: usize = 3;
 
-/// How long the neighbour warms up, has the server for itself, and has the attack beside it.
+/// How long the neighbour warms up or recovers, has the server for itself, and has the attack beside it.
 struct Lengths {
     warm_up: Duration,
     control: Duration,
@@ -40,7 +40,7 @@ struct Lengths {
 
 const SHORT: Lengths = Lengths {
     warm_up: Duration::from_millis(500),
-    control: Duration::from_secs(2),
+    control: Duration::from_millis(1500),
     attack: Duration::from_secs(3),
 };
 const LONG: Lengths = Lengths {
@@ -128,17 +128,26 @@ fn measure(attack: &mut dyn Attack, lengths: &Lengths) -> Vec<String> {
     thread::sleep(lengths.warm_up);
     neighbour.take();
 
-    let before = server.usage();
-    thread::sleep(lengths.control);
-    let control = Figures::between(&before, &server.usage(), neighbour.take());
+    let alone = || {
+        let before = server.usage();
+        thread::sleep(lengths.control);
+        Figures::between(&before, &server.usage(), neighbour.take())
+    };
+    let control = alone();
 
     server.forget_peak();
     let before = server.usage();
     let requests = runtime.block_on(attack.run(&target));
     let figures = Figures::between(&before, &server.usage(), neighbour.take());
 
-    say(&format!("{}, control: {control}", attack.name()));
-    say(&format!("{}, attack:  {figures}", attack.name()));
+    thread::sleep(lengths.warm_up);
+    neighbour.take();
+    let control = [control, alone()];
+
+    say(&format!("{}, before: {}", attack.name(), control[0]));
+    let of = requests.as_ref().map_or(0, |requests| *requests);
+    say(&format!("{}, attack of {of}: {figures}", attack.name()));
+    say(&format!("{}, after:  {}", attack.name(), control[1]));
     match requests {
         Ok(requests) => attack.limits().faults(&control, &figures, requests),
         Err(fault) => vec![fault],

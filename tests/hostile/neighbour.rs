@@ -17,7 +17,8 @@ use packetboat::proto::google::pubsub::v1::{
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::{
-    task::LocalSet,
+    sync::Semaphore,
+    task::{LocalSet, spawn_local},
     time::{sleep_until, timeout},
 };
 use tonic::{
@@ -29,6 +30,8 @@ const TOPIC: &str = "projects/neighbour/topics/orders";
 const SUBSCRIPTION: &str = "projects/neighbour/subscriptions/orders-worker";
 /// From one message to the next.
 const PACE: Duration = Duration::from_millis(5);
+/// Messages that may be unanswered; then the next one waits, and its wait counts.
+const UNANSWERED_MAX: usize = 500;
 /// Bytes of a message's data, of which the first eight say when it was due.
 const DATA_BYTES: usize = 256;
 /// A call that takes longer has failed. Longer than a Pull waits.
@@ -126,16 +129,18 @@ async fn work(address: SocketAddr, noted: Arc<Mutex<Latencies>>) {
     );
 }
 
-/// Publishes one message after the other. One that has to wait for the one before it has waited for its own answer, too.
+/// Publishes a message whenever one is due, whether or not those before it were answered.
 async fn publish(
-    mut publisher: PublisherClient<Channel>,
+    publisher: PublisherClient<Channel>,
     start: Instant,
-    noted: &Mutex<Latencies>,
+    noted: &Arc<Mutex<Latencies>>,
 ) {
+    let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
     let mut due = start;
     loop {
         due += PACE;
         sleep_until(due.into()).await;
+        let permit = Arc::clone(&unanswered).acquire_owned().await;
         let mut data = vec![0; DATA_BYTES];
         data[..8].copy_from_slice(&micros(due.saturating_duration_since(start)).to_le_bytes());
         let message = PubsubMessage {
@@ -146,8 +151,12 @@ async fn publish(
             topic: TOPIC.to_owned(),
             messages: vec![message.encode_to_vec().into()],
         };
-        let answer = answered("Publish", publisher.publish(request)).await;
-        note(noted, due, answer.err());
+        let (mut publisher, noted) = (publisher.clone(), Arc::clone(noted));
+        spawn_local(async move {
+            let answer = answered("Publish", publisher.publish(request)).await;
+            note(&noted, due, answer.err());
+            drop(permit);
+        });
     }
 }
 
