@@ -6,6 +6,13 @@ pub const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
 pub const ACK_REQUEST_BYTES_MAX: usize = 512 * 1024;
 /// Largest encoded PublishRequest, bytes, topic name and framing included (section 3.1).
 pub const PUBLISH_BYTES_MAX: usize = 10_000_000;
+/// A request with so many times the entries that a repeated field may have is not decoded to say what else is wrong
+/// with it (section 1.4).
+pub const ENTRIES_TOLERANCE: usize = 4;
+/// Fields of one request that are not repeated, or unknown.
+pub const REQUEST_FIELDS_MAX: usize = 10_000;
+/// How deep the messages of a request lie inside of each other, and groups of unknown fields; as the decoder has it.
+pub const REQUEST_DEPTH_MAX: usize = 100;
 /// Messages in one PublishRequest (section 3.1).
 pub const PUBLISH_MESSAGES_MAX: usize = 1000;
 /// Attributes of one message (section 3.1).
@@ -21,6 +28,22 @@ pub const ORDERING_KEY_BYTES_MAX: usize = 1024;
 pub const RESOURCE_ID_CHARS: std::ops::RangeInclusive<usize> = 3..=255;
 /// Longest project segment of a name, bytes (section 1.3).
 pub const PROJECT_BYTES_MAX: usize = 255;
+/// Largest encoded request of an RPC that asks about the server itself, bytes: a name, of which little more comes back.
+pub const QUESTION_BYTES_MAX: usize = 1024;
+/// Ack ids in one request: those of 100 bytes that fill an Acknowledge. Ours are shorter; see [`ENTRIES_TOLERANCE`].
+pub const ACK_IDS_MAX: usize = ACK_REQUEST_BYTES_MAX / 100;
+/// Ack ids that are taken in before other requests have their turn.
+pub const ACK_IDS_AT_ONCE_MAX: usize = 1_000;
+/// Paths of an update mask; the public service names no limit.
+pub const MASK_PATHS_MAX: usize = 100;
+/// Attributes of a push endpoint.
+pub const PUSH_ATTRIBUTES_MAX: usize = 100;
+/// Tags of one resource.
+pub const TAGS_MAX: usize = 50;
+/// Message transforms of one resource.
+pub const TRANSFORMS_MAX: usize = 5;
+/// Fields of a message that make a row's key in Bigtable.
+pub const KEY_FIELDS_MAX: usize = 100;
 /// Labels of one resource (section 1.7).
 pub const LABELS_MAX: usize = 64;
 /// Characters of a label's key or value (section 1.7).
@@ -352,6 +375,11 @@ pub const KAFKA_WATCH_REFRESH_MILLIS: u64 = 3_000;
 pub const REQUEST_BYTES_HELD_MAX: usize = 1024 * 1024 * 1024;
 /// Bytes of one request up to which it does not count in [`REQUEST_BYTES_HELD_MAX`].
 pub const REQUEST_BYTES_UNCOUNTED: usize = 64 * 1024;
+/// Bytes of one compressed message that are unpacked between other requests; a larger one is unpacked on a thread beside
+/// them.
+pub const UNPACKED_AT_ONCE_MAX: usize = 256 * 1024;
+/// Such messages that are unpacked at the same time; more wait.
+pub const UNPACKERS: usize = 2;
 /// Concurrent requests and streams on one HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 1024;
 /// Bytes of the headers of one request.

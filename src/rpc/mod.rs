@@ -77,6 +77,13 @@ impl Rpc {
     }
 }
 
+/// How many entries a repeated field of a request has at most, by its full name; nothing of any other field.
+pub fn entries_max(field: &str) -> Option<usize> {
+    static BY_FIELD: LazyLock<HashMap<&str, usize>> =
+        LazyLock::new(|| REPEATED.iter().copied().collect());
+    BY_FIELD.get(field).copied()
+}
+
 /// All that a caller has to be allowed for an RPC, for one kind of resource: a permission for each of the `N` names
 /// that its request gives.
 #[derive(Debug)]

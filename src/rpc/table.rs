@@ -3,7 +3,12 @@
 use super::{Needs, OnClosing, OnLostLease, Requests, Rpc};
 use crate::{
     auth::permission::{Need, On, Permission},
-    limits::{ACK_REQUEST_BYTES_MAX, JSON_BYTES_MAX, REQUEST_BYTES_MAX, SMALL_JSON_BYTES_MAX},
+    limits::{
+        ACK_IDS_MAX, ACK_REQUEST_BYTES_MAX, ATTRIBUTES_MAX, JSON_BYTES_MAX, KEY_FIELDS_MAX,
+        LABELS_MAX, MASK_PATHS_MAX, POLICY_MEMBERS_MAX, PUBLISH_MESSAGES_MAX, PUSH_ATTRIBUTES_MAX,
+        QUESTION_BYTES_MAX, REQUEST_BYTES_MAX, SMALL_JSON_BYTES_MAX, STORAGE_REGIONS_MAX,
+        STRUCTURE_VALUES_MAX, TAGS_MAX, TESTED_PERMISSIONS_MAX, TRANSFORMS_MAX,
+    },
 };
 
 /// The usual RPC.
@@ -34,8 +39,9 @@ const STREAM: Rpc = Rpc {
     requests: Requests::Stream,
     ..GRPC_ONLY
 };
-/// It asks about this server only, and may go on for ever.
+/// It asks about this server only, in a few words, and may go on for ever.
 const OF_SERVER: Rpc = Rpc {
+    message_bytes_max: QUESTION_BYTES_MAX,
     on_lost_lease: OnLostLease::Answered,
     on_closing: OnClosing::Ended,
     ..GRPC_ONLY
@@ -136,3 +142,70 @@ rpcs! {
     STREAM_OF_SERVER "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo" {}
     STREAM_OF_SERVER "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" {}
 }
+
+/// How many entries each repeated field of a request has at most, among them the maps, as the public limits say it: in
+/// one list of JSON, and in a whole encoded request. Those in published messages are counted message by message, as
+/// they stay encoded.
+pub static REPEATED: &[(&str, usize)] = &[
+    (
+        "google.pubsub.v1.PublishRequest.messages",
+        PUBLISH_MESSAGES_MAX,
+    ),
+    ("google.pubsub.v1.PubsubMessage.attributes", ATTRIBUTES_MAX),
+    ("google.pubsub.v1.AcknowledgeRequest.ack_ids", ACK_IDS_MAX),
+    (
+        "google.pubsub.v1.ModifyAckDeadlineRequest.ack_ids",
+        ACK_IDS_MAX,
+    ),
+    ("google.pubsub.v1.StreamingPullRequest.ack_ids", ACK_IDS_MAX),
+    (
+        "google.pubsub.v1.StreamingPullRequest.modify_deadline_ack_ids",
+        ACK_IDS_MAX,
+    ),
+    (
+        "google.pubsub.v1.StreamingPullRequest.modify_deadline_seconds",
+        ACK_IDS_MAX,
+    ),
+    ("google.pubsub.v1.Topic.labels", LABELS_MAX),
+    ("google.pubsub.v1.Subscription.labels", LABELS_MAX),
+    ("google.pubsub.v1.Snapshot.labels", LABELS_MAX),
+    ("google.pubsub.v1.CreateSnapshotRequest.labels", LABELS_MAX),
+    ("google.pubsub.v1.Topic.tags", TAGS_MAX),
+    ("google.pubsub.v1.Subscription.tags", TAGS_MAX),
+    ("google.pubsub.v1.CreateSnapshotRequest.tags", TAGS_MAX),
+    (
+        "google.pubsub.v1.PushConfig.attributes",
+        PUSH_ATTRIBUTES_MAX,
+    ),
+    ("google.pubsub.v1.Topic.message_transforms", TRANSFORMS_MAX),
+    (
+        "google.pubsub.v1.Subscription.message_transforms",
+        TRANSFORMS_MAX,
+    ),
+    (
+        "google.pubsub.v1.MessageStoragePolicy.allowed_persistence_regions",
+        STORAGE_REGIONS_MAX,
+    ),
+    (
+        "google.pubsub.v1.BigtableConfig.ColumnFamilyMapping.DelimitedKey.key_fields",
+        KEY_FIELDS_MAX,
+    ),
+    (
+        "google.iam.v1.TestIamPermissionsRequest.permissions",
+        TESTED_PERMISSIONS_MAX,
+    ),
+    ("google.iam.v1.Policy.bindings", POLICY_MEMBERS_MAX),
+    ("google.iam.v1.Binding.members", POLICY_MEMBERS_MAX),
+    ("google.iam.v1.Policy.audit_configs", POLICY_MEMBERS_MAX),
+    (
+        "google.iam.v1.AuditConfig.audit_log_configs",
+        POLICY_MEMBERS_MAX,
+    ),
+    (
+        "google.iam.v1.AuditLogConfig.exempted_members",
+        POLICY_MEMBERS_MAX,
+    ),
+    ("google.protobuf.FieldMask.paths", MASK_PATHS_MAX),
+    ("google.protobuf.Struct.fields", STRUCTURE_VALUES_MAX),
+    ("google.protobuf.ListValue.values", STRUCTURE_VALUES_MAX),
+];

@@ -7,12 +7,14 @@ use axum::{
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{Status, service::Routes};
 use tower::ServiceExt;
 
 use super::layers::{
     budget::{Budget, Held},
-    closing, frames, node_lease, unsent, unserved,
+    closing,
+    entries::Entries,
+    frames, node_lease, unsent, unserved,
     whole::Whole,
 };
 use crate::{
@@ -33,6 +35,7 @@ pub struct Calls {
 impl Calls {
     /// Answers with `routes` while `node_lease` holds; `closing` ends what would otherwise never end.
     pub fn new(routes: Routes, node_lease: NodeLease, closing: CancellationToken) -> Self {
+        Entries::prepare();
         Self {
             grpc: routes.prepare().into_axum_router(),
             node_lease,
@@ -73,7 +76,7 @@ impl Calls {
             return refused;
         }
         let (parts, message) = request.into_parts();
-        match Whole::of(message, rpc.message_bytes_max) {
+        match counted(rpc, message, &held) {
             Ok(body) => {
                 let request = Request::from_parts(parts, Body::new(body));
                 self.answer(rpc, request, held).await
@@ -99,4 +102,13 @@ impl Calls {
         }
         response
     }
+}
+
+/// A whole message as a request's body, when `held` counts what it becomes.
+fn counted(rpc: &Rpc, message: Bytes, held: &Held) -> Result<Whole, Status> {
+    let bytes = message.len();
+    let decoded_bytes = Entries::of(rpc).check([&message[..]])?;
+    let body = Whole::of(message, rpc.message_bytes_max)?;
+    held.add_decoded(bytes, decoded_bytes)?;
+    Ok(body)
 }

@@ -19,6 +19,7 @@ mod image;
 mod kafka_users;
 mod leases;
 mod lost_topics;
+mod many_entries;
 mod masks;
 mod outages;
 mod paging;

@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
+use crate::limits::{REQUEST_BYTES_UNCOUNTED, UNPACKERS};
+
 /// Bytes of one permit.
 const PERMIT_BYTES: usize = 1024;
 
@@ -17,6 +19,8 @@ const PERMIT_BYTES: usize = 1024;
 pub struct Budget {
     permits: Arc<Semaphore>,
     bytes_max: usize,
+    /// Permits to unpack a large message.
+    unpackers: Arc<Semaphore>,
 }
 
 impl Budget {
@@ -25,6 +29,7 @@ impl Budget {
         Self {
             permits: Arc::new(Semaphore::new(bytes_max / PERMIT_BYTES)),
             bytes_max,
+            unpackers: Arc::new(Semaphore::new(UNPACKERS)),
         }
     }
 
@@ -68,6 +73,29 @@ impl Held {
     /// As of [`Held::add`], if it has become larger.
     pub fn replace(&self, bytes: usize) -> Result<(), Status> {
         self.count(&mut self.account.lock(), bytes)
+    }
+
+    /// Counts what a message of so many bytes takes beside them when it is decoded. A small one that becomes large is
+    /// counted as a whole.
+    ///
+    /// # Errors
+    /// As of [`Held::add`].
+    pub fn add_decoded(&self, message_bytes: usize, decoded_bytes: usize) -> Result<(), Status> {
+        let bytes = message_bytes.saturating_add(decoded_bytes);
+        if bytes <= REQUEST_BYTES_UNCOUNTED {
+            return Ok(());
+        }
+        let is_counted = message_bytes > REQUEST_BYTES_UNCOUNTED;
+        self.add(if is_counted { decoded_bytes } else { bytes })
+    }
+
+    /// Waits until a large message may be unpacked.
+    ///
+    /// # Errors
+    /// None, as nobody closes what is waited for.
+    pub async fn unpacker(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let permit = Arc::clone(&self.budget.unpackers).acquire_owned().await;
+        permit.map_err(|error| Status::internal(error.to_string()))
     }
 
     fn count(&self, account: &mut Account, bytes: usize) -> Result<(), Status> {
@@ -119,6 +147,21 @@ mod tests {
         assert!(budget.request().add(1).is_err());
         held.clear();
         budget.request().add(10 * PERMIT_BYTES).expect("given back");
+    }
+
+    #[test]
+    fn a_small_message_that_becomes_a_large_one_counts_as_a_whole() {
+        let large = REQUEST_BYTES_UNCOUNTED;
+        let budget = Budget::new(2 * large);
+        let held = budget.request();
+        held.add_decoded(large / 2, large / 2).expect("small");
+        assert!(budget.request().add(2 * large).is_ok());
+        held.add_decoded(large, large).expect("there is room");
+        assert!(budget.request().add(1).is_err());
+        held.clear();
+        // Of a large one the message itself was counted before.
+        held.add_decoded(2 * large, large).expect("there is room");
+        assert!(budget.request().add(large).is_ok());
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Reads the gRPC frames of a request before tonic does, because tonic answers bad ones with other statuses than the
 //! documented ones and reserves the memory that a frame only claims to need.
 //!
-//! A frame goes on once all of it is there, in the pieces in which it came. A compressed one is decompressed here, so
-//! that tonic never sees compression. What is wrong with a frame ends the request with INVALID_ARGUMENT.
+//! A frame goes on once all of it is there, in the pieces in which it came, and the entries of its message were
+//! counted. A compressed one is decompressed here, so that tonic never sees compression; a large one on a thread beside
+//! those of the runtime. What is wrong with a frame ends the request with INVALID_ARGUMENT.
+
+mod pieces;
+mod unpacking;
 
 use std::{
     collections::VecDeque,
@@ -10,16 +14,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderName, Request};
 use http_body::{Body, Frame};
 use tonic::Status;
 
-use super::{
-    budget::Held,
-    gzip::{InflateError, inflate},
-    size::too_large,
+use self::{
+    pieces::Pieces,
+    unpacking::{Step, Unpacked, Unpacking},
 };
+use super::{budget::Held, entries::Entries, size::too_large};
 use crate::{
     limits::REQUEST_BYTES_UNCOUNTED,
     rpc::{Requests, Rpc},
@@ -27,8 +31,6 @@ use crate::{
 
 /// The flag that says whether a frame is compressed, and its length.
 pub const HEADER_BYTES: usize = 5;
-/// Pieces smaller than this are put together: each costs about 100 bytes to keep.
-const PIECE_BYTES_MIN: usize = 512;
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Puts [`Frames`] around the body of a call of `rpc` and takes gzip out of its headers. `held` counts its bytes.
@@ -40,8 +42,23 @@ pub fn check<B>(mut request: Request<B>, rpc: &Rpc, held: Held) -> Request<Frame
     if gzip {
         request.headers_mut().remove(ENCODING);
     }
-    let limit_bytes = rpc.message_bytes_max;
-    request.map(|body| Frames::new(body, gzip, limit_bytes, rpc.requests, held))
+    let messages = Messages {
+        requests: rpc.requests,
+        bytes_max: rpc.message_bytes_max,
+        entries: Entries::of(rpc),
+    };
+    request.map(|body| Frames::new(body, gzip, messages, held))
+}
+
+/// What there may be in a request.
+#[derive(Clone, Copy, Debug)]
+struct Messages {
+    /// How many messages there may be.
+    requests: Requests,
+    /// The largest one.
+    bytes_max: usize,
+    /// How what is in them is counted.
+    entries: Entries,
 }
 
 /// A request's body in which every frame is whole, within its limit and not compressed.
@@ -49,15 +66,15 @@ pub fn check<B>(mut request: Request<B>, rpc: &Rpc, held: Held) -> Request<Frame
 pub struct Frames<B> {
     body: B,
     gzip: bool,
-    limit_bytes: usize,
-    /// How many messages there may be.
-    requests: Requests,
+    messages: Messages,
     /// One has to come yet.
     needs_message: bool,
     /// What its large messages take of the server's budget.
     held: Held,
     /// The beginning of a frame that is not whole yet.
     arrived: Pieces,
+    /// The next frame, which is being unpacked.
+    unpacking: Option<Unpacking>,
     /// Whole frames that tonic has not taken yet.
     ready: VecDeque<Bytes>,
     /// Nothing comes any more, because of an error or because the body ended.
@@ -65,21 +82,21 @@ pub struct Frames<B> {
 }
 
 impl<B> Frames<B> {
-    fn new(body: B, gzip: bool, limit_bytes: usize, requests: Requests, held: Held) -> Self {
+    fn new(body: B, gzip: bool, messages: Messages, held: Held) -> Self {
         Self {
             body,
             gzip,
-            limit_bytes,
-            requests,
-            needs_message: requests == Requests::One,
+            messages,
+            needs_message: messages.requests == Requests::One,
             held,
             arrived: Pieces::default(),
+            unpacking: None,
             ready: VecDeque::new(),
             ended: false,
         }
     }
 
-    /// Moves the next frame to `ready` if it is whole.
+    /// Moves the next frame to `ready`, or to `unpacking`, if it is whole.
     fn take_frame(&mut self) -> Result<bool, Status> {
         let Some([flag, length @ ..]) = self.arrived.header() else {
             return Ok(false);
@@ -95,8 +112,11 @@ impl<B> Frames<B> {
                 "A message of the request is compressed, but the header grpc-encoding does not say how. Send grpc-encoding: gzip with it.",
             ));
         }
-        if length > self.limit_bytes {
-            return Err(too_large(self.limit_bytes));
+        let Messages {
+            bytes_max, entries, ..
+        } = self.messages;
+        if length > bytes_max {
+            return Err(too_large(bytes_max));
         }
         if self.arrived.bytes < HEADER_BYTES + length {
             return Ok(false);
@@ -106,23 +126,41 @@ impl<B> Frames<B> {
         // else make that room behind what it has of the message, and copy this.
         if flag == 0 {
             self.arrived.take(HEADER_BYTES, &mut self.ready);
+            let header = self.ready.len();
             self.arrived.take(length, &mut self.ready);
+            let message = self.ready.iter().skip(header);
+            let decoded = entries.check(message.map(|piece| &piece[..]))?;
+            self.held.add_decoded(length, decoded)?;
             return Ok(true);
         }
         self.arrived.take(HEADER_BYTES, &mut VecDeque::new());
         let mut compressed = VecDeque::new();
         self.arrived.take(length, &mut compressed);
-        let mut frame = decompress(compressed, self.limit_bytes)?;
-        self.count(frame.len(), frame.len())?;
+        match unpacking::begin(compressed, bytes_max, entries, &self.held)? {
+            Step::Unpacked(unpacked) => self.take_unpacked(unpacked)?,
+            Step::Unpacking(unpacking) => self.unpacking = Some(unpacking),
+        }
+        Ok(true)
+    }
+
+    fn take_unpacked(&mut self, unpacked: Unpacked) -> Result<(), Status> {
+        let Unpacked {
+            mut frame,
+            counted_bytes,
+            decoded_bytes,
+        } = unpacked;
+        let bytes = frame.len();
+        self.count(bytes - counted_bytes, bytes)?;
+        self.held.add_decoded(bytes, decoded_bytes)?;
         self.ready.push_back(frame.split_to(HEADER_BYTES));
         self.ready.push_back(frame);
-        Ok(true)
+        Ok(())
     }
 
     /// Takes in what has arrived.
     fn arrive(&mut self, piece: Bytes) -> Result<(), Status> {
         let bytes = piece.len();
-        if self.requests == Requests::Stream && self.arrived.bytes == 0 && bytes > 0 {
+        if self.messages.requests == Requests::Stream && self.arrived.bytes == 0 && bytes > 0 {
             // What came before it has been handed on and answered for. Of any other call the answer is still to come.
             self.held.clear();
         }
@@ -161,23 +199,9 @@ impl<B> Frames<B> {
     fn fail(&mut self, status: Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.ended = true;
         self.arrived = Pieces::default();
+        self.ready.clear();
         Poll::Ready(Some(Err(status)))
     }
-}
-
-/// A frame that is not compressed, of one that was.
-fn decompress(compressed: VecDeque<Bytes>, limit_bytes: usize) -> Result<Bytes, Status> {
-    let mut frame =
-        inflate(compressed, HEADER_BYTES, limit_bytes).map_err(|error| match error {
-            InflateError::TooLarge { limit_bytes } => too_large(limit_bytes),
-            InflateError::Broken(error) => Status::invalid_argument(format!(
-                "A message of the request is not valid gzip: {error}."
-            )),
-        })?;
-    let length =
-        u32::try_from(frame.len() - HEADER_BYTES).expect("limits of messages are far below 4 GiB");
-    frame[1..HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
-    Ok(frame.into())
 }
 
 impl<B> Body for Frames<B>
@@ -199,6 +223,14 @@ where
             }
             if this.ended {
                 return Poll::Ready(None);
+            }
+            if let Some(unpacking) = &mut this.unpacking {
+                let unpacked = ready!(unpacking.poll(context));
+                this.unpacking = None;
+                if let Err(status) = unpacked.and_then(|unpacked| this.take_unpacked(unpacked)) {
+                    return this.fail(status);
+                }
+                continue;
             }
             match this.take_frame() {
                 Ok(true) => continue,
@@ -222,75 +254,6 @@ where
                     }
                     this.ended = true;
                 }
-            }
-        }
-    }
-}
-
-/// Bytes in the pieces in which they came.
-#[derive(Debug, Default)]
-struct Pieces {
-    whole: VecDeque<Bytes>,
-    /// Small pieces behind `whole`, put together.
-    small: BytesMut,
-    /// Of both.
-    bytes: usize,
-}
-
-impl Pieces {
-    fn push(&mut self, piece: Bytes) {
-        if piece.is_empty() {
-            return;
-        }
-        let first = self.bytes == 0;
-        self.bytes += piece.len();
-        // The usual request is one small piece, which need not be copied.
-        if !first && piece.len() < PIECE_BYTES_MIN {
-            self.small.extend_from_slice(&piece);
-        } else {
-            self.seal();
-            self.whole.push_back(piece);
-        }
-    }
-
-    fn seal(&mut self) {
-        if !self.small.is_empty() {
-            self.whole.push_back(self.small.split().freeze());
-        }
-    }
-
-    /// The first five bytes, if they are there.
-    fn header(&self) -> Option<[u8; HEADER_BYTES]> {
-        if self.bytes < HEADER_BYTES {
-            return None;
-        }
-        if let Some(header) = self.whole.front().and_then(|piece| piece.first_chunk()) {
-            return Some(*header);
-        }
-        let mut header = [0; HEADER_BYTES];
-        let bytes = self.whole.iter().flatten().chain(&self.small);
-        for (to, from) in header.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        Some(header)
-    }
-
-    /// Moves the first `count` bytes, which are there, to `out`.
-    fn take(&mut self, count: usize, out: &mut VecDeque<Bytes>) {
-        self.seal();
-        self.bytes -= count;
-        let mut missing = count;
-        while missing > 0 {
-            let piece = self
-                .whole
-                .front_mut()
-                .expect("the pieces together have as many bytes as were counted");
-            if piece.len() <= missing {
-                missing -= piece.len();
-                out.extend(self.whole.pop_front());
-            } else {
-                out.push_back(piece.split_to(missing));
-                missing = 0;
             }
         }
     }

@@ -23,27 +23,70 @@ pub enum InflateError {
     Broken(#[from] io::Error),
 }
 
-/// The message that `compressed` holds, behind `prefix_bytes` zero bytes of room for a header.
-pub fn inflate(
-    compressed: VecDeque<Bytes>,
+/// A message on its way out of its compression.
+#[derive(Debug)]
+pub struct Inflating {
+    gzip: MultiGzDecoder<Chunks>,
+    message: Vec<u8>,
     prefix_bytes: usize,
     limit_bytes: usize,
-) -> Result<Vec<u8>, InflateError> {
-    let claimed: usize = compressed.iter().map(Bytes::len).sum();
-    // Room follows what has arrived, never what a trailer of gzip claims.
-    let mut message = Vec::with_capacity(prefix_bytes + claimed.saturating_mul(2).min(limit_bytes));
-    message.resize(prefix_bytes, 0);
-    let longest = u64::try_from(limit_bytes + 1).unwrap_or(u64::MAX);
-    let inflated = MultiGzDecoder::new(Chunks(compressed))
-        .take(longest)
-        .read_to_end(&mut message)?;
-    if inflated > limit_bytes {
-        return Err(InflateError::TooLarge { limit_bytes });
+}
+
+impl Inflating {
+    /// The message that `compressed` holds, behind `prefix_bytes` zero bytes of room for a header.
+    pub fn new(compressed: VecDeque<Bytes>, prefix_bytes: usize, limit_bytes: usize) -> Self {
+        let claimed: usize = compressed.iter().map(Bytes::len).sum();
+        // Room follows what has arrived, never what a trailer of gzip claims.
+        let room = claimed.saturating_mul(2).min(limit_bytes);
+        let mut message = Vec::with_capacity(prefix_bytes + room);
+        message.resize(prefix_bytes, 0);
+        Self {
+            gzip: MultiGzDecoder::new(Chunks(compressed)),
+            message,
+            prefix_bytes,
+            limit_bytes,
+        }
     }
-    Ok(message)
+
+    /// Unpacks until there are `bytes` of the message, or all of it. Returns whether that is all.
+    ///
+    /// # Errors
+    /// It is larger than its limit, or no gzip.
+    pub fn unpack_to(&mut self, bytes: usize) -> Result<bool, InflateError> {
+        let limit_bytes = self.limit_bytes;
+        let missing = bytes
+            .min(limit_bytes + 1)
+            .saturating_sub(self.unpacked().len());
+        let longest = u64::try_from(missing).unwrap_or(u64::MAX);
+        let gzip = &mut self.gzip;
+        let inflated = gzip.take(longest).read_to_end(&mut self.message)?;
+        if self.unpacked().len() > limit_bytes {
+            return Err(InflateError::TooLarge { limit_bytes });
+        }
+        Ok(inflated < missing)
+    }
+
+    /// Unpacks the rest.
+    ///
+    /// # Errors
+    /// As of [`Inflating::unpack_to`].
+    pub fn unpack(&mut self) -> Result<(), InflateError> {
+        self.unpack_to(usize::MAX).map(|_| ())
+    }
+
+    /// What there is of the message.
+    pub fn unpacked(&self) -> &[u8] {
+        &self.message[self.prefix_bytes..]
+    }
+
+    /// The message with its prefix.
+    pub fn finish(self) -> Vec<u8> {
+        self.message
+    }
 }
 
 /// Reads chunks one after another.
+#[derive(Debug)]
 struct Chunks(VecDeque<Bytes>);
 
 impl Read for Chunks {
@@ -79,6 +122,16 @@ mod tests {
 
     use super::*;
 
+    fn inflate(
+        compressed: VecDeque<Bytes>,
+        prefix_bytes: usize,
+        limit_bytes: usize,
+    ) -> Result<Vec<u8>, InflateError> {
+        let mut inflating = Inflating::new(compressed, prefix_bytes, limit_bytes);
+        inflating.unpack()?;
+        Ok(inflating.finish())
+    }
+
     fn gzip(message: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(message).expect("memory takes it");
@@ -111,6 +164,18 @@ mod tests {
             refused,
             InflateError::TooLarge { limit_bytes: 1000 }
         ));
+    }
+
+    #[test]
+    fn a_message_is_unpacked_in_steps() {
+        let message: Vec<u8> = (0..10_000_u32).flat_map(u32::to_le_bytes).collect();
+        let mut inflating = Inflating::new(pieces(&gzip(&message), 100), 5, message.len());
+        for bytes in [1000, 1000, 30_000] {
+            assert!(!inflating.unpack_to(bytes).expect("it fits"));
+            assert_eq!(inflating.unpacked(), &message[..bytes]);
+        }
+        assert!(inflating.unpack_to(message.len() + 1).expect("it fits"));
+        assert_eq!(inflating.finish()[5..], message);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod closing;
+pub mod entries;
 pub mod frames;
 pub mod gzip;
 pub mod node_lease;

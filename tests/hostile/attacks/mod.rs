@@ -1,10 +1,14 @@
 //! The attacks, a file each.
 
+mod many_parts;
 mod unserved_calls;
 
 use crate::Attack;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Box<dyn Attack>> {
-    vec![Box::new(unserved_calls::UnservedCalls)]
+    vec![
+        Box::new(many_parts::ManyParts::default()),
+        Box::new(unserved_calls::UnservedCalls),
+    ]
 }

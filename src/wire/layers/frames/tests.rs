@@ -1,12 +1,22 @@
-use std::convert::Infallible;
+use std::{convert::Infallible, io::Write};
 
-use futures_util::stream;
+use flate2::{Compression, write::GzEncoder};
+use futures_util::{FutureExt, stream};
 use http_body_util::{BodyExt, StreamBody};
 use tonic::Code;
 
 use super::{super::budget::Budget, *};
+use crate::limits::{UNPACKED_AT_ONCE_MAX, UNPACKERS};
 
 const LIMIT: usize = 1000;
+
+fn messages(requests: Requests, bytes_max: usize) -> Messages {
+    Messages {
+        requests,
+        bytes_max,
+        entries: Entries::of(Rpc::at("")),
+    }
+}
 
 fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("small");
@@ -21,7 +31,7 @@ async fn read(body: &[u8], piece_bytes: usize, gzip: bool) -> (Vec<Bytes>, Optio
         .collect();
     let held = Budget::new(1 << 20).request();
     let body = StreamBody::new(stream::iter(pieces));
-    let mut frames = Frames::new(body, gzip, LIMIT, Requests::One, held);
+    let mut frames = Frames::new(body, gzip, messages(Requests::One, LIMIT), held);
     let mut read = Vec::new();
     loop {
         match frames.frame().await {
@@ -111,7 +121,7 @@ async fn large_requests_count_with_what_has_arrived_until_they_are_answered() {
             .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
             .collect();
         let body = StreamBody::new(stream::iter(pieces));
-        Frames::new(body, false, 1 << 20, Requests::One, held)
+        Frames::new(body, false, messages(Requests::One, 1 << 20), held)
             .collect()
             .await
             .map(http_body_util::Collected::to_bytes)
@@ -138,7 +148,7 @@ async fn leaves_room(requests: Requests, rest: &'static [u8]) -> bool {
     let pieces = [large, Bytes::from_static(rest)];
     let pieces = pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
     let body = StreamBody::new(stream::iter(pieces));
-    let frames = Frames::new(body, false, 1 << 20, requests, held.clone());
+    let frames = Frames::new(body, false, messages(requests, 1 << 20), held.clone());
     frames.collect().await.expect("within the budget");
     budget.request().add(190 * 1024).is_ok()
 }
@@ -150,4 +160,101 @@ async fn only_the_next_message_of_a_stream_gives_back_what_came_before_it() {
     assert!(!leaves_room(Requests::One, NEXT).await);
     assert!(!leaves_room(Requests::Stream, b"").await);
     assert!(leaves_room(Requests::Stream, NEXT).await);
+}
+
+const PUBLISH: &str = "/google.pubsub.v1.Publisher/Publish";
+
+fn gzip(message: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(message).expect("memory takes it");
+    encoder.finish().expect("memory takes it")
+}
+
+/// The frames of a Publish whose body is one frame.
+fn published(flag: u8, message: &[u8], budget: &Budget) -> Frames<http_body_util::Full<Bytes>> {
+    let messages = Messages {
+        requests: Requests::One,
+        bytes_max: 10 << 20,
+        entries: Entries::of(Rpc::at(PUBLISH)),
+    };
+    let body = http_body_util::Full::new(frame(flag, message).into());
+    Frames::new(body, true, messages, budget.request())
+}
+
+/// A request with so many messages, each of so many bytes.
+fn request(messages: usize, bytes: u8) -> Vec<u8> {
+    let message = [&[0x12, bytes][..], &vec![0; bytes.into()]].concat();
+    message.repeat(messages)
+}
+
+#[tokio::test]
+async fn a_large_message_is_unpacked_while_others_have_their_turn() {
+    let budget = Budget::new(1 << 30);
+    for bytes in [
+        UNPACKED_AT_ONCE_MAX - 1,
+        UNPACKED_AT_ONCE_MAX,
+        UNPACKED_AT_ONCE_MAX + 1,
+        3 << 20,
+    ] {
+        let message: Vec<u8> = (0..=u8::MAX).cycle().skip(1).take(bytes).collect();
+        let mut busy = Vec::new();
+        for _ in 0..UNPACKERS {
+            busy.push(budget.request().unpacker().await.expect("a permit"));
+        }
+        let mut frames = published(1, &gzip(&message), &budget);
+        let at_once = frames.frame().now_or_never();
+        assert_eq!(
+            at_once.is_some(),
+            bytes < UNPACKED_AT_ONCE_MAX,
+            "{bytes} bytes"
+        );
+        drop(busy);
+        let mut read =
+            at_once.map_or_else(Vec::new, |_| frame(0, &message)[..HEADER_BYTES].to_vec());
+        while let Some(piece) = frames.frame().await {
+            read.extend(piece.expect("no error").into_data().expect("data"));
+        }
+        assert_eq!(read, frame(0, &message));
+    }
+}
+
+#[tokio::test]
+async fn a_message_with_too_many_entries_is_refused_before_it_is_unpacked() {
+    let budget = Budget::new(1 << 30);
+    let many = request(5_000_000, 0);
+    for (flag, message) in [(0, many.clone()), (1, gzip(&many))] {
+        let refused = published(flag, &message, &budget).frame().now_or_never();
+        let refused = refused.expect("at once").expect("an end");
+        let refused = refused.expect_err("too many");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert_eq!(
+            refused.message(),
+            "The request has more than 4000 entries in PublishRequest.messages, which takes 1000."
+        );
+    }
+    // The entries lie behind what is unpacked at first.
+    let topic = vec![b'a'; UNPACKED_AT_ONCE_MAX];
+    let mut late = vec![0x0a, 0x80, 0x80, 0x10];
+    late.extend_from_slice(&topic);
+    late.extend_from_slice(&many);
+    let refused = published(1, &gzip(&late), &budget).collect().await;
+    assert!(
+        refused
+            .expect_err("too many")
+            .message()
+            .contains("PublishRequest.messages")
+    );
+}
+
+#[tokio::test]
+async fn a_message_counts_as_what_it_becomes() {
+    // 63 KiB, which are too few to be counted, that become 190.
+    let message = request(4000, 14);
+    for (flag, body) in [(0, message.clone()), (1, gzip(&message))] {
+        let budget = Budget::new(180 * 1024);
+        let refused = published(flag, &body, &budget).collect().await;
+        assert_eq!(refused.expect_err("too much").code(), Code::Unavailable);
+        let budget = Budget::new(200 * 1024);
+        assert!(published(flag, &body, &budget).collect().await.is_ok());
+    }
 }

@@ -14,6 +14,7 @@ use super::{
     scalar::{self, Number, WrongType},
     structure,
 };
+use crate::{limits::ENTRIES_TOLERANCE, rpc};
 
 /// A value that the path gives, with which the body has to agree.
 #[derive(Clone, Debug)]
@@ -248,7 +249,11 @@ impl Reader<'_> {
     ) -> Result<(), A::Error> {
         let (key_field, value_field) = (entry.map_entry_key_field(), entry.map_entry_value_field());
         let mut keys = std::collections::HashSet::new();
+        let max = tolerated(field);
         while let Some(key) = map.next_key::<String>()? {
+            if keys.len() >= max {
+                return Err(self.fail(Malformed::too_many(max)));
+            }
             let nested = self.to.begin(field.number());
             if scalar::text(self.to, &key_field, &key).is_err() {
                 return Err(self.fail(Malformed::value(&key_field, &format!("\"{key}\""))));
@@ -275,6 +280,7 @@ impl Reader<'_> {
         mut list: A,
     ) -> Result<(), A::Error> {
         let mut index = 0;
+        let max = tolerated(field);
         loop {
             let value = Value {
                 reader: self,
@@ -288,6 +294,9 @@ impl Reader<'_> {
                 return Ok(());
             }
             index += 1;
+            if index > max {
+                return Err(self.fail(Malformed::too_many(max)));
+            }
         }
     }
 
@@ -316,6 +325,12 @@ impl Reader<'_> {
         let text = format!("\"{given}\": the path says \"{}\"", bound.value);
         Err(self.wrong(field, &text))
     }
+}
+
+/// How many entries of a field are read: a list or map with more is refused before all of it was.
+fn tolerated(field: &FieldDescriptor) -> usize {
+    let max = rpc::entries_max(field.full_name());
+    max.map_or(usize::MAX, |max| max * ENTRIES_TOLERANCE)
 }
 
 /// The whole body.

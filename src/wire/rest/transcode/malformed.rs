@@ -20,6 +20,8 @@ enum What {
     Json(String),
     /// There is no such field.
     UnknownName { name: String, why: &'static str },
+    /// A list or map is too long.
+    TooMany { max: usize },
     /// A value that the field does not take.
     Value { of: String, given: String },
 }
@@ -60,6 +62,11 @@ impl Malformed {
         })
     }
 
+    /// The list or map has more than so many entries.
+    pub fn too_many(max: usize) -> Self {
+        Self::new(What::TooMany { max })
+    }
+
     /// A value that the field does not take; `given` as it was sent.
     pub fn value(field: &FieldDescriptor, given: &str) -> Self {
         Self::new(What::Value {
@@ -96,6 +103,9 @@ impl Display for Malformed {
                     write!(f, " at '{path}'")?;
                 }
                 write!(f, ": {why}")
+            }
+            What::TooMany { max } => {
+                write!(f, "Invalid value at '{path}', more than {max} entries")
             }
             What::Value { of, given } => write!(f, "Invalid value at '{path}' ({of}), {given}"),
         }

@@ -65,6 +65,41 @@ fn names_may_be_written_as_json_or_as_the_proto_does_but_not_both() {
 }
 
 #[test]
+fn lists_and_maps_are_read_up_to_four_times_their_limit() {
+    let list = |name: &str, one: &str, count: usize| {
+        format!("{{{name}: [{}]}}", [one].repeat(count).join(","))
+    };
+    let labels = |count| {
+        let entries: Vec<_> = (0..count).map(|at| format!(r#""l{at}": "x""#)).collect();
+        format!(r#"{{"labels": {{{}}}}}"#, entries.join(","))
+    };
+    read(PUBLISH, &list(r#""messages""#, "{}", 4000)).expect("not too many");
+    assert_eq!(
+        refused(PUBLISH, &list(r#""messages""#, "{}", 4001)),
+        "Invalid value at 'messages', more than 4000 entries"
+    );
+    read(TOPIC, &labels(256)).expect("not too many");
+    assert_eq!(
+        refused(TOPIC, &labels(257)),
+        "Invalid value at 'labels', more than 256 entries"
+    );
+    // The rest is not read, whatever it is.
+    assert_eq!(
+        refused(
+            PUBLISH,
+            &format!(r#"{{"messages": [{}"#, "{},".repeat(4001))
+        ),
+        "Invalid value at 'messages', more than 4000 entries"
+    );
+    let attributes: Vec<_> = (0..401).map(|at| format!(r#""a{at}": "x""#)).collect();
+    let message = format!(r#"{{"attributes": {{{}}}}}"#, attributes.join(","));
+    assert_eq!(
+        refused(PUBLISH, &list(r#""messages""#, &message, 1)),
+        "Invalid value at 'messages[0].attributes', more than 400 entries"
+    );
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     for (name, json, text) in [
         (
