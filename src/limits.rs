@@ -384,8 +384,17 @@ pub const UNPACKERS: usize = 2;
 pub const HTTP2_STREAMS_MAX: u32 = 1024;
 /// Bytes of the headers of one request.
 pub const HEADER_BYTES_MAX: u32 = 64 * 1024;
-/// Open connections; a further one waits in the kernel until one of these ends.
+/// Open connections, where the process may have as many descriptors; a further one waits until one of these ends.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// Descriptors that are left to stores and logs, or half of them where there are few.
+pub const DESCRIPTORS_RESERVED: usize = 256;
+/// Connections of one address of which it is not known yet which protocol they speak, or the following share of all
+/// connections that there may be; a further one closes the oldest of these.
+pub const SILENT_PER_ADDRESS_MAX: usize = 1024;
+/// See [`SILENT_PER_ADDRESS_MAX`].
+pub const SILENT_PER_ADDRESS_SHARE: usize = 4;
+/// Milliseconds without a refused connection after which connections are not refused any more, as the log says.
+pub const REFUSING_SETTLED_MILLIS: u64 = 10_000;
 /// Connections that one address keeps waiting in the kernel.
 pub const ACCEPT_BACKLOG_MAX: u32 = 1024;
 /// Milliseconds for which no connection is accepted after the machine refused one (no file descriptors left).
@@ -400,8 +409,14 @@ pub const HTTP2_FRAME_BYTES_MAX: u32 = 256 * 1024;
 pub const HTTP2_PING_AFTER_MILLIS: u64 = 60_000;
 /// Milliseconds that the peer has for the answer; then its connection is closed.
 pub const HTTP2_PING_WAIT_MILLIS: u64 = 60_000;
-/// Milliseconds within which a new connection has to say something, and a request of HTTP/1.1 all of its headers.
-pub const FIRST_BYTES_WAIT_MILLIS: u64 = 30_000;
+/// Milliseconds within which a new connection has to show which protocol it speaks: a byte of HTTP/1.1 that HTTP/2 does
+/// not begin with, or all 24 bytes with which that begins.
+pub const PROTOCOL_WAIT_MILLIS: u64 = 10_000;
+/// Milliseconds within which all headers of a request of HTTP/1.1 have to arrive, from the first connection or the last
+/// answer on: also for how long such a connection may be idle.
+pub const HEADERS_WAIT_MILLIS: u64 = 30_000;
+/// Milliseconds after which a connection ends that takes nothing of what is sent to it.
+pub const WRITE_WAIT_MILLIS: u64 = 60_000;
 /// Milliseconds that a stopping server gives to requests, streams and flushes.
 pub const SHUTDOWN_MILLIS_MAX: u64 = 8_000;
 /// Milliseconds that closing the stores may then still take.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     clock::Clock,
-    limits,
+    descriptors, limits,
     random::Random,
     service::{Guarded, NodeLease, Service},
     storage::{self, DirectoryLock, OpenError, Opened, Storage},
@@ -57,6 +57,7 @@ pub struct Server {
 
 /// Starts a server. When this returns, clients can connect.
 pub async fn start(options: Options) -> Result<Server, StartError> {
+    let descriptors = descriptors::raise();
     // Addresses first: a start that cannot succeed does not touch the data.
     let bound = Bound::take(&options.listen)?;
     let addresses = bound.addresses();
@@ -68,7 +69,7 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
         lock.set_address(&address).map_err(OpenError::from)?;
     }
     let service = Arc::new(Service::start(state, log, clock, Random::system()));
-    match serve(bound, &service).await {
+    match serve(bound, &service, descriptors).await {
         Ok((health, listening)) => Ok(Server {
             addresses,
             health,
@@ -87,10 +88,15 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
     }
 }
 
-async fn serve(bound: Bound, service: &Arc<Service>) -> Result<(Health, Listening), StartError> {
+async fn serve(
+    bound: Bound,
+    service: &Arc<Service>,
+    descriptors: u64,
+) -> Result<(Health, Listening), StartError> {
     let (health, health_rpcs) = Health::new().await;
     let guarded = Guarded::open(Arc::clone(service));
-    let listening = bound.serve(grpc::routes(&guarded, health_rpcs)?, guarded)?;
+    let routes = grpc::routes(&guarded, health_rpcs)?;
+    let listening = bound.serve(routes, guarded, descriptors)?;
     tokio::spawn(follow_node_lease(service.node_lease(), health.clone()));
     Ok((health, listening))
 }

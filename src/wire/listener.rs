@@ -1,25 +1,14 @@
-//! One port for gRPC and plain HTTP: accepts connections, tells HTTP/1.1 and HTTP/2 apart, hands requests on, and
-//! closes everything in order.
+//! One port for gRPC and plain HTTP: takes addresses, lets clients connect, and closes everything in order.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::rt::Executor;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
 use thiserror::Error;
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{net::TcpSocket, time::timeout};
 use tonic::service::Routes;
 
 use super::{
     calls::Calls,
+    connections::{Connections, Ends},
     dispatch::Dispatch,
     rest::{self, BadDescriptors},
 };
@@ -85,8 +74,14 @@ impl Bound {
         self.0.iter().map(|(address, _)| *address).collect()
     }
 
-    /// Lets clients connect and answers with `routes`, over gRPC and REST, while the service's lease holds.
-    pub fn serve(self, routes: Routes, service: Guarded) -> Result<Listening, ServeError> {
+    /// Lets clients connect and answers with `routes`, over gRPC and REST, while the service's lease holds. Of the
+    /// process's `descriptors`, some are left to the stores.
+    pub fn serve(
+        self,
+        routes: Routes,
+        service: Guarded,
+        descriptors: u64,
+    ) -> Result<Listening, ServeError> {
         let listeners = self
             .0
             .into_iter()
@@ -96,29 +91,15 @@ impl Bound {
                     .map_err(|error| BindError { address, error })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let listening = Listening {
-            stop_accepting: CancellationToken::new(),
-            closing: CancellationToken::new(),
-            abort: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        };
-        let calls = Calls::new(routes, service.node_lease(), listening.closing.clone());
+        let ends = Ends::default();
+        let calls = Calls::new(routes, service.node_lease(), ends.closing.clone());
         let rest = rest::service(calls.clone(), service)?;
-        let shared = Arc::new(Shared {
-            http: http(listening.tasks.clone()),
-            dispatch: Dispatch::new(calls, rest),
-            slots: Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)),
-            closing: listening.closing.clone(),
-            abort: listening.abort.clone(),
-            tasks: listening.tasks.clone(),
-        });
+        let connections = Connections::new(Dispatch::new(calls, rest), &ends, descriptors);
         for listener in listeners {
-            listening.tasks.spawn(accept(
-                listener,
-                Arc::clone(&shared),
-                listening.stop_accepting.clone(),
-            ));
+            let connections = Arc::clone(&connections);
+            ends.tasks.spawn(connections.accept(listener));
         }
+        let listening = Listening { ends };
         Ok(listening)
     }
 }
@@ -137,145 +118,23 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
 /// Listeners that are running, and everything that came of them.
 #[derive(Debug)]
 pub struct Listening {
-    stop_accepting: CancellationToken,
-    /// Connections finish the requests they have and take no more.
-    closing: CancellationToken,
-    /// Connections end now.
-    abort: CancellationToken,
-    /// Accepting, connections and requests.
-    tasks: TaskTracker,
+    ends: Ends,
 }
 
 impl Listening {
     /// Takes no further connections. Those that there are go on.
     pub fn stop_accepting(&self) {
-        self.stop_accepting.cancel();
+        self.ends.stop_accepting.cancel();
     }
 
     /// Tells connections to end and waits, at most `patience`, until their requests are answered; what is left then
     /// is cut off. Returns whether everything was answered.
     pub async fn close(self, patience: Duration) -> bool {
         self.stop_accepting();
-        self.closing.cancel();
-        self.tasks.close();
-        let answered = timeout(patience, self.tasks.wait()).await.is_ok();
-        self.abort.cancel();
+        self.ends.closing.cancel();
+        self.ends.tasks.close();
+        let answered = timeout(patience, self.ends.tasks.wait()).await.is_ok();
+        self.ends.abort.cancel();
         answered
-    }
-}
-
-/// What all connections need.
-struct Shared {
-    http: auto::Builder<Tracked>,
-    dispatch: Dispatch,
-    slots: Arc<Semaphore>,
-    closing: CancellationToken,
-    abort: CancellationToken,
-    tasks: TaskTracker,
-}
-
-/// Runs the requests of HTTP/2 connections as tasks that are waited for.
-#[derive(Clone)]
-struct Tracked(TaskTracker);
-
-impl<F> Executor<F> for Tracked
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
-    fn execute(&self, request: F) {
-        self.0.spawn(request);
-    }
-}
-
-/// The settings of both HTTP versions. HTTP/2 pings are answered however often they come: clients that ping every few
-/// seconds are not disconnected for it (docs/behaviour.md, section 21).
-fn http(tasks: TaskTracker) -> auto::Builder<Tracked> {
-    let mut http = auto::Builder::new(Tracked(tasks));
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits::FIRST_BYTES_WAIT_MILLIS))
-        .max_buf_size(limits::HEADER_BYTES_MAX as usize);
-    http.http2()
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
-        .max_frame_size(limits::HTTP2_FRAME_BYTES_MAX)
-        .max_concurrent_streams(limits::HTTP2_STREAMS_MAX)
-        // A client that cancels all of its requests at once is not an attack.
-        .max_pending_accept_reset_streams(limits::HTTP2_STREAMS_MAX as usize)
-        .max_header_list_size(limits::HEADER_BYTES_MAX)
-        .keep_alive_interval(Duration::from_millis(limits::HTTP2_PING_AFTER_MILLIS))
-        .keep_alive_timeout(Duration::from_millis(limits::HTTP2_PING_WAIT_MILLIS));
-    http
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
-    let accepting = async {
-        loop {
-            let slot = Arc::clone(&shared.slots)
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    shared
-                        .tasks
-                        .spawn(connection(stream, peer, Arc::clone(&shared), slot));
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections, trying again");
-                    tokio::time::sleep(Duration::from_millis(limits::ACCEPT_PAUSE_MILLIS)).await;
-                }
-            }
-        }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = accepting => {}
-    }
-}
-
-/// Whether the error says that a client gave up before it was accepted.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
-}
-
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    shared: Arc<Shared>,
-    _slot: OwnedSemaphorePermit,
-) {
-    // Answers are small and a client waits for each.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "cannot turn delayed sending off");
-    }
-    let patience = Duration::from_millis(limits::FIRST_BYTES_WAIT_MILLIS);
-    tokio::select! {
-        said = timeout(patience, stream.readable()) => if said.is_err() { return },
-        () = shared.closing.cancelled() => return,
-    }
-    let service = TowerToHyperService::new(shared.dispatch.clone());
-    let serving = shared.http.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = shared.closing.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = serving.as_mut() => ended,
-                () = shared.abort.cancelled() => return,
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error, "connection ended with an error");
     }
 }

@@ -2,6 +2,7 @@
 
 mod caller;
 pub mod calls;
+mod connections;
 pub mod convert;
 mod dispatch;
 pub mod grpc;

@@ -291,5 +291,41 @@ async fn a_server_that_ran_out_of_file_descriptors_serves_again_when_some_are_fr
     server.signal("TERM").await;
     let (status, log) = server.ended().await;
     assert!(status.success(), "{log}");
-    assert!(log.contains("cannot accept connections"), "{log}");
+    let refused = log.matches("connections are refused").count();
+    assert_eq!(refused, 1, "one line, however many were refused: {log}");
+}
+
+#[tokio::test]
+async fn more_silent_connections_than_descriptors_keep_nobody_out() {
+    packetboat::descriptors::raise();
+    let server = Process::serve_with_files(1024, &FREE).await;
+    let mut silent = Vec::new();
+    for _ in 0..1100 {
+        let connection = TcpStream::connect(server.addresses[0]).await;
+        silent.push(connection.expect("the kernel keeps it waiting"));
+    }
+    for _ in 0..3 {
+        let channel = timeout(STOP, server.channel()).await.expect("in time");
+        health(channel).await.expect("it serves");
+    }
+    drop(silent);
+    server.signal("TERM").await;
+    let (status, log) = server.ended().await;
+    assert!(status.success(), "{log}");
+    let refused = log.matches("connections are refused").count();
+    assert_eq!(refused, 1, "one line, however many were refused: {log}");
+}
+
+#[tokio::test]
+async fn a_limit_of_descriptors_that_may_be_raised_is_raised() {
+    let limited = "ulimit -S -n 64 && exec \"$@\"";
+    let server = Process::serve_under(&["sh", "-c", limited, "sh"], &FREE).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id()));
+    let limits = limits.expect("it runs");
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let files: Vec<_> = files.expect("a limit").split_whitespace().collect();
+    assert_eq!(files[3], files[4], "{limits}");
+    assert_ne!(files[3], "64", "{limits}");
 }
