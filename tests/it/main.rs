@@ -16,6 +16,7 @@ mod formats;
 mod frozen;
 mod full_disk;
 mod image;
+mod kafka_names;
 mod kafka_users;
 mod leases;
 mod lost_topics;
