@@ -3,7 +3,7 @@
 # built server. Ends with `clients: N passed, N failed`.
 #
 #   tests/run.sh [--long]      --long: more messages, more kills (sixty instead of two or three), longer attacks, an older
-#                              Kafka and a failing Postgres too
+#                              Kafka, one of three brokers and a failing Postgres too
 #
 # Needs Rust, C and C++ compilers, make and perl. What else is missing or too old is installed: Debian packages if run
 # as root, the rest into a cache outside the tree, $PACKETBOAT_TEST_CACHE (default: ~/.cache/packetboat-tests).
@@ -149,7 +149,7 @@ step 'cargo test of the numbered cases over REST'
 PACKETBOAT_TEST_TRANSPORT=rest cargo test --profile gate --locked --no-fail-fast --test it -- case_ || failed=1
 if [ -n "${PACKETBOAT_LONG:-}" ]; then
   step 'cargo test of what needs a Kafka to itself'
-  cargo test --profile gate --locked --no-fail-fast --lib -- --ignored kafka || failed=1
+  cargo test --profile gate --locked --no-fail-fast --lib --test it -- --ignored kafka || failed=1
   step "cargo test of what talks to Kafka, with Kafka $older_kafka_version"
   KAFKA_VERSION=$older_kafka_version PACKETBOAT_TEST_KAFKA=$older_kafka \
     cargo test --profile gate --locked --no-fail-fast --lib --test it -- kafka || failed=1

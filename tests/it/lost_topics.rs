@@ -11,7 +11,7 @@ use crate::support::{
     eventually,
     kafka::{Kafka, Record},
     location::Location,
-    process::{Process, run},
+    process::Process,
     refused,
     stream::{PullStream, opening},
     values::{ack_ids, message, publish_request, texts},
@@ -154,17 +154,7 @@ async fn an_attached_topic_that_is_made_again_under_a_stream_is_delivered_from_i
     let name = format!("{}-theirs", location.services().prefix);
     kafka.create(&name, 1, &[]).await;
     let topic = topic_name("theirs");
-    let address = process.addresses[0].to_string();
-    let attach = [
-        "topics",
-        "--addr",
-        &address,
-        "attach",
-        &topic,
-        "--kafka-topic",
-        &name,
-    ];
-    assert!(run(&attach).await.status.success());
+    process.attach(&topic, &name).await;
     let subscription = client.subscription("ours", &topic).await;
     kafka.write(["a", "b", "c"].map(|text| to(&name, text)));
     let mut stream = acknowledge(&client, &subscription, 3).await;

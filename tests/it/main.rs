@@ -44,4 +44,5 @@ mod subscriptions;
 mod support;
 mod sync;
 mod topics;
+mod unclean_election;
 mod wire;

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A throw-away Apache Kafka (KRaft) on free ports of 127.0.0.1.
 #
-#   kafka.sh start DIR        starts it with its data in DIR and prints shell exports when it is ready; started before in
-#                             the same DIR: the same ports and data, and only what does not run is started
+#   kafka.sh start DIR [NODE] starts it with its data in DIR and prints shell exports when it is ready; started before in
+#                             the same DIR: the same ports and data, and only what does not run is started, or one
 #   kafka.sh kill DIR [NODE]  SIGKILL to the brokers, or to one; data and ports stay
 #   kafka.sh stop DIR         ends it and removes DIR
 #
@@ -164,9 +164,9 @@ launch() { # node, further options of Java
 }
 
 # A broker says so when it is registered with the controllers, its logs are recovered and its listeners are open.
-wait_until_ready() {
+wait_until_ready() { # all or one
   local node end=$((SECONDS + start_seconds_max))
-  for node in $(seq "$brokers"); do
+  for node in ${1:-$(seq "$brokers")}; do
     until grep -qs 'Kafka Server started' "$dir/$node/log"; do
       alive "$(cat "$dir/$node/pid")" || die "Kafka's node $node ended: $(tail -n 20 "$dir/$node/log")"
       [ "$SECONDS" -lt "$end" ] ||
@@ -194,17 +194,18 @@ archive_classes() {
   ) 9>"$class_archive.lock" || die "cannot make the archive of Kafka's classes"
 }
 
-start() {
-  local node
+start() { # all or one
+  local node nodes
   install_java
   load_settings
   fetch_jars
   archive_classes
   stop_with_owner "$here/kafka.sh" "$dir"
   [ "$secure" != 1 ] || make_certificates
-  for node in $(seq "$brokers"); do launch "$node" & done
+  nodes=${1:-$(seq "$brokers")}
+  for node in $nodes; do launch "$node" & done
   wait
-  wait_until_ready
+  wait_until_ready "$nodes"
   print_exports
 }
 
@@ -228,7 +229,7 @@ usage() { sed -n '4,7p' "$0" | cut -c 3- >&2; exit 2; }
 [ $# -ge 2 ] || usage
 dir=$(realpath -m "$2")
 case $1 in
-  start) start ;;
+  start) start "${3:-}" ;;
   kill | stop)
     [ -e "$dir/settings" ] || die "$dir holds no Kafka of this script"
     load_settings

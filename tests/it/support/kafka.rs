@@ -22,6 +22,8 @@ use super::{eventually, location::service};
 
 /// Longer than a tool takes to start on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// What a broker that runs needs for an answer.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A broker; as a rule that with which the tests are run.
 pub(crate) struct Kafka {
@@ -31,6 +33,15 @@ pub(crate) struct Kafka {
 
 /// A record of another application.
 pub(crate) type Record<'a> = BaseRecord<'a, [u8], [u8]>;
+
+/// The brokers of a partition, by their numbers.
+#[derive(Debug)]
+pub(crate) struct Replicas {
+    /// -1 if there is none.
+    pub(crate) leader: i32,
+    pub(crate) all: Vec<i32>,
+    pub(crate) in_sync: Vec<i32>,
+}
 
 impl Kafka {
     pub(crate) fn new() -> Self {
@@ -73,6 +84,27 @@ impl Kafka {
     /// What Kafka calls the topic that was made for `projects/tests/topics/ID`.
     pub(crate) fn topic_of(&self, prefix: &str, id: &str) -> String {
         self.topics(&format!("{prefix}.tests.{id}.")).remove(0)
+    }
+
+    /// Who leads partition 0 of a topic, and which brokers have it. `None` where no broker says so at once, as one may
+    /// have been asked that was killed.
+    pub(crate) fn replicas(&self, topic: &str) -> Option<Replicas> {
+        let metadata = self.admin.inner().fetch_metadata(Some(topic), AT_ONCE);
+        let metadata = metadata.ok()?;
+        let partition = metadata.topics().first()?.partitions().first()?;
+        Some(Replicas {
+            leader: partition.leader(),
+            all: partition.replicas().to_vec(),
+            in_sync: partition.isr().to_vec(),
+        })
+    }
+
+    /// Makes a topic of one partition on these brokers, the first of which leads it.
+    pub(crate) async fn create_on(&self, name: &str, brokers: &[i32]) {
+        let on = [brokers];
+        let topic = NewTopic::new(name, 1, TopicReplication::Variable(&on));
+        let made = self.admin.create_topics([&topic], &AdminOptions::new());
+        made.await.expect("answered").remove(0).expect("made");
     }
 
     /// Makes a topic.

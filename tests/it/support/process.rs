@@ -115,6 +115,22 @@ impl Process {
         Self::ready(command_of(wrapper[0], &arguments)).await
     }
 
+    /// Makes a topic of this name for a Kafka topic that is there.
+    pub(crate) async fn attach(&self, topic: &str, kafka_topic: &str) {
+        let address = self.addresses[0].to_string();
+        let attach = [
+            "topics",
+            "--addr",
+            &address,
+            "attach",
+            topic,
+            "--kafka-topic",
+            kafka_topic,
+        ];
+        let attached = run(&attach).await;
+        assert!(attached.status.success(), "{attached:?}");
+    }
+
     async fn ready(mut command: Command) -> Self {
         let mut child = command.spawn().expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();

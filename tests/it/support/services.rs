@@ -13,7 +13,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A Kafka of one broker. `settings` are the script's.
+    /// A Kafka, of one broker unless the settings say otherwise. They are the script's.
     pub(crate) async fn kafka(settings: &[(&str, &str)]) -> Self {
         Self::start_new("kafka.sh", settings).await
     }
@@ -50,7 +50,7 @@ impl Service {
             directory,
             exports: HashMap::new(),
         };
-        service.exports = service.run("start", settings).await;
+        service.exports = service.run("start", None, settings).await;
         service
     }
 
@@ -66,18 +66,34 @@ impl Service {
 
     /// SIGKILL to all of its processes; returns when they are gone.
     pub(crate) async fn kill(&self) {
-        self.run("kill", &[]).await;
+        self.run("kill", None, &[]).await;
+    }
+
+    /// The same to one broker of a Kafka of several.
+    pub(crate) async fn kill_broker(&self, node: i32) {
+        self.run("kill", Some(node), &[]).await;
     }
 
     /// Starts it where it was, with the data that it had.
     pub(crate) async fn start(&self) {
-        self.run("start", &[]).await;
+        self.run("start", None, &[]).await;
     }
 
-    async fn run(&self, verb: &str, settings: &[(&str, &str)]) -> HashMap<String, String> {
+    /// The same with one broker of a Kafka of several.
+    pub(crate) async fn start_broker(&self, node: i32) {
+        self.run("start", Some(node), &[]).await;
+    }
+
+    async fn run(
+        &self,
+        verb: &str,
+        node: Option<i32>,
+        settings: &[(&str, &str)],
+    ) -> HashMap<String, String> {
         let output = Command::new(&self.script)
             .arg(verb)
             .arg(self.data())
+            .args(node.map(|node| node.to_string()))
             .envs(settings.iter().copied())
             .env("PACKETBOAT_TEST_OWNER", std::process::id().to_string())
             .output()
