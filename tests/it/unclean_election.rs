@@ -113,13 +113,12 @@ impl Used {
         let mut missing: BTreeSet<_> = expected.iter().cloned().collect();
         within("all that was published after the election", async {
             while !missing.is_empty() {
-                let mut open = match stream.take() {
-                    Some(open) => open,
-                    None => {
-                        let opening = opening(&self.subscription);
-                        let opened = || client.open(opening.clone()).map(Result::ok);
-                        eventually("a stream opens", opened).await
-                    }
+                let mut open = if let Some(open) = stream.take() {
+                    open
+                } else {
+                    let opening = opening(&self.subscription);
+                    let opened = || client.open(opening.clone()).map(Result::ok);
+                    eventually("a stream opens", opened).await
                 };
                 while !missing.is_empty()
                     && let Ok(some) = open.next().await
