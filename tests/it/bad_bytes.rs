@@ -3,13 +3,14 @@
 use packetboat::proto::google::pubsub::v1::{
     AcknowledgeRequest, ModifyAckDeadlineRequest, StreamingPullRequest,
 };
-use prost::Message;
+use prost::{Message, encoding::encode_varint};
 use tonic::Code;
 
 use crate::support::{
+    Pubsub,
     admin::with_subscription,
     ok,
-    raw::{call, frame},
+    raw::{call, frame, gzip},
     refused,
     stream::opening,
 };
@@ -174,4 +175,35 @@ async fn extreme_flow_control_and_client_ids_disturb_nobody() {
         ok(nack.await);
     }
     client.receive_and_ack(&subscription, 1).await;
+}
+
+/// Reflection repeats what it is asked, in its answers and in its errors.
+#[tokio::test]
+async fn a_long_question_about_the_server_is_not_repeated() {
+    let pubsub = Pubsub::start().await;
+    let channel = pubsub.channel();
+    // With the key of a symbol, and of a service.
+    for (path, key) in [
+        (
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            0x22,
+        ),
+        (
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            0x22,
+        ),
+        ("/grpc.health.v1.Health/Check", 0x0a),
+    ] {
+        for (bytes, is_long) in [(900_usize, false), (1 << 20, true), (9 << 20, true)] {
+            let mut question = vec![key];
+            encode_varint(bytes as u64, &mut question);
+            question.resize(question.len() + bytes, b'a');
+            let body = frame(1, &gzip(&question));
+            let (status, answer) = call(&channel, path, Some("gzip"), body).await;
+            let repeated = status.message().len() + answer.len();
+            assert!(repeated <= 4096, "{path}: {repeated} bytes");
+            // A stream of questions ends at one that cannot be read.
+            assert!(!is_long || repeated <= 100, "{path}: {repeated} bytes");
+        }
+    }
 }

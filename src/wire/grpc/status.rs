@@ -4,14 +4,13 @@ use tonic::{Code, Status};
 
 use crate::{
     auth::caller::Caller,
-    limits::STATUS_TEXT_BYTES_MAX,
     resource::violation::Violation,
     rpc::Needs,
     service::{
         ConsumeError, DeliveryError, Denied, EndCause, Guarded, PublishError, StoreError,
         error::{AttachError, CreateError, DetachError, FindError, SetPolicyError, UpdateError},
     },
-    wire::convert::Refused,
+    wire::{convert::Refused, layers::size::short},
 };
 
 /// The answer about any error of the layers below.
@@ -39,14 +38,9 @@ fn not_found(resource: &str) -> Status {
     )
 }
 
-/// A status whose text is short enough for the clients' limit on trailers, however long the value in it is.
-fn with_text(code: Code, mut text: String) -> Status {
-    if text.len() > STATUS_TEXT_BYTES_MAX {
-        const ELLIPSIS: &str = "...";
-        text.truncate(text.floor_char_boundary(STATUS_TEXT_BYTES_MAX - ELLIPSIS.len()));
-        text.push_str(ELLIPSIS);
-    }
-    Status::new(code, text)
+/// A status whose text is short.
+fn with_text(code: Code, text: String) -> Status {
+    Status::new(code, short(text))
 }
 
 impl From<Denied> for Status {
@@ -206,6 +200,7 @@ impl From<EndCause> for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::STATUS_TEXT_BYTES_MAX;
 
     fn check(error: impl Into<Status>, code: Code, text: &str) {
         let status = error.into();

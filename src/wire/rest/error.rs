@@ -15,7 +15,7 @@ use super::transcode::{
     selection::Selection,
     to_json::{self, Encoded, Style},
 };
-use crate::proto::google::rpc;
+use crate::{proto::google::rpc, wire::layers::size::short};
 
 /// Why a request was not carried out.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Failure {
     pub fn invalid(message: String) -> Self {
         Self {
             code: Code::InvalidArgument,
-            message,
+            message: short(message),
             details: Vec::new(),
         }
     }
