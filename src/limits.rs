@@ -160,6 +160,8 @@ pub const DRIVER_IDLE_MILLIS: u64 = 10_000;
 pub const CACHED_RESOURCES_MAX: usize = 50_000;
 /// Requests that one subscription's driver takes in before it acts on them.
 pub const COMMANDS_PER_PASS_MAX: usize = 256;
+/// Leases that such requests are about before it acts on them; one request may have more.
+pub const LEASES_PER_PASS_MAX: usize = 32_768;
 /// Partitions of a subscription that are compared with its log at the same time.
 pub const COMPARED_PARTITIONS_MAX: usize = 4;
 /// Subscriptions whose changes one flush writes.

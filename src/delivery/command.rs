@@ -6,7 +6,10 @@ use super::{
     consumer::{MessageStream, PendingPull},
     error::{DeliveryError, EndCause},
 };
-use crate::engine::input::{ConsumerId, Demand, LeaseId};
+use crate::{
+    engine::input::{ConsumerId, Demand, LeaseId},
+    limits::LEASES_PER_PASS_MAX,
+};
 
 /// Takes the answer. Nobody may wait for it any more.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, DeliveryError>>;
@@ -48,7 +51,30 @@ pub(super) enum Command {
     },
 }
 
+/// How many of these commands are carried out before something else has its turn: one at least.
+pub(super) fn of_one_pass(commands: &[Command]) -> usize {
+    let mut leases = 0;
+    let of_pass = commands.iter().take_while(|command| {
+        let has_room = leases < LEASES_PER_PASS_MAX;
+        leases += command.leases();
+        has_room
+    });
+    of_pass.count()
+}
+
 impl Command {
+    /// How many leases it is about.
+    fn leases(&self) -> usize {
+        match self {
+            Self::Ack { leases, .. } => leases.len(),
+            Self::Modify { changes, .. } => changes.len(),
+            Self::Stream { .. }
+            | Self::Pull { .. }
+            | Self::StreamDeadline { .. }
+            | Self::End { .. } => 0,
+        }
+    }
+
     /// Answers that it is not carried out.
     pub(super) fn refuse(self, error: &DeliveryError) {
         match self {
@@ -63,5 +89,33 @@ impl Command {
             Self::Modify { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::End { reply, .. } => drop(reply.send(())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_takes_commands_until_they_are_about_many_leases() {
+        let lease = LeaseId {
+            generation: 1,
+            partition: 0,
+            offset: 1,
+            number: 1,
+        };
+        let acks = |sizes: &[usize]| -> Vec<_> {
+            let acks = sizes.iter().map(|size| Command::Ack {
+                leases: vec![lease; *size],
+                reply: None,
+            });
+            acks.collect()
+        };
+        let max = LEASES_PER_PASS_MAX;
+        assert_eq!(of_one_pass(&[]), 0);
+        assert_eq!(of_one_pass(&acks(&[1; 256])), 256);
+        assert_eq!(of_one_pass(&acks(&[2 * max, 1])), 1);
+        assert_eq!(of_one_pass(&acks(&[1, max - 1, 1, 1])), 2);
+        assert_eq!(of_one_pass(&acks(&[max - 1, max, 1])), 2);
     }
 }

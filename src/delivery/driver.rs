@@ -2,7 +2,7 @@
 //!
 //! Its order is: store, then speak. An ack is answered when the flush that holds it is durable.
 
-use std::sync::Arc;
+use std::{iter, mem, sync::Arc};
 
 use tokio::sync::{mpsc, watch};
 
@@ -89,7 +89,7 @@ struct Driver {
     /// Whether messages expire.
     expires: bool,
     ends: LogEnds,
-    /// Commands that are being taken in.
+    /// Commands that are being taken in, and those that were too many for one pass.
     batch: Vec<Command>,
 }
 
@@ -147,14 +147,17 @@ impl Driver {
     /// Waits until something has happened.
     async fn wait(&mut self, now: Timestamp, commands: &mut mpsc::Receiver<Command>) -> Wake {
         let wake_at = self.host.wake_at(now);
+        let is_next_pass = !self.batch.is_empty();
         tokio::select! {
             biased;
             () = self.node.stopping.cancelled() => Wake::Stopping,
             event = self.host.event() => Wake::Host(event),
-            taken = commands.recv_many(&mut self.batch, COMMANDS_PER_PASS_MAX) => Wake::Commands(taken),
+            taken = commands.recv_many(&mut self.batch, COMMANDS_PER_PASS_MAX), if !is_next_pass => Wake::Commands(taken),
             waited = wait_for(&mut self.ends) => waited.map_or(Wake::LogClosed, |()| Wake::Other),
             Ok(()) = wait_for(&mut self.config) => Wake::Other,
             () = self.node.clock.sleep_until(wake_at) => Wake::Other,
+            // Other tasks first.
+            () = tokio::task::yield_now(), if is_next_pass => Wake::Other,
         }
     }
 
@@ -209,15 +212,22 @@ impl Driver {
         if let Some(cause @ (EndCause::Stopping | EndCause::LogChanged)) = cause {
             self.host.read_mail();
             commands.close();
-            while let Ok(command) = commands.try_recv() {
+            let left = mem::take(&mut self.batch).into_iter();
+            for command in left.chain(iter::from_fn(|| commands.try_recv().ok())) {
                 match command {
                     Command::Ack { .. } | Command::Modify { .. } => self.batch.push(command),
                     command => command.refuse(&cause.clone().into()),
                 }
             }
-            self.host.obey(&mut self.batch);
+            while !self.batch.is_empty() {
+                self.host.obey(&mut self.batch);
+            }
             self.host.flush_everything().await;
         }
+        let error = cause.cloned().unwrap_or(EndCause::Stopping).into();
+        self.batch
+            .drain(..)
+            .for_each(|command| command.refuse(&error));
         self.host.refuse_acks(cause);
         match cause {
             None => self.hold.release().await,

@@ -4,7 +4,7 @@ use std::{mem, sync::Arc};
 
 use super::{
     budget::{Held, Share},
-    command::Command,
+    command::{Command, of_one_pass},
     consumers::Consumers,
     error::EndCause,
     flusher::Flushed,
@@ -188,15 +188,16 @@ impl Host {
         }
     }
 
-    /// Carries commands out, and leaves the batch empty. Acks that come together are one event. Returns a cause when
-    /// delivery ends with one of them.
+    /// Carries commands out; those that are too many for one pass stay in the batch. Acks that come together are one
+    /// event. Returns a cause when delivery ends with one of them.
     pub(super) fn obey(&mut self, batch: &mut Vec<Command>) -> Option<EndCause> {
         if batch.is_empty() {
             return None;
         }
         self.last_used = self.node.clock.now();
         let mut acked = Vec::new();
-        let mut commands = batch.drain(..);
+        let pass = of_one_pass(batch);
+        let mut commands = batch.drain(..pass);
         let mut cause = None;
         for command in commands.by_ref() {
             match command {
@@ -221,6 +222,7 @@ impl Host {
         if let Some(cause) = &cause {
             let error = cause.clone().into();
             commands.for_each(|command| command.refuse(&error));
+            batch.drain(..).for_each(|command| command.refuse(&error));
         }
         cause
     }

@@ -4,6 +4,7 @@ use super::{ConsumeError, EndCause, Service};
 use crate::{
     delivery::DeliveryError,
     engine::input::LeaseId,
+    limits::ACK_IDS_AT_ONCE_MAX,
     resource::{
         id::SubscriptionId, name::SubscriptionName, subscription::lease_millis,
         violation::Violation,
@@ -19,10 +20,10 @@ impl Service {
         ack_ids: &[String],
     ) -> Result<(), ConsumeError> {
         let record = self.found(name).await?;
-        let Some(leases) = self.leases(&record, ack_ids)? else {
+        let Some(leases) = self.leases(&record, ack_ids).await? else {
             return Ok(());
         };
-        let done = self.delivery.acknowledge(&record, leases).await;
+        let done = self.delivery.acknowledge(&record, once(leases)).await;
         settled(&record, done)
     }
 
@@ -35,16 +36,17 @@ impl Service {
     ) -> Result<(), ConsumeError> {
         let record = self.found(name).await?;
         let millis = lease_millis(seconds)?;
-        let Some(leases) = self.leases(&record, ack_ids)? else {
+        let Some(leases) = self.leases(&record, ack_ids).await? else {
             return Ok(());
         };
-        let changes = leases.into_iter().map(|lease| (lease, millis)).collect();
+        let changes = once(leases).into_iter().map(|lease| (lease, millis));
+        let changes = changes.collect();
         let done = self.delivery.modify_deadlines(&record, changes).await;
         settled(&record, done)
     }
 
     /// The deliveries of the subscription that a unary request is about; `None` when there is nothing to do.
-    fn leases(
+    async fn leases(
         &self,
         record: &SubscriptionRecord,
         ack_ids: &[String],
@@ -52,36 +54,64 @@ impl Service {
         if ack_ids.is_empty() {
             return Err(Violation::NoAckIds);
         }
-        let leases = ack_ids
-            .iter()
-            .map(|ack_id| self.decode(ack_id))
-            .collect::<Result<Vec<_>, _>>()?;
-        let leases = own(record, leases);
+        let decoded = self.decode(ack_ids).await;
+        if let Some(at) = decoded.iter().position(Option::is_none) {
+            return Err(Violation::AckId {
+                ack_id: ack_ids[at].clone(),
+            });
+        }
+        let leases = decoded
+            .into_iter()
+            .filter_map(|decoded| own(record, decoded));
+        let leases: Vec<_> = leases.collect();
         Ok((!leases.is_empty() && !record.subscription.detached).then_some(leases))
     }
 
-    fn decode(&self, ack_id: &str) -> Result<(SubscriptionId, LeaseId), Violation> {
-        self.ack_key.decode(ack_id).ok_or_else(|| Violation::AckId {
-            ack_id: ack_id.to_owned(),
-        })
+    /// What ack ids stand for; nothing for those that are not ours. Others have their turn between many of them.
+    async fn decode(&self, ack_ids: &[String]) -> Vec<Option<(SubscriptionId, LeaseId)>> {
+        let mut decoded = Vec::with_capacity(ack_ids.len());
+        for (turn, some) in ack_ids.chunks(ACK_IDS_AT_ONCE_MAX).enumerate() {
+            if turn > 0 {
+                tokio::task::yield_now().await;
+            }
+            decoded.extend(some.iter().map(|ack_id| self.ack_key.decode(ack_id)));
+        }
+        decoded
     }
 
     /// Deliveries that a stream's request is about. What is not ours is ignored there, as the public service does.
-    pub(super) fn known_leases<'a>(
+    pub(super) async fn known_leases(
         &self,
         record: &SubscriptionRecord,
-        ack_ids: impl IntoIterator<Item = &'a String>,
-    ) -> Vec<Option<LeaseId>> {
-        ack_ids
-            .into_iter()
-            .map(|ack_id| {
-                self.ack_key
-                    .decode(ack_id)
-                    .filter(|(subscription, _)| *subscription == record.id)
-                    .map(|(_, lease)| lease)
-            })
-            .collect()
+        ack_ids: &[String],
+    ) -> impl Iterator<Item = Option<LeaseId>> {
+        let decoded = self.decode(ack_ids).await;
+        decoded.into_iter().map(|decoded| own(record, decoded))
     }
+}
+
+/// Many leases without repetitions, which cost the engine as much as others; a few as they are.
+pub(super) fn once(mut leases: Vec<LeaseId>) -> Vec<LeaseId> {
+    if leases.len() > ACK_IDS_AT_ONCE_MAX {
+        leases.sort_unstable();
+        leases.dedup();
+    }
+    leases
+}
+
+/// The same of changed deadlines. Of several changes of one lease the last counts, unless one before it gives the lease
+/// back.
+pub(super) fn changed_once(mut changes: Vec<(LeaseId, u64)>) -> Vec<(LeaseId, u64)> {
+    if changes.len() > ACK_IDS_AT_ONCE_MAX {
+        changes.sort_by_key(|(lease, _)| *lease);
+        changes.dedup_by(|(later, later_millis), (lease, millis)| {
+            if *millis != 0 && later == lease {
+                *millis = *later_millis;
+            }
+            later == lease
+        });
+    }
+    changes
 }
 
 /// A detached subscription has nothing left to acknowledge; that is no error, also when it was detached meanwhile.
@@ -96,10 +126,50 @@ fn settled(
 }
 
 /// An id of another subscription, or of another life of this one, has no effect.
-fn own(record: &SubscriptionRecord, leases: Vec<(SubscriptionId, LeaseId)>) -> Vec<LeaseId> {
-    leases
-        .into_iter()
-        .filter(|(subscription, _)| *subscription == record.id)
-        .map(|(_, lease)| lease)
-        .collect()
+fn own(record: &SubscriptionRecord, decoded: Option<(SubscriptionId, LeaseId)>) -> Option<LeaseId> {
+    let (_, lease) = decoded.filter(|(subscription, _)| *subscription == record.id)?;
+    Some(lease)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(offset: u64) -> LeaseId {
+        LeaseId {
+            generation: 1,
+            partition: 0,
+            offset,
+            number: 1,
+        }
+    }
+
+    #[test]
+    fn many_leases_are_each_there_once() {
+        let repeated: Vec<_> = (0..10).cycle().take(ACK_IDS_AT_ONCE_MAX + 1).collect();
+        let repeated = repeated.into_iter().map(lease).collect();
+        assert_eq!(once(repeated), (0..10).map(lease).collect::<Vec<_>>());
+        assert_eq!(once(vec![lease(1), lease(1)]), [lease(1), lease(1)]);
+    }
+
+    /// As the engine would have it one after the other.
+    #[test]
+    fn what_holds_of_many_changes_of_a_lease_is_what_would_hold_after_all_of_them() {
+        for (changes, holds) in [
+            (&[10, 20][..], 20),
+            (&[20, 10], 10),
+            (&[10, 0], 0),
+            (&[0, 10], 0),
+            (&[10, 0, 20], 0),
+        ] {
+            let others = (1..).map(|offset| (lease(offset), 5));
+            let others: Vec<_> = others.take(ACK_IDS_AT_ONCE_MAX).collect();
+            let mut all = others.clone();
+            for (at, millis) in changes.iter().enumerate() {
+                all.insert(at * 100, (lease(0), *millis));
+            }
+            let expected = [vec![(lease(0), holds)], others].concat();
+            assert_eq!(changed_once(all), expected);
+        }
+    }
 }

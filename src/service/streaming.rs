@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{ConsumeError, Service, consumed::check_attached, received::Receipts};
+use super::{
+    ConsumeError, Service,
+    acknowledge::{changed_once, once},
+    consumed::check_attached,
+    received::Receipts,
+};
 use crate::{
     delivery::{DeliveryError, EndCause, MessageStream, StreamOpening},
     engine::input::ConsumerId,
@@ -63,8 +68,8 @@ impl Service {
 impl OpenStream {
     /// Acknowledges without an answer.
     pub async fn acknowledge(&self, ack_ids: &[String]) -> Result<(), ConsumeError> {
-        let leases = self.service.known_leases(&self.record, ack_ids);
-        let leases: Vec<_> = leases.into_iter().flatten().collect();
+        let leases = self.service.known_leases(&self.record, ack_ids).await;
+        let leases = once(leases.flatten().collect());
         if leases.is_empty() {
             return Ok(());
         }
@@ -93,12 +98,10 @@ impl OpenStream {
             .iter()
             .map(|seconds| lease_millis(*seconds))
             .collect::<Result<Vec<_>, _>>()?;
-        let leases = self.service.known_leases(&self.record, ack_ids);
-        let changes: Vec<_> = leases
-            .into_iter()
-            .zip(millis)
-            .filter_map(|(lease, millis)| Some((lease?, millis)))
-            .collect();
+        let leases = self.service.known_leases(&self.record, ack_ids).await;
+        let changes = leases.zip(millis);
+        let changes = changes.filter_map(|(lease, millis)| Some((lease?, millis)));
+        let changes = changed_once(changes.collect());
         if changes.is_empty() {
             return Ok(());
         }

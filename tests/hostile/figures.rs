@@ -66,6 +66,8 @@ pub(crate) struct Limits {
 
 /// So many times the control's p99 is no fault, whatever the limit says: the machine is slow.
 const SLOWER_MAX: u32 = 5;
+/// But this is: what an attack leaves behind makes the control after it slow, too.
+const P99_MAX: Duration = Duration::from_secs(1);
 
 impl Default for Limits {
     fn default() -> Self {
@@ -92,7 +94,7 @@ impl Limits {
             let during = of(&figures.latencies);
             let alone = control.iter().map(|control| of(&control.latencies).p99());
             let alone = alone.max().unwrap_or_default();
-            let max = self.p99.max(alone * SLOWER_MAX);
+            let max = self.p99.max((alone * SLOWER_MAX).min(P99_MAX));
             if during.is_empty() || during.p99() > max {
                 let (p99, max) = (millis(during.p99()), millis(max));
                 faults.push(format!(
