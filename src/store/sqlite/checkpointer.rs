@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -25,6 +25,8 @@ const ROUNDS_MAX: u32 = 8;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// So many times longer if less is written.
 const PAUSES_MAX: u64 = 10;
+/// How long a write-ahead log grows before it is started anew, if it has what is copied at once.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// Ends with its owner, after the checkpoint under way.
 #[derive(Debug)]
@@ -63,10 +65,12 @@ struct Task {
     stop: CancellationToken,
     /// So many are copied at once.
     copy: u64,
-    /// When so many are written, the log is to be started anew.
+    /// When so many are written, the log is to be started anew; where little is written, after [`RESTART_AFTER`].
     restart: u64,
-    /// The same, or more after an attempt that a reader was in the way of.
-    restart_now: u64,
+    /// Not before so many are written, after an attempt that a reader was in the way of.
+    not_before: u64,
+    /// When the log began.
+    began: Instant,
     /// So many before the log's bound, all are moved while the writer waits.
     margin: u64,
     /// As many as were written when it was last checked.
@@ -85,7 +89,8 @@ impl Task {
             stop,
             copy: pages(COPY_BYTES.min(bytes_max / 8)),
             restart,
-            restart_now: restart,
+            not_before: 0,
+            began: Instant::now(),
             margin: pages(bytes_max / 4),
             seen: 0,
             pauses: 1,
@@ -122,7 +127,8 @@ impl Task {
         let found = turn.progress().await?;
         if found.written < self.seen {
             turn.works();
-            self.restart_now = self.restart;
+            self.not_before = 0;
+            self.began = Instant::now();
         }
         let mut progress = self.copy(&mut turn, found).await?;
         let written = progress.written.saturating_sub(self.seen).max(1);
@@ -134,12 +140,22 @@ impl Task {
         }
         if progress.written + self.margin >= pages(checkpoints.bytes_now()) {
             turn.empty().await?;
-            self.restart_now = self.restart.max(progress.written);
-        } else if progress.written >= self.restart_now && progress.left() > 0 {
+            self.not_before = progress.written;
+        } else if self.is_to_restart(progress) && progress.left() > 0 {
             progress = turn.finish().await?;
-            self.restart_now = progress.written + self.copy;
+            self.not_before = progress.written + self.copy;
         }
         Ok(progress.left() <= self.copy)
+    }
+
+    /// Whether the log is to be started anew, so that the file of a log into which little is written stays small.
+    fn is_to_restart(&self, progress: Progress) -> bool {
+        let least = if self.began.elapsed() >= RESTART_AFTER {
+            self.copy
+        } else {
+            self.restart
+        };
+        progress.written >= least.max(self.not_before)
     }
 
     /// Copies beside the writer, until little is left.
@@ -149,8 +165,11 @@ impl Task {
         mut progress: Progress,
     ) -> Result<Progress, sqlx::Error> {
         for _ in 0..ROUNDS_MAX {
-            let is_near = progress.written >= self.restart_now;
-            let least = if is_near { self.copy / 4 } else { self.copy };
+            let least = if self.is_to_restart(progress) {
+                self.copy / 4
+            } else {
+                self.copy
+            };
             if progress.left() <= least || self.stop.is_cancelled() {
                 break;
             }
