@@ -6,6 +6,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
+    auth::web::WebAccess,
     clock::Clock,
     descriptors, limits,
     random::Random,
@@ -22,6 +23,8 @@ use crate::{
 pub struct Options {
     /// Where clients connect; port 0 means a free one.
     pub listen: Vec<SocketAddr>,
+    /// What browsers may ask.
+    pub web: WebAccess,
     /// Where data is stored.
     pub storage: Storage,
     /// What time it is.
@@ -69,7 +72,7 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
         lock.set_address(&address).map_err(OpenError::from)?;
     }
     let service = Arc::new(Service::start(state, log, clock, Random::system()));
-    match serve(bound, &service, descriptors).await {
+    match serve(bound, &service, options.web, descriptors).await {
         Ok((health, listening)) => Ok(Server {
             addresses,
             health,
@@ -91,12 +94,13 @@ pub async fn start(options: Options) -> Result<Server, StartError> {
 async fn serve(
     bound: Bound,
     service: &Arc<Service>,
+    web: WebAccess,
     descriptors: u64,
 ) -> Result<(Health, Listening), StartError> {
     let (health, health_rpcs) = Health::new().await;
     let guarded = Guarded::open(Arc::clone(service));
     let routes = grpc::routes(&guarded, health_rpcs)?;
-    let listening = bound.serve(routes, guarded, descriptors)?;
+    let listening = bound.serve(routes, guarded, web, descriptors)?;
     tokio::spawn(follow_node_lease(service.node_lease(), health.clone()));
     Ok((health, listening))
 }

@@ -8,6 +8,7 @@ pub(crate) use crate::store::sqlite::DirectoryLock;
 
 use crate::{
     clock::Clock,
+    config::machine_name,
     limits,
     store::{
         MessageLog, StateStore,
@@ -206,10 +207,9 @@ impl PostgresLocation {
 
 /// The machine's name and the server's port: a server that restarts on the same machine and port has the same name.
 fn default_node_name(address: &str) -> String {
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    let machine = machine.unwrap_or_else(|_| "localhost".to_owned());
+    let machine = machine_name().unwrap_or_else(|| "localhost".to_owned());
     let port = address.rsplit_once(':').map_or("", |(_, port)| port);
-    format!("{}:{port}", machine.trim())
+    format!("{machine}:{port}")
 }
 
 #[cfg(test)]

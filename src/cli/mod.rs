@@ -7,6 +7,7 @@ mod listen;
 pub mod serve;
 mod storage;
 pub mod topics;
+mod web;
 
 use std::{
     io::{self, Write},

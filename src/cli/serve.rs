@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     listen, print,
     storage::{Dangers, StorageArguments, read_config},
+    web::WebArguments,
 };
 use crate::{
     clock::Clock,
@@ -44,6 +45,9 @@ pub struct Arguments {
         value_parser = listen::parse
     )]
     listen: Vec<SocketAddr>,
+
+    #[command(flatten)]
+    web: WebArguments,
 
     #[command(flatten)]
     storage: StorageArguments,
@@ -104,6 +108,7 @@ pub struct Arguments {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         mut listen,
+        web,
         storage,
         config,
         ephemeral,
@@ -121,6 +126,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         listen = listen::defaults();
     }
     listen::check(&listen, insecure)?;
+    let web = web.access(&file)?;
     let storage = if ephemeral {
         ensure!(
             !storage.names_a_location(),
@@ -141,6 +147,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .map_err(|error| anyhow!("cannot start threads: {error}"))?;
     let ended = runtime.block_on(serve(Options {
         listen,
+        web,
         storage,
         clock: Clock::system(),
     }));

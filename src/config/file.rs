@@ -18,6 +18,10 @@ use super::named_file;
 pub struct File {
     /// As `--listen`.
     pub listen: Vec<SocketAddr>,
+    /// As `--allowed-origin`.
+    pub allowed_origin: Vec<String>,
+    /// As `--allowed-host`.
+    pub allowed_host: Vec<String>,
     /// As `--data-dir`.
     pub data_dir: Option<PathBuf>,
     /// As `--log`.

@@ -2,6 +2,7 @@
 
 mod file;
 mod location;
+mod machine;
 pub mod named_file;
 
 pub use file::{
@@ -9,3 +10,4 @@ pub use file::{
     read_secret,
 };
 pub use location::{LogSetting, StateSetting};
+pub use machine::machine_name;

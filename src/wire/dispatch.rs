@@ -52,7 +52,8 @@ where
     }
 }
 
-fn is_grpc<B>(request: &Request<B>) -> bool {
+/// Whether a request is gRPC, whatever else its connection carries.
+pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_2
         && request.method() == Method::POST
         && request

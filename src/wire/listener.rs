@@ -12,7 +12,7 @@ use super::{
     dispatch::Dispatch,
     rest::{self, BadDescriptors},
 };
-use crate::{limits, service::Guarded};
+use crate::{auth::web::WebAccess, limits, service::Guarded};
 
 /// Why an address cannot be listened on.
 #[derive(Debug, Error)]
@@ -74,12 +74,13 @@ impl Bound {
         self.0.iter().map(|(address, _)| *address).collect()
     }
 
-    /// Lets clients connect and answers with `routes`, over gRPC and REST, while the service's lease holds. Of the
-    /// process's `descriptors`, some are left to the stores.
+    /// Lets clients connect and answers with `routes`, over gRPC and REST, while the service's lease holds. `access` says
+    /// what browsers may ask. Of the process's `descriptors`, some are left to the stores.
     pub fn serve(
         self,
         routes: Routes,
         service: Guarded,
+        access: WebAccess,
         descriptors: u64,
     ) -> Result<Listening, ServeError> {
         let listeners = self
@@ -94,7 +95,7 @@ impl Bound {
         let ends = Ends::default();
         let calls = Calls::new(routes, service.node_lease(), ends.closing.clone());
         let rest = rest::service(calls.clone(), service)?;
-        let connections = Connections::new(Dispatch::new(calls, rest), &ends, descriptors);
+        let connections = Connections::new(Dispatch::new(calls, rest), access, &ends, descriptors);
         for listener in listeners {
             let connections = Arc::clone(&connections);
             ends.tasks.spawn(connections.accept(listener));

@@ -5,6 +5,7 @@ pub mod calls;
 mod connections;
 pub mod convert;
 mod dispatch;
+mod gate;
 pub mod grpc;
 pub mod layers;
 pub mod listener;

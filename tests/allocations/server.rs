@@ -13,6 +13,7 @@ use std::{
 };
 
 use packetboat::{
+    auth::web::WebAccess,
     clock::Clock,
     server::{Options, start},
     storage::Storage,
@@ -34,6 +35,7 @@ pub(crate) fn run(directory: Option<OsString>) {
     runtime.block_on(async {
         let options = Options {
             listen: vec!["127.0.0.1:0".parse().expect("an address")],
+            web: WebAccess::default(),
             storage,
             clock: Clock::system(),
         };

@@ -7,6 +7,7 @@ mod architecture;
 mod bad_bytes;
 mod bad_input;
 mod bench;
+mod browsers;
 mod cluster;
 mod cluster_races;
 mod cluster_takeover;

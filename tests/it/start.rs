@@ -86,6 +86,8 @@ async fn help_names_each_flag_and_its_environment_variable() {
     let help = String::from_utf8(help.stdout).expect("text");
     for flag in [
         "listen",
+        "allowed-origin",
+        "allowed-host",
         "data-dir",
         "ephemeral",
         "log-level",

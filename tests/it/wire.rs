@@ -4,6 +4,7 @@ use futures_util::{StreamExt, stream};
 use http::{Request, Version};
 use http_body_util::BodyExt;
 use packetboat::{
+    auth::web::WebAccess,
     clock::Clock,
     limits,
     server::{self, Options, Server},
@@ -45,6 +46,7 @@ const SERVED: [&str; 7] = [
 async fn serve() -> (Server, Channel) {
     let server = server::start(Options {
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
+        web: WebAccess::default(),
         storage: Storage::Memory,
         clock: Clock::system(),
     })

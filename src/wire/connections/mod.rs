@@ -29,8 +29,8 @@ use self::{
     protocol::Protocol,
     stream::Stream,
 };
-use super::dispatch::Dispatch;
-use crate::limits;
+use super::{dispatch::Dispatch, gate::Gate};
+use crate::{auth::web::WebAccess, limits};
 
 /// How connections end, and what is waited for then. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,7 @@ pub(super) struct Connections {
     http1: http1::Builder,
     http2: http2::Builder<Tracked>,
     dispatch: Dispatch,
+    access: Arc<WebAccess>,
     admission: Arc<Admission>,
     ends: Ends,
 }
@@ -67,12 +68,19 @@ where
 }
 
 impl Connections {
-    /// Of a process that may have so many `descriptors`. Until `ends` says so.
-    pub(super) fn new(dispatch: Dispatch, ends: &Ends, descriptors: u64) -> Arc<Self> {
+    /// Of a process that may have so many `descriptors`, with browsers that may ask what `access` says. Until `ends` says
+    /// so.
+    pub(super) fn new(
+        dispatch: Dispatch,
+        access: WebAccess,
+        ends: &Ends,
+        descriptors: u64,
+    ) -> Arc<Self> {
         let connections = Arc::new(Self {
             http1: http1(),
             http2: http2(ends.tasks.clone()),
             dispatch,
+            access: Arc::new(access),
             admission: Arc::new(Admission::new(descriptors)),
             ends: ends.clone(),
         });
@@ -87,6 +95,8 @@ impl Connections {
 
     /// Accepts those of `listener`.
     pub(super) async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let address = listener.local_addr();
+        let is_local = address.is_ok_and(|address| address.ip().to_canonical().is_loopback());
         let accepting = async {
             loop {
                 match listener.accept().await {
@@ -96,7 +106,7 @@ impl Connections {
                             tracing::debug!(%peer, %error, "cannot turn delayed sending off");
                         }
                         let admitted = self.admission.admit(peer.ip()).await;
-                        let served = Arc::clone(&self).serve(stream, peer, admitted);
+                        let served = Arc::clone(&self).serve(stream, peer, is_local, admitted);
                         self.ends.tasks.spawn(served);
                     }
                     Err(error) if is_of_one_connection(&error) => {}
@@ -112,8 +122,14 @@ impl Connections {
         stop.run_until_cancelled(accepting).await;
     }
 
-    async fn serve<S>(self: Arc<Self>, mut stream: S, peer: SocketAddr, admitted: Admitted)
-    where
+    /// `is_local`: only this machine reaches the address at which it came in.
+    async fn serve<S>(
+        self: Arc<Self>,
+        mut stream: S,
+        peer: SocketAddr,
+        is_local: bool,
+        admitted: Admitted,
+    ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Admitted {
@@ -131,7 +147,9 @@ impl Connections {
         };
         drop(silent);
         let stream = TokioIo::new(Stream::new(stream, first));
-        let service = TowerToHyperService::new(self.dispatch.clone());
+        let access = Arc::clone(&self.access);
+        let gate = Gate::new(self.dispatch.clone(), access, is_local);
+        let service = TowerToHyperService::new(gate);
         let ended = match protocol {
             Protocol::Http1 => self.run(self.http1.serve_connection(stream, service)).await,
             Protocol::Http2 => self.run(self.http2.serve_connection(stream, service)).await,

@@ -42,7 +42,12 @@ impl World {
         let routes = grpc::routes(&guarded, health).expect("descriptors");
         let calls = Calls::new(routes, guarded.node_lease(), ends.closing.clone());
         let rest = rest::service(calls.clone(), guarded).expect("routes");
-        Self(Connections::new(Dispatch::new(calls, rest), &ends, 1024))
+        Self(Connections::new(
+            Dispatch::new(calls, rest),
+            WebAccess::default(),
+            &ends,
+            1024,
+        ))
     }
 
     /// A client's end of a connection.
@@ -50,7 +55,7 @@ impl World {
         let (client, server) = tokio::io::duplex(PIPE_BYTES);
         let peer: SocketAddr = "127.0.0.1:1".parse().expect("an address");
         let admitted = self.0.admission.admit(peer.ip()).await;
-        tokio::spawn(Arc::clone(&self.0).serve(server, peer, admitted));
+        tokio::spawn(Arc::clone(&self.0).serve(server, peer, false, admitted));
         client
     }
 }

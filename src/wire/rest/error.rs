@@ -80,6 +80,21 @@ impl Failure {
     }
 }
 
+/// The answer to a request that does not come as far as a call. Its HTTP status says more than `code` would.
+pub fn refused(status: StatusCode, code: Code, message: &str) -> Response<Body> {
+    let error = Shown {
+        code: status.as_u16(),
+        message,
+        status: word(code),
+        details: Vec::new(),
+    };
+    let body = to_json::write(&Envelope { error }, &Style::default());
+    let mut response = Response::new(Body::from(body.unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
 /// What every answer in JSON says of itself.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UTF-8");
 

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tower::{ServiceBuilder, service_fn, util::BoxCloneSyncService};
 use tower_http::{
     compression::{CompressionLayer, CompressionLevel, predicate::SizeAbove},
-    cors::{AllowHeaders, AllowMethods, Any, CorsLayer},
+    cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer},
     decompression::RequestDecompressionLayer,
 };
 
@@ -76,7 +76,8 @@ pub fn service(calls: Calls, service: Guarded) -> Result<Rest, BadDescriptors> {
         async move { Ok::<_, Infallible>(gateway.answer(request).await) }
     });
     let cors = CorsLayer::new()
-        .allow_origin(Any)
+        // Those that may not ask do not come as far as this (`wire/gate.rs`).
+        .allow_origin(AllowOrigin::mirror_request())
         .allow_methods(AllowMethods::mirror_request())
         .allow_headers(AllowHeaders::mirror_request())
         .max_age(Duration::from_secs(CORS_SECONDS));

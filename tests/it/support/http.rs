@@ -76,9 +76,13 @@ pub(crate) async fn try_send(
     let request = format!(
         "{method} {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}{length}\r\n"
     );
+    exchange(address, &[request.as_bytes(), body].concat()).await
+}
+
+/// Sends these bytes on a connection of their own, and returns the answer to them.
+pub(crate) async fn exchange(address: &str, request: &[u8]) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(request.as_bytes()).await?;
-    stream.write_all(body).await?;
+    stream.write_all(request).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     if answer.is_empty() {

@@ -19,6 +19,7 @@ pub(crate) mod values;
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use packetboat::{
+    auth::web::WebAccess,
     clock::{Clock, ManualClock, Timestamp},
     proto::google::pubsub::v1::{
         publisher_client::PublisherClient, subscriber_client::SubscriberClient,
@@ -77,8 +78,23 @@ impl Pubsub {
     }
 
     async fn with(storage: Storage, clock: Clock, hand: Option<ManualClock>) -> Self {
+        Self::with_web(storage, clock, hand, WebAccess::default()).await
+    }
+
+    /// In memory, for these browsers.
+    pub(crate) async fn for_web(access: WebAccess) -> Self {
+        Self::with_web(Storage::Memory, Clock::system(), None, access).await
+    }
+
+    async fn with_web(
+        storage: Storage,
+        clock: Clock,
+        hand: Option<ManualClock>,
+        web: WebAccess,
+    ) -> Self {
         let options = Options {
             listen: vec!["127.0.0.1:0".parse().expect("an address")],
+            web,
             storage,
             clock,
         };

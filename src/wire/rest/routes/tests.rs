@@ -28,6 +28,25 @@ fn every_rpc_of_pubsub_and_of_policies_but_the_stream_has_a_route() {
     assert!(known.iter().all(|path| path.starts_with("/google.")));
 }
 
+/// A browser sends GET for any page, without `Origin`.
+#[test]
+fn what_shows_messages_or_changes_anything_is_not_called_by_get() {
+    for route in routes().iter().filter(|route| route.method == Method::GET) {
+        let name = route.descriptor.name();
+        assert!(
+            name.starts_with("Get") || name.starts_with("List"),
+            "{name}"
+        );
+    }
+    for name in ["Pull", "Publish", "Acknowledge", "DeleteTopic"] {
+        let routes = routes();
+        let mut methods = routes
+            .iter()
+            .filter(|route| route.descriptor.name() == name);
+        assert!(methods.any(|route| route.method != Method::GET), "{name}");
+    }
+}
+
 #[test]
 fn a_verb_is_not_part_of_a_name() {
     let topic = vec!["projects/p/topics/t".to_owned()];
