@@ -1,13 +1,20 @@
 //! Log lines: which, and in what form. They go to standard error.
 
 use std::{
-    io::{self, IsTerminal},
+    borrow::Cow,
+    fmt::Write as _,
+    io::{self, IsTerminal, Write},
     str::FromStr,
 };
 
 use clap::ValueEnum;
 use thiserror::Error;
-use tracing_subscriber::{EnvFilter, fmt::SubscriberBuilder, util::SubscriberInitExt};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{MakeWriter, SubscriberBuilder},
+    util::SubscriberInitExt,
+};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,22 +66,192 @@ pub enum LogError {
 /// Begins to log. Once per process.
 pub fn init(filter: LogFilter, format: LogFormat) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(filter.0)?;
-    let lines = SubscriberBuilder::default()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+    let is_terminal = io::stderr().is_terminal();
     match format {
-        LogFormat::Text => lines
-            .with_ansi(io::stderr().is_terminal())
-            .finish()
-            .try_init()?,
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,
+        LogFormat::Text => lines(io::stderr, filter, is_terminal).try_init()?,
+        LogFormat::Json => json(io::stderr, filter).try_init()?,
     }
     Ok(())
 }
 
+fn lines<W, M>(writer: M, filter: EnvFilter, is_terminal: bool) -> impl Subscriber + Send + Sync
+where
+    W: Write,
+    M: Fn() -> W + Send + Sync + 'static,
+{
+    SubscriberBuilder::default()
+        .with_env_filter(filter)
+        .with_ansi(is_terminal)
+        .with_writer(Printable {
+            writer,
+            is_terminal,
+        })
+        .finish()
+}
+
+fn json<W, M>(writer: M, filter: EnvFilter) -> impl Subscriber + Send + Sync
+where
+    W: Write,
+    M: Fn() -> W + Send + Sync + 'static,
+{
+    SubscriberBuilder::default()
+        .with_env_filter(filter)
+        .json()
+        .flatten_event(true)
+        .with_writer(Printable {
+            writer,
+            is_terminal: false,
+        })
+        .finish()
+}
+
+/// Makes writers of lines on which every character can be seen and is where it stands, whoever has chosen the names in
+/// them.
+struct Printable<M> {
+    writer: M,
+    /// Whether lines have colours.
+    is_terminal: bool,
+}
+
+impl<'a, W: Write, M: Fn() -> W> MakeWriter<'a> for Printable<M> {
+    type Writer = PrintableWriter<W>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        PrintableWriter {
+            writer: (self.writer)(),
+            is_terminal: self.is_terminal,
+        }
+    }
+}
+
+struct PrintableWriter<W> {
+    writer: W,
+    is_terminal: bool,
+}
+
+impl<W: Write> Write for PrintableWriter<W> {
+    /// Takes a whole line, as the subscriber writes it.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        self.writer
+            .write_all(printable(&text, self.is_terminal).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// How the subscriber colours a line: none, dim, italic, and a colour for each level. A name can do no more either.
+const STYLES: [&str; 8] = [
+    "\u{1b}[0m",
+    "\u{1b}[2m",
+    "\u{1b}[3m",
+    "\u{1b}[31m",
+    "\u{1b}[32m",
+    "\u{1b}[33m",
+    "\u{1b}[34m",
+    "\u{1b}[35m",
+];
+
+/// A line with everything escaped, as JSON escapes it, that would not be seen, or would change how the rest is seen.
+fn printable(line: &str, has_colours: bool) -> Cow<'_, str> {
+    let (content, end) = match line.strip_suffix('\n') {
+        Some(content) => (content, "\n"),
+        None => (line, ""),
+    };
+    let is_fine = |at: usize, c: char| {
+        let is_style = || STYLES.iter().any(|style| content[at..].starts_with(style));
+        !deceives(c) || (has_colours && is_style())
+    };
+    if content.char_indices().all(|(at, c)| is_fine(at, c)) {
+        return Cow::Borrowed(line);
+    }
+    let mut shown = String::with_capacity(line.len() + 16);
+    for (at, c) in content.char_indices() {
+        if is_fine(at, c) {
+            shown.push(c);
+        } else {
+            // Writing to a text cannot fail. None of these characters is above U+FFFF.
+            let _written = write!(shown, "\\u{:04x}", u32::from(c));
+        }
+    }
+    shown.push_str(end);
+    Cow::Owned(shown)
+}
+
+/// Control characters, marks that change the direction of text, and ends of lines and paragraphs.
+fn deceives(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use serde_json::Value;
+
     use super::*;
+
+    /// Memory that all writers share.
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged of a name.
+    fn logged<S: Subscriber + Send + Sync + 'static>(
+        name: &str,
+        subscriber: impl FnOnce(Memory) -> S,
+    ) -> String {
+        let memory = Memory::default();
+        tracing::subscriber::with_default(subscriber(memory.clone()), || {
+            tracing::warn!(topic = %name, "{name} is gone");
+        });
+        String::from_utf8(memory.0.lock().clone()).expect("text")
+    }
+
+    /// With what hides the line, forges one, turns it round and colours it.
+    const NAME: &str =
+        "projects/a\n\u{1b}[2K\u{9b}31m\u{202e}p\u{2066}\u{7f}\u{2028}\u{200f}\0é\t/topics/t";
+
+    #[test]
+    fn names_in_log_lines_neither_hide_nor_forge_nor_turn_anything() {
+        let filter = || EnvFilter::new("trace");
+        let line = logged(NAME, |memory| {
+            lines(move || memory.clone(), filter(), false)
+        });
+        let text = line.strip_suffix('\n').expect("one line");
+        assert!(!text.contains(deceives), "{text:?}");
+        assert!(text.contains("\\u202e") && text.contains('é'), "{text}");
+        let line = logged(NAME, |memory| json(move || memory.clone(), filter()));
+        let text = line.strip_suffix('\n').expect("one line");
+        assert!(!text.contains(deceives), "{text:?}");
+        let value: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(value["topic"], NAME);
+        // Colours stay, and nothing else.
+        let line = logged(NAME, |memory| lines(move || memory.clone(), filter(), true));
+        assert!(line.contains("\u{1b}["), "{line:?}");
+        assert!(
+            !line.contains("\u{1b}[2K") && !line.contains('\u{202e}'),
+            "{line:?}"
+        );
+    }
 
     #[test]
     fn a_level_is_about_the_server_and_leaves_libraries_quiet() {

@@ -42,8 +42,18 @@ async fn the_description_has_every_call_and_is_sent_compressed_to_those_who_ask(
     );
     let gzip = [("accept-encoding", "gzip")];
     let packed = send(&pubsub.address(), "GET", "/openapi.json", &gzip, b"").await;
-    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert_is_packed(&packed);
     assert_eq!(unpacked(&packed.body), description.body);
+}
+
+/// Its length is known when it begins, so it was compressed before, once for everybody.
+#[track_caller]
+fn assert_is_packed(answer: &Answer) {
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    let length = answer.header("content-length");
+    assert_eq!(length, Some(&*answer.body.len().to_string()));
+    let vary = answer.header("vary").expect("it depends on the client");
+    assert!(vary.contains("accept-encoding"), "{vary}");
 }
 
 fn unpacked(body: &[u8]) -> Vec<u8> {
@@ -76,6 +86,10 @@ async fn the_page_of_the_api_has_all_that_it_needs_in_the_server() {
         let plain = get(&address, &path).await.expect(200);
         assert_eq!(plain.header("content-type"), Some(content_type));
         assert!(plain.text().len() > 100_000, "{name} is whole");
+        let gzip = [("accept-encoding", "br, gzip;q=0.8")];
+        let packed = send(&address, "GET", &path, &gzip, b"").await.expect(200);
+        assert_is_packed(&packed);
+        assert_eq!(unpacked(&packed.body), plain.body);
     }
     let licence = get(&address, "/docs/LICENSE").await.expect(200);
     assert!(licence.text().contains("Apache License"));

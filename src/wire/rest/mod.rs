@@ -9,6 +9,7 @@ pub mod query;
 pub mod routes;
 pub mod template;
 pub mod transcode;
+mod unpacked;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -21,7 +22,6 @@ use tower::{ServiceBuilder, service_fn, util::BoxCloneSyncService};
 use tower_http::{
     compression::{CompressionLayer, CompressionLevel, predicate::SizeAbove},
     cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer},
-    decompression::RequestDecompressionLayer,
 };
 
 use self::{
@@ -35,6 +35,7 @@ use self::{
         from_json::{self, Bound, Given},
         to_json::{self, Encoded, Style},
     },
+    unpacked::Unpacked,
 };
 use super::{caller, calls::Calls};
 use crate::{
@@ -87,10 +88,7 @@ pub fn service(calls: Calls, service: Guarded) -> Result<Rest, BadDescriptors> {
     let around = ServiceBuilder::new()
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(cors)
-        .layer(compress)
-        .map_response(|response: Response<_>| response.map(Body::new))
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        .map_request(|request: Request<_>| request.map(Body::new));
+        .layer(compress);
     Ok(BoxCloneSyncService::new(around.service(answer)))
 }
 
@@ -149,11 +147,15 @@ impl Gateway {
         else {
             return Ok(None);
         };
-        if let Some(encoding) = head.headers.get(header::CONTENT_ENCODING) {
-            return Err(Failure::invalid(format!(
-                "The content-encoding {encoding:?} is not known; gzip is."
-            )));
-        }
+        let is_gzip = match head.headers.get(header::CONTENT_ENCODING) {
+            None => false,
+            Some(encoding) if encoding.as_bytes().eq_ignore_ascii_case(b"gzip") => true,
+            Some(encoding) => {
+                return Err(Failure::invalid(format!(
+                    "The content-encoding {encoding:?} is not known; gzip is."
+                )));
+            }
+        };
         let (query, style) = Query::parse(head.uri.query().unwrap_or_default())?;
         let paths = route.variables.iter().cloned();
         let bound = paths.zip(values);
@@ -162,6 +164,7 @@ impl Gateway {
             route: Arc::clone(route),
             bound,
             query,
+            is_gzip,
             timeout: call::timeout_given(&head.headers),
         };
         Ok(Some((call, style)))
@@ -181,6 +184,11 @@ impl Gateway {
             call::discard(body).await;
             call::Encoded::without_body(call.encode(&[])?, calls.budget())
         } else {
+            let body = if call.is_gzip {
+                Body::new(Unpacked::new(body, route.json_bytes_max))
+            } else {
+                body
+            };
             let body = call::collect(body, &route, calls.budget()).await?;
             if body.bytes().len() <= JSON_BYTES_AT_ONCE_MAX {
                 let message = call.encode(body.bytes())?;
@@ -221,6 +229,8 @@ struct Call {
     route: Arc<Route>,
     bound: Vec<Bound>,
     query: Query,
+    /// Whether the body is compressed.
+    is_gzip: bool,
     /// How long the client waits.
     timeout: Option<Duration>,
 }

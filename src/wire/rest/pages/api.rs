@@ -1,9 +1,9 @@
 //! `/docs`: the API as a page, made by Swagger UI of the description at `/openapi.json`.
 
 use axum::body::Body;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::{HTML, TEXT, page};
+use super::{HTML, TEXT, packed::Packed, page};
 
 const PAGE: &str = r#"<!DOCTYPE html>
 <html lang="en">
@@ -42,30 +42,40 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// The page or what it is made of; nothing for another path.
-pub(super) fn answer(path: &str) -> Option<Response<Body>> {
-    macro_rules! file {
-        ($name:literal) => {
-            include_bytes!(concat!(env!("OUT_DIR"), "/page-", $name)).as_slice()
-        };
-    }
-    let (content_type, content) = match path {
+macro_rules! file {
+    ($content_type:expr, $name:literal) => {
+        Packed::of_static(
+            $content_type,
+            include_bytes!(concat!(env!("OUT_DIR"), "/page-", $name)),
+        )
+    };
+}
+
+static START_FILE: Packed = Packed::of_static(JAVASCRIPT, START.as_bytes());
+static BUNDLE: Packed = file!(JAVASCRIPT, "swagger-ui-bundle.js");
+static STYLES: Packed = file!(CSS, "swagger-ui.css");
+static LICENCE: Packed = file!(TEXT, "LICENSE");
+static NOTICE: Packed = file!(TEXT, "NOTICE");
+
+/// The page or what it is made of, for a request with these headers; nothing for another path.
+pub(super) fn answer(path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+    let file = match path {
         "/docs" | "/docs/" => {
             let mut page = page(StatusCode::OK, HTML, PAGE);
             page.headers_mut()
                 .insert(header::CONTENT_SECURITY_POLICY, POLICY);
             return Some(page);
         }
-        "/docs/start.js" => (JAVASCRIPT, START.as_bytes()),
-        "/docs/swagger-ui-bundle.js" => (JAVASCRIPT, file!("swagger-ui-bundle.js")),
-        "/docs/swagger-ui.css" => (CSS, file!("swagger-ui.css")),
-        "/docs/LICENSE" => (TEXT, file!("LICENSE")),
-        "/docs/NOTICE" => (TEXT, file!("NOTICE")),
+        "/docs/start.js" => &START_FILE,
+        "/docs/swagger-ui-bundle.js" => &BUNDLE,
+        "/docs/swagger-ui.css" => &STYLES,
+        "/docs/LICENSE" => &LICENCE,
+        "/docs/NOTICE" => &NOTICE,
         _ => return None,
     };
-    let mut file = page(StatusCode::OK, content_type, content);
-    file.headers_mut().insert(header::CACHE_CONTROL, KEPT);
-    Some(file)
+    let mut answer = file.answer(headers);
+    answer.headers_mut().insert(header::CACHE_CONTROL, KEPT);
+    Some(answer)
 }
 
 const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");

@@ -2,13 +2,14 @@
 
 mod api;
 mod health;
+mod packed;
 
 use std::sync::OnceLock;
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
+use self::packed::Packed;
 use super::error::JSON;
 use crate::service::Guarded;
 
@@ -17,7 +18,7 @@ use crate::service::Guarded;
 pub struct Pages {
     service: Guarded,
     /// Made when a client first asks for it.
-    description: OnceLock<Bytes>,
+    description: OnceLock<Packed>,
 }
 
 impl Pages {
@@ -48,10 +49,10 @@ impl Pages {
                     health::answer(&health)
                 }
                 "/openapi.json" => {
-                    let description = self.description.get_or_init(|| describe().into());
-                    page(StatusCode::OK, JSON, description.clone())
+                    let describe = || Packed::new(JSON, describe());
+                    self.description.get_or_init(describe).answer(&head.headers)
                 }
-                path => api::answer(path).unwrap_or_else(not_found),
+                path => api::answer(path, &head.headers).unwrap_or_else(not_found),
             },
             (&Method::POST, path) if path.starts_with("/google.") || path.starts_with("/grpc.") => {
                 let text = "This path takes gRPC: HTTP/2 with content-type: application/grpc.\n";
