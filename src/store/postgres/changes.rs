@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
+use sqlx::{
+    Connection as _, PgConnection, Postgres, Row as _,
+    postgres::{PgArguments, PgRow},
+    query::QueryScalar,
+};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout, timeout_at},
@@ -12,7 +16,7 @@ use super::database::{Database, bounded};
 use crate::{
     limits::{CHANGE_CONFIRM_MILLIS_MAX, CHANGE_POLL_MILLIS, CHANGES_PER_READ_MAX},
     resource::{
-        id::SubscriptionId,
+        id::{SubscriptionId, TopicIncarnation},
         name::{ProjectName, SubscriptionName, TopicName},
     },
     store::{
@@ -50,6 +54,41 @@ pub(super) async fn write<T>(
     })
     .await;
     written.map_err(|error| connection.transaction_failed(&error, committing))
+}
+
+/// The number of the last deletion of a topic's name that nodes may still have to apply, if there is one.
+pub(super) async fn last_deletion_of_topic(
+    database: &Database,
+    topic: TopicIncarnation,
+) -> Result<Option<i64>, StoreError> {
+    let deletion = sqlx::query_scalar(
+        "SELECT max(changes.number) FROM changes JOIN topics ON topics.name = changes.name
+        WHERE topics.incarnation = $1 AND changes.kind = 1",
+    );
+    last_number(database, deletion, topic.0).await
+}
+
+/// The same for a subscription's name.
+pub(super) async fn last_deletion_of_subscription(
+    database: &Database,
+    subscription: SubscriptionId,
+) -> Result<Option<i64>, StoreError> {
+    let deletion = sqlx::query_scalar(
+        "SELECT max(changes.number) FROM changes JOIN subscriptions ON subscriptions.name = changes.name
+        WHERE subscriptions.id = $1 AND changes.kind = 3",
+    );
+    last_number(database, deletion, subscription.0).await
+}
+
+async fn last_number(
+    database: &Database,
+    number: QueryScalar<'static, Postgres, Option<i64>, PgArguments>,
+    id: u64,
+) -> Result<Option<i64>, StoreError> {
+    let mut connection = database.connection().await?;
+    bounded(number.bind(to_sql(id)).fetch_one(&mut *connection))
+        .await
+        .map_err(|error| connection.failed(&error))
 }
 
 /// Numbers the change. The caller commits at once, as nobody else makes a change until then.

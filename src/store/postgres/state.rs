@@ -174,7 +174,7 @@ impl Resources for PostgresState {
         location: &LogLocation,
     ) -> Result<bool, StoreError> {
         // A node that has the deleted topic in memory would go on publishing to its log.
-        if let Some(number) = topics::previous_deletion(&self.database, topic).await? {
+        if let Some(number) = changes::last_deletion_of_topic(&self.database, topic).await? {
             self.confirmed(number).await?;
         }
         topics::publish(&self.database, topic, location).await
@@ -241,7 +241,7 @@ impl Resources for PostgresState {
     ) -> Result<SubscriptionRecord, CreateError> {
         let created = subscriptions::create(&self.database, topic, subscription, starts).await?;
         // A node that has the deleted subscription in memory would say that there is none.
-        let deletion = subscriptions::previous_deletion(&self.database, created.id).await?;
+        let deletion = changes::last_deletion_of_subscription(&self.database, created.id).await?;
         if let Some(number) = deletion {
             self.confirmed(number).await?;
         }

@@ -62,24 +62,6 @@ pub(super) async fn create(
     })
 }
 
-/// The last deletion of a subscription of the same name that nodes may still have to apply, if there is one.
-pub(super) async fn previous_deletion(
-    database: &Database,
-    subscription: SubscriptionId,
-) -> Result<Option<i64>, StoreError> {
-    let mut connection = database.connection().await?;
-    bounded(
-        sqlx::query_scalar(
-            "SELECT max(changes.number) FROM changes JOIN subscriptions ON subscriptions.name = changes.name
-            WHERE subscriptions.id = $1 AND changes.kind = 3",
-        )
-        .bind(to_sql(subscription.0))
-        .fetch_one(&mut *connection),
-    )
-    .await
-    .map_err(|error| connection.failed(&error))
-}
-
 /// Whether the topic is live; it stays so until the transaction ends.
 async fn lock_live(
     connection: &mut PgConnection,

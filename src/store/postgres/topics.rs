@@ -69,24 +69,6 @@ pub(super) async fn create(
     }
 }
 
-/// The last deletion of a topic of the same name that nodes may still have to apply, if there is one.
-pub(super) async fn previous_deletion(
-    database: &Database,
-    topic: TopicIncarnation,
-) -> Result<Option<i64>, StoreError> {
-    let mut connection = database.connection().await?;
-    bounded(
-        sqlx::query_scalar(
-            "SELECT max(changes.number) FROM changes JOIN topics ON topics.name = changes.name
-            WHERE topics.incarnation = $1 AND changes.kind = 1",
-        )
-        .bind(to_sql(topic.0))
-        .fetch_one(&mut *connection),
-    )
-    .await
-    .map_err(|error| connection.failed(&error))
-}
-
 pub(super) async fn publish(
     database: &Database,
     topic: TopicIncarnation,
