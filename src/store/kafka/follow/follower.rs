@@ -18,6 +18,7 @@ use super::super::{
 };
 use super::{
     check::{self, Checked, Found},
+    checking::Checking,
     followed::{Followed, FollowedTopics},
     gathering::{Gathered, Gathering},
     growth,
@@ -72,17 +73,6 @@ pub(in crate::store::kafka) struct Follower {
     growth: Arc<Semaphore>,
     /// Partitions of which some topic lacks something that has come before it could have that.
     behind: HashSet<(String, Partition)>,
-}
-
-/// Whether the topics that could not be read are being asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Checking {
-    No,
-    Yes,
-    /// And reading has failed since: perhaps after the one that it failed of was asked about. See [`check::topics`].
-    Again {
-        is_odd: bool,
-    },
 }
 
 /// Where records come from just now.
@@ -171,11 +161,9 @@ impl Follower {
                 Command::Forget(topic) => self.forget(topic, &mut begin).await,
                 Command::Checked(topic, checked) => self.apply(topic, checked, &mut begin).await,
                 Command::AllChecked => {
-                    self.stalled = false;
-                    if let Checking::Again { is_odd } =
-                        mem::replace(&mut self.checking, Checking::No)
-                    {
-                        self.stalled = true;
+                    let again = self.checking.ends();
+                    self.stalled = again.is_some();
+                    if let Some(is_odd) = again {
                         self.check_all(is_odd, answers);
                     }
                 }
@@ -417,14 +405,7 @@ impl Follower {
 
     /// Asks what became of all followed topics; once more, if that is being done.
     fn check_all(&mut self, is_odd: bool, answers: &mpsc::Sender<Command>) {
-        self.checking = match self.checking {
-            Checking::No => Checking::Yes,
-            Checking::Yes => Checking::Again { is_odd },
-            Checking::Again { is_odd: was_odd } => Checking::Again {
-                is_odd: is_odd || was_odd,
-            },
-        };
-        if self.checking != Checking::Yes {
+        if !self.checking.begins(is_odd) {
             return;
         }
         let followed = self.topics.values();
