@@ -122,7 +122,7 @@ pub async fn abandon(
         return Ok(false);
     };
     let location = row.location.clone();
-    let location = location.unwrap_or_else(|| log.place(row.incarnation, name));
+    let location = location.unwrap_or_else(|| log.location(row.incarnation, name));
     log.delete(&of(&row, location)).await?;
     resources.forget_topic(row.incarnation).await?;
     Ok(true)

@@ -261,8 +261,8 @@ impl<S: MessageLog> MessageLog for Faulty<S> {
         self.inner.trims()
     }
 
-    fn place(&self, topic: TopicIncarnation, name: &TopicName) -> LogLocation {
-        self.inner.place(topic, name)
+    fn location(&self, topic: TopicIncarnation, name: &TopicName) -> LogLocation {
+        self.inner.location(topic, name)
     }
 
     async fn create(

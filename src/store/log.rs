@@ -169,7 +169,7 @@ pub trait MessageLog: Send + Sync + 'static {
     fn trims(&self) -> Trims;
 
     /// Where [`MessageLog::create`] puts the log of a topic, as far as can be said before.
-    fn place(&self, topic: TopicIncarnation, name: &TopicName) -> LogLocation;
+    fn location(&self, topic: TopicIncarnation, name: &TopicName) -> LogLocation;
 
     /// Makes the (empty) log of a topic, and says where. An error that is a definite failure has made none. Repeating it changes nothing and gives the same answer.
     async fn create(

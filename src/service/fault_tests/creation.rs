@@ -25,7 +25,7 @@ async fn rows(world: &World) -> Vec<TopicRow> {
 async fn has_no_log(world: &World, row: &TopicRow) -> bool {
     let log = TopicLog {
         incarnation: row.incarnation,
-        location: Arc::new(world.log.place(row.incarnation, &row.name)),
+        location: Arc::new(world.log.location(row.incarnation, &row.name)),
     };
     let bounds = world.log.bounds(&log).await;
     matches!(bounds, Err(StoreError::NoSuchLog))

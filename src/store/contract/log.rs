@@ -29,7 +29,7 @@ pub(in crate::store) async fn created(log: &dyn MessageLog, topic: TopicIncarnat
     let name = TopicName::parse("name", &format!("projects/p/topics/topic-{}", topic.0));
     let name = name.expect("valid name");
     let location = log.create(topic, &name).await.expect("create");
-    assert_eq!(log.place(topic, &name), location, "known before");
+    assert_eq!(log.location(topic, &name), location, "known before");
     TopicLog {
         incarnation: topic,
         location: Arc::new(location),

@@ -124,7 +124,7 @@ impl MessageLog for KafkaLog {
         }
     }
 
-    fn place(&self, topic: TopicIncarnation, name: &TopicName) -> LogLocation {
+    fn location(&self, topic: TopicIncarnation, name: &TopicName) -> LogLocation {
         LogLocation {
             name: names::kafka_topic(&self.options.prefix, name, topic),
             key_partitions: self.options.shape(name).partitions,
@@ -140,16 +140,16 @@ impl MessageLog for KafkaLog {
         self.open_still()?;
         let shape = self.options.shape(name);
         let copies = shape.replication_factor.or(self.default_copies);
-        let place = self.place(topic, name);
+        let location = self.location(topic, name);
         let log = NewLog {
-            name: place.name.clone(),
+            name: location.name.clone(),
             shape,
             min_insync_replicas: copies.map(|copies| copies.saturating_sub(1).max(1)),
         };
         let partitions = self.topics.create(log).await?;
         let location = LogLocation {
             key_partitions: partitions,
-            ..place
+            ..location
         };
         let log = TopicLog {
             incarnation: topic,

@@ -150,7 +150,7 @@ impl MessageLog for MemoryLog {
         Ok(())
     }
 
-    fn place(&self, _: TopicIncarnation, _: &TopicName) -> LogLocation {
+    fn location(&self, _: TopicIncarnation, _: &TopicName) -> LogLocation {
         LogLocation::embedded()
     }
 

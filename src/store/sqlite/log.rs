@@ -176,7 +176,7 @@ impl MessageLog for SqliteLog {
         Ok(())
     }
 
-    fn place(&self, _: TopicIncarnation, _: &TopicName) -> LogLocation {
+    fn location(&self, _: TopicIncarnation, _: &TopicName) -> LogLocation {
         LogLocation::embedded()
     }
 
