@@ -164,6 +164,8 @@ pub const COMMANDS_PER_PASS_MAX: usize = 256;
 pub const LEASES_PER_PASS_MAX: usize = 32_768;
 /// Partitions of a subscription that are compared with its log at the same time.
 pub const COMPARED_PARTITIONS_MAX: usize = 4;
+/// Milliseconds between two comparisons of a log with what a subscription in use has read of it, if anything was read.
+pub const LOG_CHECK_MILLIS: u64 = 30_000;
 /// Subscriptions whose changes one flush writes.
 pub const FLUSH_SUBSCRIPTIONS_MAX: usize = 1024;
 /// Milliseconds before a flush is tried again whose rows another transaction held.

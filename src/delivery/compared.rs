@@ -1,6 +1,8 @@
 //! Compares a subscription's state with its log before the subscription is delivered from here: up to where the log
 //! still has what the state speaks of.
 
+use std::collections::HashSet;
+
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
@@ -12,7 +14,7 @@ use crate::{
     limits::COMPARED_PARTITIONS_MAX,
     store::{
         MessageLog, StoreError,
-        log::{Offset, TopicLog},
+        log::{Comparison, KnownRecord, Offset, TopicLog},
     },
 };
 
@@ -34,17 +36,6 @@ pub(super) enum Thoroughness {
     All,
 }
 
-/// What one mark says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// The record is what it was, or was removed in a way that is no loss: by retention or compaction.
-    Same,
-    /// Another record is there, or the log ends before it.
-    Other,
-    /// It cannot be read.
-    Unknown,
-}
-
 /// Compares each partition of a state with the log, which ends at `ends`.
 pub(super) async fn compare(
     log: &dyn MessageLog,
@@ -53,7 +44,8 @@ pub(super) async fn compare(
     ends: &[Offset],
     how: Thoroughness,
 ) -> Result<Compared, StoreError> {
-    let mut each = Vec::with_capacity(states.len());
+    let mut partitions = Vec::with_capacity(states.len());
+    let mut tops = Vec::new();
     for state in states {
         let partition = Partition {
             log,
@@ -62,8 +54,22 @@ pub(super) async fn compare(
             seen: engine::seen(state).map_err(|error| unreadable(&error))?,
             end: ends.get(state.partition as usize).copied(),
         };
-        each.push(partition.compare(Marks::stored(state), how).boxed());
+        let marks = Marks::stored(state);
+        tops.extend(partition.top(&marks).filter(|_| how == Thoroughness::Top));
+        partitions.push((partition, marks));
     }
+    // All at once, as most logs are as they were.
+    let compared = log.compare(topic, &tops).await?;
+    let same = tops.iter().zip(compared);
+    let same: HashSet<_> = same
+        .filter(|(_, compared)| *compared == Comparison::Same)
+        .map(|(top, _)| top.partition)
+        .collect();
+    let each = partitions.into_iter().map(|(partition, marks)| {
+        let is_same = same.contains(&partition.id);
+        partition.compare(marks, is_same, how).boxed()
+    });
+    let each: Vec<_> = each.collect();
     let each: Vec<ComparedPartition> = stream::iter(each)
         .buffer_unordered(COMPARED_PARTITIONS_MAX)
         .try_collect()
@@ -108,13 +114,22 @@ struct Partition<'a> {
 }
 
 impl Partition<'_> {
+    /// The highest mark, if the log still has its offset.
+    fn top(&self, marks: &Marks) -> Option<KnownRecord> {
+        let top = marks.below(self.seen).next()?;
+        (top.offset < self.end?).then(|| top.record(self.id))
+    }
+
+    /// `is_same`: the record of the highest mark is what it was.
     async fn compare(
         self,
         marks: Marks,
+        is_same: bool,
         how: Thoroughness,
     ) -> Result<ComparedPartition, StoreError> {
         let (marks, valid) = match self.end {
             None => (marks, None),
+            Some(end) if is_same => (marks, Some(end)),
             Some(end) if marks.is_empty() => (self.first_mark(end).await?, Some(end)),
             Some(end) => {
                 let valid = self.valid(&marks, end, how).await?;
@@ -139,46 +154,31 @@ impl Partition<'_> {
         let mut differs = false;
         let mut valid = None;
         for mark in marks.below(self.seen) {
-            match self.verdict(mark, end).await? {
-                Verdict::Same if valid.is_none() => {
+            match self.comparison(mark, end).await? {
+                Comparison::Same if valid.is_none() => {
                     valid = Some(if differs { mark.offset + 1 } else { end });
                     if how == Thoroughness::Top {
                         break;
                     }
                 }
-                Verdict::Other => {
+                Comparison::Other => {
                     differs = true;
                     // What matches above it was read from the log that the topic has by now.
                     valid = None;
                 }
-                Verdict::Same | Verdict::Unknown => {}
+                Comparison::Same | Comparison::Unreadable => {}
             }
         }
         Ok(valid.unwrap_or(if differs { 0 } else { end }).min(end))
     }
 
-    async fn verdict(&self, mark: Mark, end: Offset) -> Result<Verdict, StoreError> {
+    async fn comparison(&self, mark: Mark, end: Offset) -> Result<Comparison, StoreError> {
         if mark.offset >= end {
-            return Ok(Verdict::Other);
+            return Ok(Comparison::Other);
         }
-        if !self.topic.location.attached && self.is_as_old(mark).await? {
-            return Ok(Verdict::Same);
-        }
-        Ok(match self.mark_at(mark.offset).await {
-            Ok(Some(found)) if found != mark => Verdict::Other,
-            Ok(_) => Verdict::Same,
-            Err(StoreError::Damaged(_)) => Verdict::Unknown,
-            Err(error) => return Err(error),
-        })
-    }
-
-    /// Whether the youngest record up to the mark's offset is as old as the mark. Where the log sets publish times,
-    /// what was appended after a loss is younger, and this costs no read.
-    async fn is_as_old(&self, mark: Mark) -> Result<bool, StoreError> {
-        let at = mark.publish_time;
-        let first = self.log.offset_at(self.topic, self.id, at).await?;
-        let younger = self.log.offset_at(self.topic, self.id, at.plus_millis(1));
-        Ok(first <= mark.offset && mark.offset < younger.await?)
+        let record = [mark.record(self.id)];
+        let compared = self.log.compare(self.topic, &record).await?;
+        Ok(compared.first().copied().unwrap_or(Comparison::Unreadable))
     }
 
     /// The first mark of a state that has none yet: of the last record below its end.
@@ -228,22 +228,18 @@ mod tests {
     }
 
     impl World {
-        async fn new(attached: bool) -> Self {
+        async fn new() -> Self {
             let (clock, hand) = Clock::manual(Timestamp::from_millis(1_000_000));
             let log = MemoryLog::new(clock, usize::MAX);
             let incarnation = TopicIncarnation(1);
             let name = TopicName::parse("name", "projects/p/topics/top").expect("valid");
             log.create(incarnation, &name).await.expect("made");
-            let location = LogLocation {
-                attached,
-                ..LogLocation::embedded()
-            };
             Self {
                 log,
                 hand,
                 topic: TopicLog {
                     incarnation,
-                    location: location.into(),
+                    location: LogLocation::embedded().into(),
                 },
                 marks: AllMarks::default(),
             }
@@ -312,41 +308,37 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_that_only_grew_is_the_same() {
-        for attached in [false, true] {
-            let mut world = World::new(attached).await;
-            world.append(500).await;
-            world.read(0..500).await;
-            world.append(500).await;
-            for how in HOWS {
-                assert_eq!(world.valid(400, how).await, 1_000);
-                assert_eq!(world.valid(500, how).await, 1_000);
-            }
+        let mut world = World::new().await;
+        world.append(500).await;
+        world.read(0..500).await;
+        world.append(500).await;
+        for how in HOWS {
+            assert_eq!(world.valid(400, how).await, 1_000);
+            assert_eq!(world.valid(500, how).await, 1_000);
         }
     }
 
     #[tokio::test]
     async fn what_lies_above_the_last_record_that_matches_is_void() {
-        for attached in [false, true] {
-            let mut world = World::new(attached).await;
-            world.append(500).await;
-            world.read(0..500).await;
-            world.log.lose(world.topic.incarnation, 300);
-            for how in HOWS {
-                let valid = world.valid(500, how).await;
-                assert!((1..=300).contains(&valid), "{valid} before others came");
-            }
-            world.append(700).await;
-            for how in HOWS {
-                let valid = world.valid(500, how).await;
-                assert!((1..=300).contains(&valid), "{valid} when others lie there");
-                assert!(world.valid(1, how).await >= 1, "what was lost was not seen");
-            }
+        let mut world = World::new().await;
+        world.append(500).await;
+        world.read(0..500).await;
+        world.log.lose(world.topic.incarnation, 300);
+        for how in HOWS {
+            let valid = world.valid(500, how).await;
+            assert!((1..=300).contains(&valid), "{valid} before others came");
+        }
+        world.append(700).await;
+        for how in HOWS {
+            let valid = world.valid(500, how).await;
+            assert!((1..=300).contains(&valid), "{valid} when others lie there");
+            assert!(world.valid(1, how).await >= 1, "what was lost was not seen");
         }
     }
 
     #[tokio::test]
     async fn nothing_is_valid_of_a_log_that_was_made_again() {
-        let mut world = World::new(true).await;
+        let mut world = World::new().await;
         world.append(500).await;
         world.read(0..500).await;
         world.log.lose(world.topic.incarnation, 0);
@@ -362,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_record_that_retention_has_removed_says_nothing() {
-        let mut world = World::new(true).await;
+        let mut world = World::new().await;
         world.append(500).await;
         world.read(0..500).await;
         world.append(1).await;
@@ -376,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_marks_tell_what_was_read_before_anybody_noticed() {
-        let mut world = World::new(false).await;
+        let mut world = World::new().await;
         world.append(500).await;
         world.read(0..500).await;
         world.log.lose(world.topic.incarnation, 300);
@@ -390,7 +382,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_state_without_marks_gets_its_first() {
-        let mut world = World::new(false).await;
+        let mut world = World::new().await;
         world.append(5).await;
         let state = PartitionState {
             partition: 0,

@@ -10,6 +10,7 @@ use super::{
     command::Command,
     error::{DeliveryError, EndCause},
     host::{Event, Host},
+    log_check::LogCheck,
     lost_logs,
     node::Node,
     ownership::{self, Hold, Owned},
@@ -20,7 +21,7 @@ use crate::{
     clock::Timestamp,
     engine::input::{Config, Input},
     limits::COMMANDS_PER_PASS_MAX,
-    store::{log::LogEnds, resources::SubscriptionRecord},
+    store::{StoreError, log::LogEnds, resources::SubscriptionRecord},
 };
 
 /// Runs until the subscription ends, nobody uses it, or the server stops.
@@ -76,6 +77,8 @@ enum Wake {
     Commands(usize),
     /// Nothing more is heard of where the log ends.
     LogClosed,
+    /// Whether the log is what was read of it.
+    LogCompared(Result<bool, StoreError>),
     /// Something that is taken in by itself, or the time.
     Other,
 }
@@ -89,6 +92,7 @@ struct Driver {
     /// Whether messages expire.
     expires: bool,
     ends: LogEnds,
+    log_check: LogCheck,
     /// Commands that are being taken in, and those that were too many for one pass.
     batch: Vec<Command>,
 }
@@ -115,6 +119,7 @@ impl Driver {
             config,
             expires,
             ends,
+            log_check: LogCheck::new(node.clock.now()),
             batch: Vec::new(),
         })
     }
@@ -129,14 +134,15 @@ impl Driver {
             self.host.carry_out();
             let now = self.node.clock.now();
             self.host.start_flush(now);
+            self.log_check
+                .start(&self.node, &self.record, self.host.marks.as_mut());
             if self.host.is_unused(now) && self.node.registry.forget_idle(self.record.id, commands)
             {
                 return None;
             }
             let wake = self.wait(now, commands).await;
-            if matches!(wake, Wake::LogClosed) {
-                self.node.lost_logs.changed(self.record.id);
-                return Some(ownership::why_closed(&self.node, &self.record).await);
+            if let Some(cause) = self.judge_log(&wake).await {
+                return Some(cause);
             }
             if let Some(cause) = self.take_in(wake, commands) {
                 return Some(cause);
@@ -144,9 +150,35 @@ impl Driver {
         }
     }
 
+    /// Returns a cause when the log is not what it was.
+    async fn judge_log(&mut self, wake: &Wake) -> Option<EndCause> {
+        match wake {
+            Wake::LogClosed => {}
+            Wake::LogCompared(is_same) => {
+                let is_other = matches!(is_same, Ok(false));
+                if let Some(marks) = &mut self.host.marks {
+                    marks.ended_comparing(matches!(is_same, Ok(true)));
+                }
+                if !is_other {
+                    return None;
+                }
+                tracing::warn!(
+                    subscription = %self.record.subscription.name,
+                    "the log has other records than were read of it: what is known of it is compared with it"
+                );
+                self.node.log.drop_buffered(&self.record.log).await;
+            }
+            _ => return None,
+        }
+        self.node.lost_logs.changed(self.record.id);
+        Some(ownership::why_closed(&self.node, &self.record).await)
+    }
+
     /// Waits until something has happened.
     async fn wait(&mut self, now: Timestamp, commands: &mut mpsc::Receiver<Command>) -> Wake {
+        let compare_at = self.log_check.wake_at(self.host.marks.as_ref());
         let wake_at = self.host.wake_at(now);
+        let wake_at = compare_at.map_or(wake_at, |at| wake_at.min(at));
         let is_next_pass = !self.batch.is_empty();
         tokio::select! {
             biased;
@@ -155,6 +187,7 @@ impl Driver {
             taken = commands.recv_many(&mut self.batch, COMMANDS_PER_PASS_MAX), if !is_next_pass => Wake::Commands(taken),
             waited = wait_for(&mut self.ends) => waited.map_or(Wake::LogClosed, |()| Wake::Other),
             Ok(()) = wait_for(&mut self.config) => Wake::Other,
+            is_same = self.log_check.ended() => Wake::LogCompared(is_same),
             () = self.node.clock.sleep_until(wake_at) => Wake::Other,
             // Other tasks first.
             () = tokio::task::yield_now(), if is_next_pass => Wake::Other,
@@ -173,7 +206,11 @@ impl Driver {
                 }
             }
             Wake::Host(Event::Read(ended)) => read = Some(ended),
-            Wake::Host(Event::Mail) | Wake::Commands(_) | Wake::LogClosed | Wake::Other => {}
+            Wake::Host(Event::Mail)
+            | Wake::Commands(_)
+            | Wake::LogClosed
+            | Wake::LogCompared(_)
+            | Wake::Other => {}
         }
         self.see_config();
         self.host.take_reads(read);

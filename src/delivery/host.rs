@@ -31,7 +31,7 @@ pub(super) struct Host {
     record: Arc<SubscriptionRecord>,
     engine: Engine,
     /// `None` where the log cannot become another one.
-    marks: Option<AllMarks>,
+    pub(super) marks: Option<AllMarks>,
     consumers: Consumers,
     reads: Reads,
     share: Share,

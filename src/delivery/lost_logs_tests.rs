@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     engine::input::LeaseId,
+    limits::LOG_CHECK_MILLIS,
     resource::name::TopicName,
     store::{MessageLog as _, Positions as _, StoreError, positions::Acquire},
 };
@@ -117,6 +118,47 @@ async fn what_lies_where_records_were_lost_is_delivered_also_when_nobody_saw_the
     let world = world.restarted();
     world.append("two").await.expect("appended");
     assert_eq!(world.pull(true).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_log_that_has_grown_past_what_it_lost_is_told_by_its_records() {
+    let world = world().await;
+    world.faults.let_log_lose_records();
+    let mut stream = world.first_acknowledged().await;
+    world.log.lose_unseen(world.subscription.log.incarnation, 0);
+    world.hand.advance(Duration::from_secs(1));
+    for text in ["two", "three"] {
+        world.append(text).await.expect("appended");
+    }
+    let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
+    assert_eq!(frame.expect("nobody has noticed").len(), 1);
+    world.hand.advance(Duration::from_millis(LOG_CHECK_MILLIS));
+    assert_eq!(world.end_of(&mut stream).await, EndCause::LogChanged);
+    for _ in ["two", "three"] {
+        assert_eq!(world.pull(true).await, Ok(1));
+    }
+    assert_eq!(world.pull(true).await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_log_that_only_grows_is_the_same_under_a_stream() {
+    let world = world().await;
+    world.faults.let_log_lose_records();
+    let mut stream = world.first_acknowledged().await;
+    for offset in 1..4 {
+        world.append("more").await.expect("appended");
+        let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
+        assert_eq!(frame.expect("a frame").len(), 1);
+        let lease = LeaseId {
+            generation: 1,
+            partition: 0,
+            offset,
+            number: 1,
+        };
+        let acknowledged = world.drivers.acknowledge(&world.subscription, vec![lease]);
+        acknowledged.await.expect("acknowledged");
+        world.hand.advance(Duration::from_millis(LOG_CHECK_MILLIS));
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use crate::{
         varint,
     },
     resource::message,
+    store::log::KnownRecord,
 };
 
 /// Key of the retained row that holds them.
@@ -34,7 +35,7 @@ const MARKS_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) offset: u64,
-    pub(super) publish_time: Timestamp,
+    publish_time: Timestamp,
     checksum: u32,
 }
 
@@ -47,15 +48,29 @@ impl Mark {
             checksum: message::checksum(message),
         }
     }
+
+    /// The record, which is of this partition.
+    pub(super) fn record(self, partition: u32) -> KnownRecord {
+        KnownRecord {
+            partition,
+            offset: self.offset,
+            publish_time: self.publish_time,
+            checksum: self.checksum,
+        }
+    }
 }
 
 /// Marks of one partition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Marks {
-    /// Ascending by offset.
-    marks: Vec<Mark>,
+    /// By offset.
+    ascending: Vec<Mark>,
     /// Whether they differ from what is stored.
     changed: bool,
+    /// The one with which the log was last found to be the same, or the first that was read since.
+    compared: Option<Mark>,
+    /// That one, once the comparison under way has succeeded.
+    comparing: Option<Mark>,
 }
 
 impl Marks {
@@ -64,42 +79,51 @@ impl Marks {
         let row = state.retained.iter().find(|row| row.key == KEY);
         let marks = row.and_then(|row| decode(&row.body));
         Self {
-            marks: marks.unwrap_or_default(),
-            changed: false,
+            ascending: marks.unwrap_or_default(),
+            ..Self::default()
         }
     }
 
     /// Those with which a state has to be compared that speaks of the offsets below `seen`, the highest first. The one
     /// at or behind its end is of the read in which the end lies.
     pub(super) fn below(&self, seen: u64) -> impl Iterator<Item = Mark> {
-        let behind = self.marks.partition_point(|mark| mark.offset < seen);
-        let count = self.marks.len().min(behind + 1);
-        self.marks[..count].iter().rev().copied()
+        let behind = self.ascending.partition_point(|mark| mark.offset < seen);
+        let count = self.ascending.len().min(behind + 1);
+        self.ascending[..count].iter().rev().copied()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.marks.is_empty()
+        self.ascending.is_empty()
     }
 
-    /// What lies at `end` and above is void. `again`: what is left has to be stored again.
+    /// The log was compared, and is the same below `end`; what lies there and above is void. `again`: what is left has to
+    /// be stored again.
     pub(super) fn cut(&mut self, end: u64, again: bool) {
-        let count = self.marks.len();
-        self.marks.retain(|mark| mark.offset < end);
-        self.changed |= again || self.marks.len() < count;
+        let count = self.ascending.len();
+        self.ascending.retain(|mark| mark.offset < end);
+        self.changed |= again || self.ascending.len() < count;
+        self.compared = self.ascending.last().copied();
+    }
+
+    /// What to compare the log with, if something was read since that was done.
+    fn start_comparing(&mut self) -> Option<Mark> {
+        self.comparing = self.ascending.last().copied();
+        self.compared.filter(|_| self.comparing != self.compared)
     }
 
     /// Adds one above all others, and leaves out those that are too many.
     pub(super) fn add(&mut self, mark: Mark) {
         if self
-            .marks
+            .ascending
             .last()
             .is_some_and(|last| last.offset >= mark.offset)
         {
             return;
         }
-        self.marks.push(mark);
+        self.ascending.push(mark);
         self.changed = true;
-        if self.marks.len() > MARKS_MAX {
+        self.compared.get_or_insert(mark);
+        if self.ascending.len() > MARKS_MAX {
             self.thin(mark.offset);
         }
     }
@@ -109,50 +133,76 @@ impl Marks {
     fn thin(&mut self, top: u64) {
         let distance = |mark: &Mark| ((top - mark.offset) / DISTANCE_MIN).checked_ilog2();
         let mut left = Vec::new();
-        for same in self.marks.chunk_by(|a, b| distance(a) == distance(b)) {
+        for same in self.ascending.chunk_by(|a, b| distance(a) == distance(b)) {
             left.extend(same.first());
             left.extend(same[1..].last());
         }
-        self.marks = left;
+        self.ascending = left;
     }
 
     fn row(&mut self) -> RetainedRow {
-        if let Some(top) = self.marks.last() {
+        if let Some(top) = self.ascending.last() {
             self.thin(top.offset);
         }
         RetainedRow {
             key: KEY,
             until: FOREVER,
-            body: encode(&self.marks),
+            body: encode(&self.ascending),
         }
     }
 }
 
 /// Marks of all partitions of a subscription.
 #[derive(Debug, Default)]
-pub(super) struct AllMarks(BTreeMap<u32, Marks>);
+pub(super) struct AllMarks {
+    partitions: BTreeMap<u32, Marks>,
+    /// Whether anything was read since the log was compared.
+    has_read: bool,
+}
 
 impl AllMarks {
     pub(super) fn insert(&mut self, partition: u32, marks: Marks) {
-        self.0.insert(partition, marks);
+        self.partitions.insert(partition, marks);
     }
 
     /// Takes note of what was read.
     pub(super) fn read(&mut self, partition: u32, messages: &[LoadedMessage]) {
         if let Some(last) = messages.last() {
             let mark = Mark::new(last.offset, last.publish_time, &last.body);
-            self.0.entry(partition).or_default().add(mark);
+            self.partitions.entry(partition).or_default().add(mark);
+            self.has_read = true;
         }
+    }
+
+    /// Whether anything was read since [`Self::start_comparing`].
+    pub(super) fn has_read(&self) -> bool {
+        self.has_read
+    }
+
+    /// A record of each partition of which something was read since the log was last compared: of before that.
+    pub(super) fn start_comparing(&mut self) -> Vec<KnownRecord> {
+        self.has_read = false;
+        let each = self.partitions.iter_mut();
+        each.filter_map(|(partition, marks)| Some(marks.start_comparing()?.record(*partition)))
+            .collect()
+    }
+
+    /// The log has these records. If that could not be asked, it is with the next ones.
+    pub(super) fn ended_comparing(&mut self, is_same: bool) {
+        for marks in self.partitions.values_mut() {
+            let compared = marks.comparing.take();
+            if is_same && compared.is_some() {
+                marks.compared = compared;
+            }
+        }
+        self.has_read |= !is_same;
     }
 
     /// Adds those that have to be stored to the changes of their partitions.
     pub(super) fn add_to(&mut self, changes: &mut [PartitionChange]) {
         for change in changes {
-            if let Some(marks) = self
-                .0
-                .get_mut(&change.partition)
-                .filter(|marks| marks.changed)
-            {
+            let marks = self.partitions.get_mut(&change.partition);
+            if let Some(marks) = marks.filter(|marks| marks.changed) {
                 marks.changed = false;
                 change.retain.push(marks.row());
             }
@@ -161,7 +211,7 @@ impl AllMarks {
 
     /// What was added last was not stored.
     pub(super) fn were_not_stored(&mut self) {
-        for marks in self.0.values_mut() {
+        for marks in self.partitions.values_mut() {
             marks.changed |= !marks.is_empty();
         }
     }
@@ -246,9 +296,9 @@ mod tests {
         let row = marks.row();
         assert!(row.body.len() < 500, "{} bytes", row.body.len());
         let read = stored(row);
-        assert_eq!(read.marks, marks.marks);
+        assert_eq!(read.ascending, marks.ascending);
         let top = 9_999_993;
-        let offsets: Vec<_> = read.marks.iter().map(|mark| mark.offset).collect();
+        let offsets: Vec<_> = read.ascending.iter().map(|mark| mark.offset).collect();
         assert_eq!((offsets[0], offsets[offsets.len() - 1]), (3, top));
         for pair in offsets.windows(2) {
             let (far, near) = (top - pair[0], top - pair[1]);

@@ -21,6 +21,7 @@ mod error;
 mod flusher;
 mod flushes;
 mod host;
+mod log_check;
 mod lost_logs;
 #[cfg(test)]
 mod lost_logs_tests;

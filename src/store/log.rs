@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
+    resource::{
+        id::TopicIncarnation,
+        message::{self, AcceptedMessages},
+        name::TopicName,
+    },
 };
 
 /// The number of a partition of a topic's log, from 0.
@@ -127,6 +131,58 @@ pub struct PartitionBounds {
 /// The end of every partition of a topic, indexed by partition, as it moves.
 pub type LogEnds = watch::Receiver<Vec<Offset>>;
 
+/// A record as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownRecord {
+    /// The partition.
+    pub partition: Partition,
+    /// Its offset.
+    pub offset: Offset,
+    /// Its publish time.
+    pub publish_time: Timestamp,
+    /// [`message::checksum`] of its message.
+    pub checksum: u32,
+}
+
+impl KnownRecord {
+    /// As it is read now.
+    pub fn of(partition: Partition, record: LogRecord<'_>) -> Self {
+        Self {
+            partition,
+            offset: record.offset(),
+            publish_time: record.publish_time(),
+            checksum: message::checksum(record.message()),
+        }
+    }
+
+    /// What a read of its offset says of it.
+    pub fn compare(&self, read: Result<ReadBatch, StoreError>) -> Result<Comparison, StoreError> {
+        let read = match read {
+            Ok(read) => read,
+            Err(StoreError::Damaged(_)) => return Ok(Comparison::Unreadable),
+            Err(error) => return Err(error),
+        };
+        let mut there = read
+            .records()
+            .filter(|record| record.offset() == self.offset);
+        Ok(match there.next() {
+            Some(record) if Self::of(self.partition, record) != *self => Comparison::Other,
+            _ => Comparison::Same,
+        })
+    }
+}
+
+/// What a log has where a record was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// The record, or nothing any more: it was removed in a way that is no loss, by retention or compaction.
+    Same,
+    /// Another record.
+    Other,
+    /// What cannot be read.
+    Unreadable,
+}
+
 /// Which messages a log deletes when it is told that they are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trims {
@@ -164,6 +220,25 @@ pub trait MessageLog: Send + Sync + 'static {
     fn may_lose_records(&self) -> bool {
         false
     }
+
+    /// Compares records, at most one of each partition and all below its end, with what the log has there now, whatever
+    /// of it is in memory. The answers are in the order of the records.
+    async fn compare(
+        &self,
+        topic: &TopicLog,
+        records: &[KnownRecord],
+    ) -> Result<Vec<Comparison>, StoreError> {
+        let mut compared = Vec::with_capacity(records.len());
+        for record in records {
+            let range = record.offset..record.offset + 1;
+            let read = self.read(topic, record.partition, range, 1).await;
+            compared.push(record.compare(read)?);
+        }
+        Ok(compared)
+    }
+
+    /// Drops what is in memory of a log that has other records than it had. Its watchers see their channel close.
+    async fn drop_buffered(&self, _topic: &TopicLog) {}
 
     /// What [`MessageLog::trim`] deletes here.
     fn trims(&self) -> Trims;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     batch::Batch,
-    log::{LogEnds, Offset, Partition, ReadBatch},
+    log::{KnownRecord, LogEnds, Offset, Partition, ReadBatch},
     reading::Reading,
 };
 use crate::{clock::Timestamp, resource::id::TopicIncarnation};
@@ -279,20 +279,17 @@ impl Tail {
         }
     }
 
-    /// The last record of each partition, as far as it is buffered, with its publish time.
-    pub(super) fn last_records(
-        &self,
-        topic: TopicIncarnation,
-    ) -> Vec<Option<(Offset, Timestamp, Bytes)>> {
+    /// The last record of each partition of which anything is buffered.
+    pub(super) fn last_records(&self, topic: TopicIncarnation) -> Vec<KnownRecord> {
         let inner = self.inner.lock();
         let partitions = inner.topics.get(&topic).map(|tail| tail.batches.as_slice());
-        let last = |batches: &VecDeque<Buffered>| {
+        let partitions = (0..).zip(partitions.unwrap_or_default());
+        let last = partitions.filter_map(|(partition, batches)| {
             let batch = batches.back()?.batch.as_ref()?;
             let record = batch.record(batch.messages().len().checked_sub(1)?);
-            let message = record.message().clone();
-            Some((record.offset(), record.publish_time(), message))
-        };
-        partitions.unwrap_or_default().iter().map(last).collect()
+            Some(KnownRecord::of(partition, record))
+        });
+        last.collect()
     }
 
     /// Forgets a topic whose log was deleted. Its watchers see their channel close.

@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::spawn_blocking,
@@ -23,13 +24,13 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    limits::KAFKA_FOLLOW_WAIT_MILLIS,
+    limits::{COMPARED_PARTITIONS_MAX, KAFKA_FOLLOW_WAIT_MILLIS},
     resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
     store::{
         MessageLog, StoreError,
         log::{
-            AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch,
-            TopicLog, Trims,
+            AppendedRun, Comparison, KnownRecord, LogEnds, LogLocation, Offset, Partition,
+            PartitionBounds, ReadBatch, TopicLog, Trims,
         },
         tail::{Tail, TailRead},
     },
@@ -70,6 +71,19 @@ impl KafkaLog {
         }
         self.cluster.partitions(&topic.location.name).await?;
         Ok(self.known.learn(topic))
+    }
+
+    /// Reads what lies where a record was, from Kafka, whatever is in memory.
+    async fn reread(&self, topic: &TopicLog, record: KnownRecord) -> Result<ReadBatch, StoreError> {
+        let end = record.offset + 1;
+        let wanted = Wanted {
+            topic: topic.location.name.clone(),
+            partition: record.partition,
+            range: record.offset..end,
+            bytes_max: 1,
+            end,
+        };
+        self.readers.read(wanted).await
     }
 
     /// Takes note of how many partitions a topic turned out to have.
@@ -114,6 +128,39 @@ impl MessageLog for KafkaLog {
 
     fn may_lose_records(&self) -> bool {
         true
+    }
+
+    async fn compare(
+        &self,
+        topic: &TopicLog,
+        records: &[KnownRecord],
+    ) -> Result<Vec<Comparison>, StoreError> {
+        self.open_still()?;
+        let location = &topic.location;
+        let mut are_as_old = vec![false; records.len()];
+        if !location.attached {
+            are_as_old = self.cluster.are_as_old(&location.name, records).await?;
+        }
+        let records = records.iter().copied().zip(are_as_old);
+        let compared = records.map(|(record, is_as_old)| {
+            let compared = async move {
+                if is_as_old {
+                    return Ok(Comparison::Same);
+                }
+                record.compare(self.reread(topic, record).await)
+            };
+            compared.boxed()
+        });
+        let compared: Vec<_> = compared.collect();
+        stream::iter(compared)
+            .buffered(COMPARED_PARTITIONS_MAX)
+            .try_collect()
+            .await
+    }
+
+    async fn drop_buffered(&self, topic: &TopicLog) {
+        let forget = Command::Forget(topic.incarnation);
+        self.follower.send(forget).await.ok();
     }
 
     fn trims(&self) -> Trims {
@@ -268,9 +315,7 @@ impl MessageLog for KafkaLog {
         let known = self.known.learn(topic);
         let fresh: Vec<_> = bounds.iter().map(|bounds| bounds.end).collect();
         if check::have_fallen(&before, &fresh) {
-            // Who watches it has to hear of that, and what is buffered is not there any more.
-            let forget = Command::Forget(topic.incarnation);
-            self.follower.send(forget).await.ok();
+            self.drop_buffered(topic).await;
             return Err(StoreError::Unavailable(format!(
                 "the Kafka topic {} has lost records",
                 topic.location.name

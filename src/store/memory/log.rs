@@ -72,11 +72,18 @@ impl MemoryLog {
 impl MemoryLog {
     /// Loses everything from `end` on, as a broker may.
     pub(crate) fn lose(&self, topic: TopicIncarnation, end: Offset) {
+        self.lose_unseen(topic, end);
+        let mut logs = self.logs.lock();
+        let log = logs.topic(topic).expect("there is such a log");
+        log.ends = watch::Sender::new(vec![end]);
+    }
+
+    /// The same, and nobody is told.
+    pub(crate) fn lose_unseen(&self, topic: TopicIncarnation, end: Offset) {
         let mut logs = self.logs.lock();
         let log = logs.topic(topic).expect("there is such a log");
         log.batches.retain(|base, _| *base < end);
         log.end = end;
-        log.ends = watch::Sender::new(vec![end]);
     }
 }
 

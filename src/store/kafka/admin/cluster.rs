@@ -26,7 +26,7 @@ use crate::{
     limits::{KAFKA_ANSWER_MILLIS, KAFKA_QUESTIONS_MAX, KAFKA_UNKNOWN_MILLIS},
     store::{
         StoreError,
-        log::{Offset, Partition, PartitionBounds},
+        log::{KnownRecord, Offset, Partition, PartitionBounds},
     },
 };
 
@@ -213,6 +213,40 @@ impl Cluster {
         self.absent.judge(topic, answer.await)
     }
 
+    /// Of each of these records whether the youngest one up to its offset is as old as it. Where brokers set publish times,
+    /// what was appended after a loss is younger, and this costs no read.
+    pub(in crate::store::kafka) async fn are_as_old(
+        &self,
+        topic: &str,
+        records: &[KnownRecord],
+    ) -> Result<Vec<bool>, StoreError> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (name, records) = (topic.to_owned(), records.to_vec());
+        let answer = self.ask(move |client| {
+            let first_at = |later: u64| {
+                let position = |record: &KnownRecord| {
+                    let millis = record.publish_time.plus_millis(later).as_millis();
+                    Position::Offset(i64::try_from(millis).unwrap_or(i64::MAX))
+                };
+                let asked = records.iter().map(|record| {
+                    let position = position(record);
+                    (name.as_str(), record.partition, position)
+                });
+                positions(client, &asked.collect::<Vec<_>>(), ANSWER)
+            };
+            let found = records.iter().zip(first_at(0)?).zip(first_at(1)?);
+            let are_as_old = found.map(|((record, first), younger)| {
+                let is_there = first?.is_some_and(|first| first <= record.offset);
+                let is_youngest = younger?.is_none_or(|younger| record.offset < younger);
+                Ok(is_there && is_youngest)
+            });
+            are_as_old.collect()
+        });
+        self.absent.judge(topic, answer.await)
+    }
+
     /// Takes in what the client has to say, which would pile up otherwise.
     pub(in crate::store::kafka) fn listen(&self) {
         self.client.poll(Duration::ZERO);
@@ -319,12 +353,23 @@ pub(super) fn offsets(
     position: Position,
     patience: Duration,
 ) -> Answer<Vec<Answer<Option<Offset>>>> {
-    if partitions.is_empty() {
+    let partitions = partitions.iter();
+    let asked = partitions.map(|(topic, partition)| (*topic, *partition, position));
+    positions(client, &asked.collect::<Vec<_>>(), patience)
+}
+
+/// The same by a position or time of each.
+fn positions(
+    client: &Asker,
+    asked: &[(&str, Partition, Position)],
+    patience: Duration,
+) -> Answer<Vec<Answer<Option<Offset>>>> {
+    if asked.is_empty() {
         return Ok(Vec::new());
     }
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for (topic, partition) in partitions {
-        list.add_partition_offset(topic, partition.cast_signed(), position)?;
+    let mut list = TopicPartitionList::with_capacity(asked.len());
+    for (topic, partition, position) in asked {
+        list.add_partition_offset(topic, partition.cast_signed(), *position)?;
     }
     let list = client.offsets_for_times(list, patience).map_err(|error| {
         match error.rdkafka_error_code() {
@@ -336,10 +381,10 @@ pub(super) fn offsets(
         }
     })?;
     let elements = list.elements();
-    let found = partitions
+    let found = asked
         .iter()
         .enumerate()
-        .map(|(at, (topic, partition))| {
+        .map(|(at, (topic, partition, position))| {
             let element = elements.get(at).filter(|element| {
                 (element.topic(), element.partition()) == (topic, partition.cast_signed())
             });
@@ -347,7 +392,7 @@ pub(super) fn offsets(
             element.error()?;
             Ok(match element.offset() {
                 // What was asked, as there is no answer.
-                unchanged if unchanged == position => return Err(no_offset()),
+                unchanged if unchanged == *position => return Err(no_offset()),
                 Position::Offset(offset) => Offset::try_from(offset).ok(),
                 _ => None,
             })

@@ -6,9 +6,9 @@ use tokio::sync::mpsc;
 
 use super::super::{known::KnownTopic, read::readers::Readers, read::wanted::Wanted};
 use super::{follower::Command, head::Head};
-use crate::{
-    resource::message,
-    store::{StoreError, batch::LogRecord, log::Offset},
+use crate::store::{
+    StoreError,
+    log::{Comparison, Offset},
 };
 
 /// What became of a partition.
@@ -103,7 +103,7 @@ async fn check(head: &Head, readers: &Readers, topic: &KnownTopic) -> Result<Fou
         return Ok(Found::Lost);
     }
     let mut checked = Vec::with_capacity(ends.len());
-    for (index, (known, bounds)) in ends.into_iter().zip(bounds).enumerate() {
+    for (known, bounds) in ends.into_iter().zip(bounds) {
         let wanted = |range| Wanted {
             topic: topic.name.clone(),
             partition: bounds.partition,
@@ -111,18 +111,14 @@ async fn check(head: &Head, readers: &Readers, topic: &KnownTopic) -> Result<Fou
             bytes_max: 0,
             end: bounds.end,
         };
-        let last = last.get(index).and_then(Option::as_ref);
-        let last = last.filter(|(offset, ..)| (bounds.start..bounds.end).contains(offset));
-        if let Some((offset, publish_time, message)) = last {
-            let read = readers.read(wanted(*offset..offset + 1)).await?;
-            let mut found = read.records().filter(|record| record.offset() == *offset);
-            let is_other = |record: LogRecord<'_>| {
-                record.publish_time() != *publish_time
-                    || message::checksum(record.message()) != message::checksum(message)
-            };
-            if found.next().is_some_and(is_other) {
+        let last = last.iter().find(|last| {
+            last.partition == bounds.partition && (bounds.start..bounds.end).contains(&last.offset)
+        });
+        if let Some(last) = last {
+            let read = readers.read(wanted(last.offset..last.offset + 1)).await;
+            if last.compare(read)? == Comparison::Other {
                 tracing::error!(
-                    topic = %topic.name, partition = bounds.partition, offset,
+                    topic = %topic.name, partition = last.partition, offset = last.offset,
                     "Kafka has another record than it had: it has lost records, or the topic was made again. What is \
                      known of it is void"
                 );

@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{
     proto::google::pubsub::v1::PubsubMessage,
-    resource::id::TopicIncarnation,
+    resource::{id::TopicIncarnation, name::TopicName},
     store::{
         MessageLog as _, StoreError,
         batch::LogRecord,
         contract::log::message,
-        log::{Offset, PartitionBounds, ReadBatch, TopicLog},
+        log::{Comparison, KnownRecord, Offset, PartitionBounds, ReadBatch, TopicLog},
     },
 };
 
@@ -406,4 +406,57 @@ async fn a_topic_that_was_made_again_is_not_taken_for_the_one_that_was_watched()
         appended.iter().all(|run| run.partition == 0),
         "{appended:?}"
     );
+}
+
+#[tokio::test]
+async fn a_topic_that_was_made_again_and_has_grown_is_told_by_its_records() {
+    let topics = TestTopics::new();
+    let log = topics.open().await;
+    let theirs = attached(&topics, &log, 1, &[]).await;
+    let name = TopicName::parse("name", "projects/tests/topics/ours").expect("valid");
+    let incarnation = TopicIncarnation(7);
+    let location = log.create(incarnation, &name).await.expect("made");
+    let ours = TopicLog {
+        incarnation,
+        location: Arc::new(location),
+    };
+    for topic in [theirs, ours] {
+        let three = ["a", "b", "c"].map(|text| message(text.as_bytes()));
+        log.append(&topic, three.to_vec().into())
+            .await
+            .expect("append");
+        let mut ends = log.watch(&topic).await.expect("watch");
+        let batch = read(&log, &topic, 0..9).await;
+        let known: Vec<_> = batch.records().map(|one| KnownRecord::of(0, one)).collect();
+        for record in &known {
+            let compared = log.compare(&topic, &[*record]).await;
+            assert_eq!(compared.expect("compared"), [Comparison::Same]);
+        }
+        make_again(&topic).await;
+        let others = producer(&[]);
+        for text in ["1", "2", "3", "4", "5"] {
+            send(&others, to(&topic, text.as_bytes()));
+        }
+        others.flush(PATIENCE).expect("flushed");
+        for record in &known {
+            let compared = loop {
+                match log.compare(&topic, &[*record]).await {
+                    Ok(compared) => break compared,
+                    Err(error) => assert!(matches!(error, StoreError::Unavailable(_)), "{error}"),
+                }
+            };
+            assert_eq!(compared, [Comparison::Other]);
+        }
+        log.drop_buffered(&topic).await;
+        while ends.changed().await.is_ok() {}
+        let watched = loop {
+            match log.watch(&topic).await {
+                Ok(ends) => break ends,
+                Err(error) => assert!(matches!(error, StoreError::Unavailable(_)), "{error}"),
+            }
+        };
+        assert_eq!(*watched.borrow(), [5]);
+        let batch = read(&log, &topic, 0..9).await;
+        assert_eq!(data(&batch), ["1", "2", "3", "4", "5"]);
+    }
 }
