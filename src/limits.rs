@@ -83,6 +83,8 @@ pub const UPDATE_ATTEMPTS_MAX: usize = 20;
 
 /// Entries of one page of a list (section 1.5).
 pub const PAGE_SIZE_MAX: usize = 1000;
+/// Bytes of the entries of one page, unless one alone is larger: as [`DELIVERY_BYTES_MAX`].
+pub const PAGE_BYTES_MAX: usize = DELIVERY_BYTES_MAX;
 /// Entries of a page when the request names no size (section 1.5).
 pub const PAGE_SIZE_DEFAULT: usize = 100;
 
@@ -375,10 +377,18 @@ pub const KAFKA_FOLLOW_WAIT_MILLIS: u64 = 200;
 /// Milliseconds between two checks whether watched topics have more partitions or nobody watches them any more.
 pub const KAFKA_WATCH_REFRESH_MILLIS: u64 = 3_000;
 
-/// Bytes of large requests that the whole server holds at once; more are UNAVAILABLE.
+/// Bytes of requests that the whole server holds at once; more are UNAVAILABLE.
 pub const REQUEST_BYTES_HELD_MAX: usize = 1024 * 1024 * 1024;
-/// Bytes of one request up to which it does not count in [`REQUEST_BYTES_HELD_MAX`].
-pub const REQUEST_BYTES_UNCOUNTED: usize = 64 * 1024;
+/// Bytes of requests that one connection holds at once; more are UNAVAILABLE.
+pub const CONNECTION_REQUEST_BYTES_HELD_MAX: usize = 128 * 1024 * 1024;
+/// Bytes of a connection's requests that do not count in [`REQUEST_BYTES_HELD_MAX`].
+pub const REQUEST_BYTES_UNCOUNTED: usize = 32 * 1024;
+/// Beyond these, a connection takes so many bytes at once of [`REQUEST_BYTES_HELD_MAX`].
+pub const REQUEST_BYTES_STEP: usize = 16 * 1024;
+/// Bytes that an open request takes beside its headers and its body, as it counts.
+pub const OPEN_REQUEST_BYTES: usize = 8 * 1024;
+/// Bytes that a header takes beside its name and its value, as it counts.
+pub const HEADER_OVERHEAD_BYTES: usize = 128;
 /// Bytes of one compressed message that are unpacked between other requests; a larger one is unpacked on a thread beside
 /// them.
 pub const UNPACKED_AT_ONCE_MAX: usize = 256 * 1024;
@@ -386,8 +396,13 @@ pub const UNPACKED_AT_ONCE_MAX: usize = 256 * 1024;
 pub const UNPACKERS: usize = 2;
 /// Concurrent requests and streams on one HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 1024;
-/// Bytes of the headers of one request.
-pub const HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// Headers of one request.
+pub const HEADERS_MAX: usize = 100;
+/// Bytes of the headers of one request, with 32 for each as HTTP/2 counts them.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of headers that HTTP/2 takes in to answer that they are too many. It resets what has more, and closes
+/// connections with headers that are far larger.
+pub const HTTP2_HEADER_BYTES_MAX: u32 = 128 * 1024;
 /// Open connections, where the process may have as many descriptors; a further one waits until one of these ends.
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// Descriptors that are left to stores and logs, or half of them where there are few.
@@ -419,6 +434,13 @@ pub const PROTOCOL_WAIT_MILLIS: u64 = 10_000;
 /// Milliseconds within which all headers of a request of HTTP/1.1 have to arrive, from the first connection or the last
 /// answer on: also for how long such a connection may be idle.
 pub const HEADERS_WAIT_MILLIS: u64 = 30_000;
+/// Milliseconds within which the next part of a request has to arrive, or of an answer to be taken.
+pub const TRANSFER_IDLE_MILLIS: u64 = 30_000;
+/// Milliseconds that a whole request or answer has for this, beside those that it needs at
+/// [`TRANSFER_BYTES_PER_SECOND_MIN`].
+pub const TRANSFER_GRACE_MILLIS: u64 = 30_000;
+/// Bytes of a request or an answer that a client moves per second at least.
+pub const TRANSFER_BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 /// Milliseconds after which a connection ends that takes nothing of what is sent to it.
 pub const WRITE_WAIT_MILLIS: u64 = 60_000;
 /// Milliseconds that a stopping server gives to requests, streams and flushes.
@@ -436,8 +458,6 @@ pub const JSON_BYTES_AT_ONCE_MAX: usize = 256 * 1024;
 pub const LARGE_JSON_READERS: usize = 2;
 /// Values of all kinds in a structure that is any JSON.
 pub const STRUCTURE_VALUES_MAX: usize = 10_000;
-/// Milliseconds within which the next part of a REST request's body has to arrive.
-pub const BODY_WAIT_MILLIS: u64 = 30_000;
 /// Milliseconds for which the rest of a refused REST request is waited for.
 pub const DISCARD_MILLIS_MAX: u64 = 5_000;
 /// Bytes of a refused REST request that are read, and dropped.

@@ -81,6 +81,28 @@ impl<T> Page<T> {
         }
     }
 
+    /// The page up to where its entries would have more than `bytes_max` bytes, but one entry at least.
+    #[must_use]
+    pub fn cut(
+        mut self,
+        request: &PageRequest,
+        bytes_max: usize,
+        bytes: impl Fn(&T) -> usize,
+        name: impl Fn(&T) -> &str,
+    ) -> Self {
+        let mut total = 0;
+        let within = self.items.iter().take_while(|entry| {
+            total += bytes(entry);
+            total <= bytes_max
+        });
+        let count = within.count().max(1);
+        if count < self.items.len() {
+            self.items.truncate(count);
+            self.next_page_token = encode(&request.list, name(&self.items[count - 1]));
+        }
+        self
+    }
+
     /// The same page of other entries.
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
         Page {
@@ -172,6 +194,28 @@ mod tests {
         assert_eq!(first.items, ["a", "b"]);
         let second = PageRequest::parse(LIST, 1000, &first.next_page_token).expect("our token");
         assert_eq!(second.after(), Some("b"));
+    }
+
+    #[test]
+    fn a_page_is_cut_by_bytes_and_goes_on_behind_that() {
+        let request = PageRequest::parse(LIST, 3, "").expect("valid");
+        let names = || ["aa", "bbb", "c"].map(str::to_owned).to_vec();
+        let page = |bytes_max| {
+            let page = Page::<String>::new(&request, names(), |name| name);
+            page.cut(&request, bytes_max, String::len, |name| name)
+        };
+        assert_eq!(page(6), Page::new(&request, names(), |name| name));
+        for (bytes_max, count) in [(5, 2), (4, 1), (2, 1), (0, 1)] {
+            let cut = page(bytes_max);
+            assert_eq!(cut.items, names()[..count], "{bytes_max} bytes");
+            let rest = PageRequest::parse(LIST, 3, &cut.next_page_token).expect("our token");
+            assert_eq!(rest.after(), Some(&names()[count - 1][..]));
+        }
+        let empty = Page::<String>::new(&request, Vec::new(), |name| name);
+        assert_eq!(
+            empty.clone().cut(&request, 0, String::len, |name| name),
+            empty
+        );
     }
 
     proptest! {

@@ -18,7 +18,7 @@ use super::layers::{
     whole::Whole,
 };
 use crate::{
-    limits::REQUEST_BYTES_HELD_MAX,
+    limits::{CONNECTION_REQUEST_BYTES_HELD_MAX, REQUEST_BYTES_HELD_MAX},
     rpc::{OnClosing, Rpc},
     service::NodeLease,
 };
@@ -40,17 +40,17 @@ impl Calls {
             grpc: routes.prepare().into_axum_router(),
             node_lease,
             closing,
-            budget: Budget::new(REQUEST_BYTES_HELD_MAX),
+            budget: Budget::new(REQUEST_BYTES_HELD_MAX, CONNECTION_REQUEST_BYTES_HELD_MAX),
         }
     }
 
-    /// What large requests count on.
+    /// What requests count on.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Answers a client's gRPC request, which has its caller in its extensions.
-    pub async fn call<B>(self, request: Request<B>) -> Response<Body>
+    /// Answers a client's gRPC request, which has its caller in its extensions, unless it may not be `held`.
+    pub async fn call<B>(self, request: Request<B>, held: Result<Held, Status>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
     {
@@ -59,7 +59,13 @@ impl Calls {
             node_lease::let_arrive(request.into_body()).await;
             return refused;
         }
-        let held = self.budget.request();
+        let held = match held {
+            Ok(held) => held,
+            Err(refused) => {
+                node_lease::let_arrive(request.into_body()).await;
+                return refused.into_http();
+            }
+        };
         let request = frames::check(request, rpc, held.clone()).map(Body::new);
         self.answer(rpc, request, held).await
     }
@@ -89,7 +95,7 @@ impl Calls {
         let uri = request.uri().clone();
         // A published message is a slice of its request, which is held until the answer.
         let Ok(response) = self.grpc.oneshot(request).await;
-        drop(held);
+        held.clear();
         // What was done meanwhile may be undone elsewhere: the client has to ask again.
         if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {
             return refused;
@@ -106,9 +112,8 @@ impl Calls {
 
 /// A whole message as a request's body, when `held` counts what it becomes.
 fn counted(rpc: &Rpc, message: Bytes, held: &Held) -> Result<Whole, Status> {
-    let bytes = message.len();
     let decoded_bytes = Entries::of(rpc).check([&message[..]])?;
     let body = Whole::of(message, rpc.message_bytes_max)?;
-    held.add_decoded(bytes, decoded_bytes)?;
+    held.add(decoded_bytes)?;
     Ok(body)
 }

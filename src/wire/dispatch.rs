@@ -12,19 +12,32 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use tower::{Service, ServiceExt};
 
-use super::{calls::Calls, rest::Rest};
+use super::{
+    calls::Calls,
+    layers::{budget::Share, headers},
+    rest::Rest,
+};
 use crate::auth::caller::Caller;
 
-/// Answers every request of every connection. Cheap to clone.
+/// Answers every request of one connection. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Dispatch {
     calls: Calls,
     rest: Rest,
+    /// What the requests of the connection hold.
+    share: Share,
 }
 
 impl Dispatch {
-    pub(super) const fn new(calls: Calls, rest: Rest) -> Self {
-        Self { calls, rest }
+    /// For a connection; others are made of it.
+    pub(super) fn new(calls: Calls, rest: Rest) -> Self {
+        let share = calls.budget().connection();
+        Self { calls, rest, share }
+    }
+
+    /// For another connection.
+    pub(super) fn for_connection(&self) -> Self {
+        Self::new(self.calls.clone(), self.rest.clone())
     }
 }
 
@@ -42,10 +55,12 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         request.extensions_mut().insert(Caller::Anonymous);
+        let held = headers::held_bytes(&request).and_then(|bytes| self.share.request(bytes));
         if is_grpc(&request) {
             let calls = self.calls.clone();
-            Box::pin(async { Ok(calls.call(request).await) })
+            Box::pin(async { Ok(calls.call(request, held).await) })
         } else {
+            request.extensions_mut().insert(held);
             let rest = self.rest.clone();
             Box::pin(rest.oneshot(request.map(Body::new)))
         }

@@ -10,6 +10,7 @@ pub mod grpc;
 pub mod layers;
 pub mod listener;
 pub mod rest;
+mod timeout;
 
 #[cfg(test)]
 mod answers_tests;

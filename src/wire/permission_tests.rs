@@ -414,7 +414,8 @@ async fn what_comes_in_another_way_has_no_caller_and_is_not_carried_out() {
     let closed = Closed::new().await;
     for (path, message) in rpcs() {
         let request = call(&path, &request(&message).encode_to_vec());
-        let refused = status(closed.calls.clone().call(request).await).await;
+        let held = closed.calls.budget().connection().request(0);
+        let refused = status(closed.calls.clone().call(request, held).await).await;
         assert_eq!(refused.code(), Code::Internal, "{path}");
     }
     let request = ask(&Method::GET, "/v1/projects/p/topics");

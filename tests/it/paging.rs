@@ -1,5 +1,7 @@
 //! Lists come in pages: complete, in order, and only of the project that was asked for.
 
+use std::collections::HashMap;
+
 use packetboat::proto::google::pubsub::v1::{
     ListSubscriptionsRequest, ListTopicSubscriptionsRequest, ListTopicsRequest, ListTopicsResponse,
     Topic,
@@ -47,6 +49,25 @@ async fn with_topics(count: usize) -> (Pubsub, Vec<String>) {
         names.push(client.topic(&format!("topic-{number:03}")).await);
     }
     (pubsub, names)
+}
+
+#[tokio::test]
+async fn a_page_is_no_larger_than_clients_receive_by_default() {
+    let pubsub = Pubsub::start().await;
+    let client = pubsub.client();
+    let labels = (0..64).map(|number| (format!("l{number:062}"), "v".repeat(63)));
+    let labels: HashMap<_, _> = labels.collect();
+    let mut names = Vec::new();
+    for number in 0..600 {
+        let topic = Topic {
+            name: topic_name(&format!("topic-{number:03}")),
+            labels: labels.clone(),
+            ..Topic::default()
+        };
+        names.push(ok(client.create_topic(topic).await).name);
+    }
+    // All of them have 5 MB.
+    assert_eq!(list_all(&client, 1000).await, (names, 2));
 }
 
 #[tokio::test]

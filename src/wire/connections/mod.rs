@@ -148,7 +148,7 @@ impl Connections {
         drop(silent);
         let stream = TokioIo::new(Stream::new(stream, first));
         let access = Arc::clone(&self.access);
-        let gate = Gate::new(self.dispatch.clone(), access, is_local);
+        let gate = Gate::new(self.dispatch.for_connection(), access, is_local);
         let service = TowerToHyperService::new(gate);
         let ended = match protocol {
             Protocol::Http1 => self.run(self.http1.serve_connection(stream, service)).await,
@@ -179,7 +179,7 @@ fn http1() -> http1::Builder {
     http1
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits::HEADERS_WAIT_MILLIS))
-        .max_buf_size(limits::HEADER_BYTES_MAX as usize);
+        .max_buf_size(limits::HEADER_BYTES_MAX);
     http1
 }
 
@@ -195,7 +195,7 @@ fn http2(tasks: TaskTracker) -> http2::Builder<Tracked> {
         .max_concurrent_streams(limits::HTTP2_STREAMS_MAX)
         // A client that cancels all of its requests at once is not an attack.
         .max_pending_accept_reset_streams(limits::HTTP2_STREAMS_MAX as usize)
-        .max_header_list_size(limits::HEADER_BYTES_MAX)
+        .max_header_list_size(limits::HTTP2_HEADER_BYTES_MAX)
         .keep_alive_interval(Duration::from_millis(limits::HTTP2_PING_AFTER_MILLIS))
         .keep_alive_timeout(Duration::from_millis(limits::HTTP2_PING_WAIT_MILLIS));
     http2

@@ -3,7 +3,7 @@
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::{status::status, timeout::client_timeout};
+use super::status::status;
 use crate::{
     proto::google::pubsub::v1::{
         AcknowledgeRequest, ModifyAckDeadlineRequest, PublishRequest, PublishResponse, PullRequest,
@@ -15,7 +15,7 @@ use crate::{
     },
     rpc,
     service::Guarded,
-    wire::{caller, layers::unsent::Sending},
+    wire::{caller, layers::unsent::Sending, timeout::client_timeout},
 };
 
 pub(super) async fn publish(
@@ -36,7 +36,7 @@ pub(super) async fn pull(
     service: &Guarded,
     request: Request<PullRequest>,
 ) -> Result<Response<PullResponse>, Status> {
-    let timeout = client_timeout(request.metadata());
+    let timeout = client_timeout(request.metadata().as_ref());
     let (caller, request) = caller::with(request)?;
     #[expect(deprecated, reason = "clients still set return_immediately")]
     let immediately = request.return_immediately;

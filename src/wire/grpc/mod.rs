@@ -6,13 +6,13 @@ mod delivery;
 pub mod health;
 mod iam;
 mod order;
+mod pages;
 pub mod publisher;
 pub mod reflection;
 mod schemas;
 mod status;
 mod streaming_pull;
 pub mod subscriber;
-mod timeout;
 
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health as HealthRpcs, HealthServer};

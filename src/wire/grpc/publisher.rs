@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{delivery, order::contents};
+use super::{delivery, order::contents, pages};
 use crate::{
     proto::google::pubsub::v1::{self as proto, publisher_server},
     resource::{
@@ -93,8 +93,9 @@ impl publisher_server::Publisher for Publisher {
             .await?;
         let list = format!("{}/topics", project.as_str());
         let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
-        let page = service.list_topics(&project, &page).await?;
-        let page = page.map(convert::topic::to_proto);
+        let listed = service.list_topics(&project, &page).await?;
+        let listed = listed.map(convert::topic::to_proto);
+        let page = pages::cut(listed, &page, |topic| &topic.name);
         Ok(Response::new(proto::ListTopicsResponse {
             topics: page.items,
             next_page_token: page.next_page_token,
@@ -114,8 +115,8 @@ impl publisher_server::Publisher for Publisher {
         let list = format!("{}/subscriptions", topic.as_str());
         let page = PageRequest::parse(&list, request.page_size, &request.page_token);
         let page = contents(page, service.topic(&topic)).await?;
-        let page = service.list_topic_subscriptions(&topic, &page).await?;
-        let page = page.map(String::from);
+        let listed = service.list_topic_subscriptions(&topic, &page).await?;
+        let page = listed.map(String::from);
         Ok(Response::new(proto::ListTopicSubscriptionsResponse {
             subscriptions: page.items,
             next_page_token: page.next_page_token,

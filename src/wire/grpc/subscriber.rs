@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{delivery, order::contents, status::unimplemented, streaming_pull};
+use super::{delivery, order::contents, pages, status::unimplemented, streaming_pull};
 use crate::{
     proto::google::pubsub::v1::{self as proto, subscriber_server},
     resource::{
@@ -94,8 +94,9 @@ impl subscriber_server::Subscriber for Subscriber {
             .await?;
         let list = format!("{}/subscriptions", project.as_str());
         let page = PageRequest::parse(&list, request.page_size, &request.page_token)?;
-        let page = service.list_subscriptions(&project, &page).await?;
-        let page = page.map(convert::subscription::to_proto);
+        let listed = service.list_subscriptions(&project, &page).await?;
+        let listed = listed.map(convert::subscription::to_proto);
+        let page = pages::cut(listed, &page, |listed| &listed.name);
         Ok(Response::new(proto::ListSubscriptionsResponse {
             subscriptions: page.items,
             next_page_token: page.next_page_token,

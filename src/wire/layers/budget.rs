@@ -1,92 +1,158 @@
-//! Bounds the bytes of large requests that the whole server holds at once, however many connections they come from.
+//! Bounds what the requests of the whole server hold at once, and what those of one connection do of that.
 //!
 //! Counted is what has arrived, not what is claimed, so that a request that never ends costs others no more than what
-//! it sent. Small requests are not counted: their number is bounded.
+//! it sent. A connection takes from the server's bytes in steps, and the first ones count for itself only: usual requests
+//! cost the others nothing.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
-use crate::limits::{REQUEST_BYTES_UNCOUNTED, UNPACKERS};
-
-/// Bytes of one permit.
-const PERMIT_BYTES: usize = 1024;
+use crate::limits::{REQUEST_BYTES_STEP, REQUEST_BYTES_UNCOUNTED, UNPACKERS};
 
 /// The bytes that are left. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Budget {
+    /// Steps.
     permits: Arc<Semaphore>,
     bytes_max: usize,
+    of_connection_max: usize,
     /// Permits to unpack a large message.
     unpackers: Arc<Semaphore>,
 }
 
 impl Budget {
-    /// A budget of so many bytes.
-    pub fn new(bytes_max: usize) -> Self {
+    /// A budget of so many bytes for all, and for one connection.
+    pub fn new(bytes_max: usize, of_connection_max: usize) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(bytes_max / PERMIT_BYTES)),
+            permits: Arc::new(Semaphore::new(bytes_max / REQUEST_BYTES_STEP)),
             bytes_max,
+            of_connection_max,
             unpackers: Arc::new(Semaphore::new(UNPACKERS)),
         }
     }
 
-    /// The account of a request that begins.
-    pub fn request(&self) -> Held {
-        Held {
+    /// The account of a new connection.
+    pub fn connection(&self) -> Share {
+        Share(Arc::new(Connection {
             budget: self.clone(),
-            account: Arc::default(),
+            held: Mutex::default(),
+        }))
+    }
+}
+
+/// What the requests of one connection hold. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Share(Arc<Connection>);
+
+#[derive(Debug)]
+struct Connection {
+    budget: Budget,
+    held: Mutex<Sum>,
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    bytes: usize,
+    permits: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// The account of a request that begins, and holds so many bytes for as long as it lasts.
+    ///
+    /// # Errors
+    /// UNAVAILABLE, which clients repeat, when the server or the connection holds too much.
+    pub fn request(&self, bytes: usize) -> Result<Held, Status> {
+        self.change(0, bytes)?;
+        Ok(Held(Arc::new(Request {
+            share: self.clone(),
+            fixed: bytes,
+            body: AtomicUsize::new(0),
+        })))
+    }
+
+    /// Counts `after` bytes where there were `before`.
+    fn change(&self, before: usize, after: usize) -> Result<(), Status> {
+        let Connection { budget, held } = &*self.0;
+        let mut held = held.lock();
+        let bytes = held.bytes.saturating_sub(before).saturating_add(after);
+        let needed = bytes
+            .saturating_sub(REQUEST_BYTES_UNCOUNTED)
+            .div_ceil(REQUEST_BYTES_STEP);
+        let has = held.permits.as_ref();
+        let has = has.map_or(0, OwnedSemaphorePermit::num_permits);
+        if after > before && bytes > budget.of_connection_max {
+            return Err(Status::unavailable(format!(
+                "The requests of this connection hold as many bytes as they may ({}); try again.",
+                budget.of_connection_max
+            )));
         }
+        if needed > has {
+            let missing = u32::try_from(needed - has).unwrap_or(u32::MAX);
+            let more = Arc::clone(&budget.permits)
+                .try_acquire_many_owned(missing)
+                .map_err(|_| {
+                    Status::unavailable(format!(
+                        "The server holds as many bytes of requests as it may ({}); try again.",
+                        budget.bytes_max
+                    ))
+                })?;
+            match held.permits.as_mut() {
+                Some(permits) => permits.merge(more),
+                None => held.permits = Some(more),
+            }
+        } else if let Some(permits) = &mut held.permits
+            && has > needed + 1
+        {
+            // One step stays, so that requests that come and go do not ask for it each time.
+            drop(permits.split(has - needed - 1));
+        }
+        held.bytes = bytes;
+        if bytes == 0 {
+            held.permits = None;
+        }
+        Ok(())
     }
 }
 
 /// What one request holds. Given back with the last clone.
 #[derive(Clone, Debug)]
-pub struct Held {
-    budget: Budget,
-    account: Arc<Mutex<Account>>,
-}
+pub struct Held(Arc<Request>);
 
-#[derive(Debug, Default)]
-struct Account {
-    bytes: usize,
-    /// For all of them together, however small the pieces were in which they came.
-    permits: Option<OwnedSemaphorePermit>,
+#[derive(Debug)]
+struct Request {
+    share: Share,
+    /// For as long as it lasts.
+    fixed: usize,
+    /// Of its body.
+    body: AtomicUsize,
 }
 
 impl Held {
-    /// Counts bytes that have arrived.
+    /// Counts bytes of the body that have arrived, or that it takes besides when it is decoded.
     ///
     /// # Errors
-    /// UNAVAILABLE, which clients repeat, when the server holds too much.
+    /// As of [`Share::request`].
     pub fn add(&self, bytes: usize) -> Result<(), Status> {
-        let mut account = self.account.lock();
-        let bytes = account.bytes.saturating_add(bytes);
-        self.count(&mut account, bytes)
+        self.0.share.change(0, bytes)?;
+        self.0.body.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Counts `bytes` in place of what was counted before: it has become another text of that size.
+    /// Counts `bytes` in place of the body: it has become another text of that size.
     ///
     /// # Errors
-    /// As of [`Held::add`], if it has become larger.
+    /// As of [`Share::request`], if it has become larger.
     pub fn replace(&self, bytes: usize) -> Result<(), Status> {
-        self.count(&mut self.account.lock(), bytes)
-    }
-
-    /// Counts what a message of so many bytes takes beside them when it is decoded. A small one that becomes large is
-    /// counted as a whole.
-    ///
-    /// # Errors
-    /// As of [`Held::add`].
-    pub fn add_decoded(&self, message_bytes: usize, decoded_bytes: usize) -> Result<(), Status> {
-        let bytes = message_bytes.saturating_add(decoded_bytes);
-        if bytes <= REQUEST_BYTES_UNCOUNTED {
-            return Ok(());
-        }
-        let is_counted = message_bytes > REQUEST_BYTES_UNCOUNTED;
-        self.add(if is_counted { decoded_bytes } else { bytes })
+        let Request { share, body, .. } = &*self.0;
+        share.change(body.load(Ordering::Relaxed), bytes)?;
+        body.store(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Waits until a large message may be unpacked.
@@ -94,41 +160,23 @@ impl Held {
     /// # Errors
     /// None, as nobody closes what is waited for.
     pub async fn unpacker(&self) -> Result<OwnedSemaphorePermit, Status> {
-        let permit = Arc::clone(&self.budget.unpackers).acquire_owned().await;
+        let unpackers = &self.0.share.0.budget.unpackers;
+        let permit = Arc::clone(unpackers).acquire_owned().await;
         permit.map_err(|error| Status::internal(error.to_string()))
     }
 
-    fn count(&self, account: &mut Account, bytes: usize) -> Result<(), Status> {
-        let needed = bytes.div_ceil(PERMIT_BYTES);
-        let held = account.permits.as_ref();
-        let held = held.map_or(0, OwnedSemaphorePermit::num_permits);
-        if let Some(permits) = &mut account.permits
-            && held > needed
-        {
-            drop(permits.split(held - needed));
-        } else if needed > held {
-            let missing = needed - held;
-            let missing = u32::try_from(missing).unwrap_or(u32::MAX);
-            let more = Arc::clone(&self.budget.permits)
-                .try_acquire_many_owned(missing)
-                .map_err(|_| {
-                    Status::unavailable(format!(
-                        "The server holds as many bytes of requests as it may ({}); try again.",
-                        self.budget.bytes_max
-                    ))
-                })?;
-            match account.permits.as_mut() {
-                Some(permits) => permits.merge(more),
-                None => account.permits = Some(more),
-            }
-        }
-        account.bytes = bytes;
-        Ok(())
-    }
-
-    /// Gives everything back: the next message of a stream begins.
+    /// Gives the body back: it is not needed any more, or the next message of a stream begins.
     pub fn clear(&self) {
-        *self.account.lock() = Account::default();
+        let Request { share, body, .. } = &*self.0;
+        // What becomes less is never refused.
+        share.change(body.swap(0, Ordering::Relaxed), 0).ok();
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let all = self.fixed + self.body.load(Ordering::Relaxed);
+        self.share.change(all, 0).ok();
     }
 }
 
@@ -136,45 +184,53 @@ impl Held {
 mod tests {
     use super::*;
 
+    const STEP: usize = REQUEST_BYTES_STEP;
+    const UNCOUNTED: usize = REQUEST_BYTES_UNCOUNTED;
+
     #[test]
     fn many_small_pieces_count_as_what_they_are_together() {
-        let budget = Budget::new(10 * PERMIT_BYTES);
-        let held = budget.request();
-        for _ in 0..10 * PERMIT_BYTES {
+        let budget = Budget::new(2 * STEP, usize::MAX);
+        let held = budget.connection().request(0).expect("there is room");
+        for _ in 0..2 * STEP + UNCOUNTED {
             held.add(1).expect("there is room");
         }
         assert!(held.add(1).is_err());
-        assert!(budget.request().add(1).is_err());
+        let other = budget.connection();
+        assert!(other.request(UNCOUNTED + 1).is_err());
         held.clear();
-        budget.request().add(10 * PERMIT_BYTES).expect("given back");
-    }
-
-    #[test]
-    fn a_small_message_that_becomes_a_large_one_counts_as_a_whole() {
-        let large = REQUEST_BYTES_UNCOUNTED;
-        let budget = Budget::new(2 * large);
-        let held = budget.request();
-        held.add_decoded(large / 2, large / 2).expect("small");
-        assert!(budget.request().add(2 * large).is_ok());
-        held.add_decoded(large, large).expect("there is room");
-        assert!(budget.request().add(1).is_err());
-        held.clear();
-        // Of a large one the message itself was counted before.
-        held.add_decoded(2 * large, large).expect("there is room");
-        assert!(budget.request().add(large).is_ok());
+        other.request(UNCOUNTED + 2 * STEP).expect("given back");
+        let all = held.add(UNCOUNTED + 2 * STEP);
+        all.expect("the other request has ended");
     }
 
     #[test]
     fn what_became_smaller_gives_the_rest_back() {
-        let budget = Budget::new(10 * PERMIT_BYTES);
-        let held = budget.request();
-        held.add(10 * PERMIT_BYTES).expect("there is room");
-        held.replace(4 * PERMIT_BYTES - 1).expect("it is smaller");
-        let other = budget.request();
-        other.add(6 * PERMIT_BYTES).expect("given back");
-        held.add(1).expect("its last permit has room for it");
-        assert!(held.replace(5 * PERMIT_BYTES).is_err());
+        let budget = Budget::new(10 * STEP, usize::MAX);
+        let held = budget.connection().request(UNCOUNTED).expect("room");
+        held.add(10 * STEP).expect("there is room");
+        held.replace(4 * STEP - 1).expect("it is smaller");
+        let other = budget.connection().request(UNCOUNTED).expect("room");
+        other.add(5 * STEP).expect("given back, but for one step");
+        held.add(STEP + 1).expect("its last steps have room for it");
+        assert!(held.replace(5 * STEP + 1).is_err());
         held.replace(0).expect("it is smaller");
-        other.add(4 * PERMIT_BYTES).expect("given back");
+        other.add(4 * STEP).expect("given back, but for one step");
+        drop(held);
+        other.add(STEP).expect("given back");
+    }
+
+    #[test]
+    fn a_connection_has_a_share_and_many_small_requests_of_it_count() {
+        let budget = Budget::new(100 * STEP, 10 * STEP);
+        let connection = budget.connection();
+        let held: Vec<_> = (0..10)
+            .map(|_| connection.request(STEP).expect("within its share"))
+            .collect();
+        let refused = connection.request(1).expect_err("more than its share");
+        assert!(refused.message().contains("this connection"), "{refused:?}");
+        assert!(held[0].add(1).is_err());
+        budget.connection().request(STEP).expect("another's share");
+        drop(held);
+        connection.request(10 * STEP).expect("given back");
     }
 }

@@ -23,10 +23,10 @@ use self::{
     pieces::Pieces,
     unpacking::{Step, Unpacked, Unpacking},
 };
-use super::{budget::Held, entries::Entries, size::too_large};
+use super::{budget::Held, entries::Entries, pace::Patience, size::too_large};
 use crate::{
-    limits::REQUEST_BYTES_UNCOUNTED,
     rpc::{Requests, Rpc},
+    wire::timeout::client_timeout,
 };
 
 /// The flag that says whether a frame is compressed, and its length.
@@ -47,7 +47,11 @@ pub fn check<B>(mut request: Request<B>, rpc: &Rpc, held: Held) -> Request<Frame
         bytes_max: rpc.message_bytes_max,
         entries: Entries::of(rpc),
     };
-    request.map(|body| Frames::new(body, gzip, messages, held))
+    let patience = Patience::new(client_timeout(request.headers()));
+    request.map(|body| Frames {
+        patience,
+        ..Frames::new(body, gzip, messages, held)
+    })
 }
 
 /// What there may be in a request.
@@ -67,10 +71,12 @@ pub struct Frames<B> {
     body: B,
     gzip: bool,
     messages: Messages,
-    /// One has to come yet.
-    needs_message: bool,
-    /// What its large messages take of the server's budget.
+    /// One has come.
+    has_message: bool,
+    /// What it takes of the server's budget.
     held: Held,
+    /// How long what is missing is waited for.
+    patience: Patience,
     /// The beginning of a frame that is not whole yet.
     arrived: Pieces,
     /// The next frame, which is being unpacked.
@@ -87,8 +93,9 @@ impl<B> Frames<B> {
             body,
             gzip,
             messages,
-            needs_message: messages.requests == Requests::One,
+            has_message: false,
             held,
+            patience: Patience::default(),
             arrived: Pieces::default(),
             unpacking: None,
             ready: VecDeque::new(),
@@ -121,7 +128,10 @@ impl<B> Frames<B> {
         if self.arrived.bytes < HEADER_BYTES + length {
             return Ok(false);
         }
-        self.needs_message = false;
+        self.has_message = true;
+        if self.messages.requests == Requests::Stream {
+            self.patience.rest();
+        }
         // The header is a piece of its own: tonic, which makes room for a message when it has read the header, would
         // else make that room behind what it has of the message, and copy this.
         if flag == 0 {
@@ -130,7 +140,7 @@ impl<B> Frames<B> {
             self.arrived.take(length, &mut self.ready);
             let message = self.ready.iter().skip(header);
             let decoded = entries.check(message.map(|piece| &piece[..]))?;
-            self.held.add_decoded(length, decoded)?;
+            self.held.add(decoded)?;
             return Ok(true);
         }
         self.arrived.take(HEADER_BYTES, &mut VecDeque::new());
@@ -149,9 +159,7 @@ impl<B> Frames<B> {
             counted_bytes,
             decoded_bytes,
         } = unpacked;
-        let bytes = frame.len();
-        self.count(bytes - counted_bytes, bytes)?;
-        self.held.add_decoded(bytes, decoded_bytes)?;
+        self.held.add(frame.len() - counted_bytes + decoded_bytes)?;
         self.ready.push_back(frame.split_to(HEADER_BYTES));
         self.ready.push_back(frame);
         Ok(())
@@ -164,16 +172,17 @@ impl<B> Frames<B> {
             // What came before it has been handed on and answered for. Of any other call the answer is still to come.
             self.held.clear();
         }
+        self.patience.moved(bytes);
         self.arrived.push(piece);
-        self.count(bytes, self.arrived.bytes)
+        self.held.add(bytes)
     }
 
-    /// Counts `bytes` more of a message of which there are `of` now.
-    fn count(&self, bytes: usize, of: usize) -> Result<(), Status> {
-        if of <= REQUEST_BYTES_UNCOUNTED {
-            return Ok(());
-        }
-        self.held.add(bytes)
+    /// What is wrong when nothing arrives for too long. A stream may pause between two messages.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        let is_between = self.has_message && self.arrived.bytes == 0;
+        let owes = self.messages.requests == Requests::One || !is_between;
+        self.arrived.settle();
+        self.patience.poll_over(owes, context)
     }
 
     /// What is wrong with a body that ends now.
@@ -190,7 +199,7 @@ impl<B> Frames<B> {
                 self.arrived.bytes
             )));
         }
-        if self.needs_message {
+        if self.messages.requests == Requests::One && !self.has_message {
             return Err(Status::invalid_argument("The request has no message."));
         }
         Ok(())
@@ -237,7 +246,11 @@ where
                 Ok(false) => {}
                 Err(status) => return this.fail(status),
             }
-            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+            let Poll::Ready(arrived) = Pin::new(&mut this.body).poll_frame(context) else {
+                let status = ready!(this.poll_over(context));
+                return this.fail(status);
+            };
+            match arrived {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(piece) => {
                         if let Err(status) = this.arrive(piece) {

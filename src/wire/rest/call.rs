@@ -1,26 +1,21 @@
 //! A unary gRPC call inside of this process.
 
-use std::{fmt::Display, time::Duration};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
-use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tonic::Status;
 
 use super::routes::Route;
 use crate::{
     auth::caller::Caller,
-    limits::{BODY_WAIT_MILLIS, DISCARD_MILLIS_MAX, DISCARDED_BYTES_MAX, REQUEST_BYTES_UNCOUNTED},
+    limits::{DISCARD_MILLIS_MAX, DISCARDED_BYTES_MAX},
     rpc::Rpc,
     wire::{
         calls::Calls,
-        layers::{
-            budget::{Budget, Held},
-            size::too_large,
-            whole,
-        },
+        layers::{budget::Held, pace::Patience, size::too_large, whole},
     },
 };
 
@@ -43,11 +38,7 @@ impl Collected {
     pub fn becomes(self, message: Vec<u8>) -> Result<Encoded, Status> {
         let Self { bytes, held } = self;
         drop(bytes);
-        let counted = match message.len() {
-            ..=REQUEST_BYTES_UNCOUNTED => 0,
-            bytes => bytes,
-        };
-        held.replace(counted)?;
+        held.replace(message.len())?;
         Ok(Encoded { message, held })
     }
 }
@@ -60,8 +51,7 @@ pub struct Encoded {
 
 impl Encoded {
     /// That of a call without a body.
-    pub fn without_body(message: Vec<u8>, budget: &Budget) -> Self {
-        let held = budget.request();
+    pub const fn without_body(message: Vec<u8>, held: Held) -> Self {
         Self { message, held }
     }
 }
@@ -70,20 +60,22 @@ impl Encoded {
 ///
 /// # Errors
 /// It is too large, stops arriving, is cut off or cannot be decompressed, or the server holds too much.
-pub async fn collect(mut body: Body, route: &Route, budget: &Budget) -> Result<Collected, Status> {
+pub async fn collect(
+    mut body: Body,
+    route: &Route,
+    held: Held,
+    mut patience: Patience,
+) -> Result<Collected, Status> {
     let bytes_max = route.json_bytes_max;
-    let held = budget.request();
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     let mut arrived = 0;
-    while let Some(piece) = next_piece(&mut body).await? {
+    while let Some(piece) = next_piece(&mut body, &mut patience).await? {
         arrived += piece.len();
         let refused = if arrived > bytes_max {
             Some(too_large(bytes_max.min(route.rpc.message_bytes_max)))
-        } else if arrived > REQUEST_BYTES_UNCOUNTED {
-            held.add(piece.len()).err()
         } else {
-            None
+            held.add(piece.len()).err()
         };
         if let Some(refused) = refused {
             drop((first, all, held));
@@ -105,18 +97,21 @@ pub async fn collect(mut body: Body, route: &Route, budget: &Budget) -> Result<C
 }
 
 /// What arrives next; nothing at the end.
-async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Status> {
-    let patience = Duration::from_millis(BODY_WAIT_MILLIS);
-    let unreadable = |what: &dyn Display| {
-        Status::invalid_argument(format!("The request cannot be read: {what}"))
-    };
+async fn next_piece(body: &mut Body, patience: &mut Patience) -> Result<Option<Bytes>, Status> {
     loop {
-        let frame = timeout(patience, body.frame()).await;
-        match frame.map_err(|_| unreadable(&"the rest of its body does not arrive"))? {
+        let frame = poll_fn(|context| match Pin::new(&mut *body).poll_frame(context) {
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            Poll::Pending => patience.poll_over(true, context).map(Err),
+        });
+        match frame.await? {
             None => return Ok(None),
-            Some(Err(error)) => return Err(unreadable(&error)),
+            Some(Err(error)) => {
+                let text = format!("The request cannot be read: {error}");
+                return Err(Status::invalid_argument(text));
+            }
             Some(Ok(frame)) => {
                 if let Ok(piece) = frame.into_data() {
+                    patience.moved(piece.len());
                     return Ok(Some(piece));
                 }
             }
@@ -128,8 +123,9 @@ async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Status> {
 pub async fn discard(mut body: Body) {
     let arrives = async {
         let mut arrived = 0;
+        let mut patience = Patience::default();
         while arrived < DISCARDED_BYTES_MAX
-            && let Ok(Some(piece)) = next_piece(&mut body).await
+            && let Ok(Some(piece)) = next_piece(&mut body, &mut patience).await
         {
             arrived += piece.len();
         }
@@ -192,7 +188,7 @@ fn request(path: &'static str, message: Vec<u8>) -> Result<Request<Bytes>, Statu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::rest::routes::Routes;
+    use crate::wire::{layers::budget::Budget, rest::routes::Routes};
 
     const JSON_BYTES: usize = 200 * 1024;
 
@@ -201,12 +197,14 @@ mod tests {
         let routes = Routes::read(&pool.expect("descriptors")).expect("routes");
         let found = routes.find(&Method::POST, "/v1/projects/p/topics/top:publish");
         let (route, _) = found.expect("a path").expect("a route");
-        collect(Body::from(vec![b' '; JSON_BYTES]), route, budget).await
+        let held = budget.connection().request(0)?;
+        let body = Body::from(vec![b' '; JSON_BYTES]);
+        collect(body, route, held, Patience::default()).await
     }
 
     #[tokio::test]
     async fn a_body_is_counted_until_it_is_a_message_and_then_that_is() {
-        let budget = Budget::new(JSON_BYTES + JSON_BYTES / 2);
+        let budget = Budget::new(JSON_BYTES + JSON_BYTES / 2, usize::MAX);
         let first = published(&budget).await.expect("there is room");
         assert!(published(&budget).await.is_err());
         let message = vec![0; JSON_BYTES / 4];

@@ -18,6 +18,7 @@ use http::{Extensions, Request, Response, header, request::Parts};
 use prost_reflect::{DescriptorError, DescriptorPool};
 use thiserror::Error;
 use tokio::sync::Semaphore;
+use tonic::Status;
 use tower::{ServiceBuilder, service_fn, util::BoxCloneSyncService};
 use tower_http::{
     compression::{CompressionLayer, CompressionLevel, predicate::SizeAbove},
@@ -37,7 +38,11 @@ use self::{
     },
     unpacked::Unpacked,
 };
-use super::{caller, calls::Calls};
+use super::{
+    caller,
+    calls::Calls,
+    layers::{budget::Held, pace::Patience},
+};
 use crate::{
     limits::{JSON_BYTES_AT_ONCE_MAX, LARGE_JSON_READERS},
     proto::DESCRIPTORS,
@@ -120,21 +125,29 @@ impl Gateway {
 
     /// Answers a request that is not gRPC.
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let (head, body) = request.into_parts();
-        let (call, style) = match self.call(&head) {
+        let (mut parts, body) = request.into_parts();
+        let held = match held(&mut parts.extensions) {
+            Ok(held) => held,
+            Err(refused) => {
+                call::discard(body).await;
+                return self.failed(refused.into(), &Style::default());
+            }
+        };
+        let (call, style) = match self.call(&parts) {
             Ok(Some(call)) => call,
             Ok(None) => {
                 call::discard(body).await;
                 let (pool, routes) = (&self.0.descriptors, &self.0.routes);
                 let describe = || openapi::document(pool, routes);
-                return self.0.pages.answer(&head, describe).await;
+                return self.0.pages.answer(&parts, describe).await;
             }
             Err(failure) => {
                 call::discard(body).await;
                 return self.failed(failure, &Style::default());
             }
         };
-        match self.carry_out(&head.extensions, call, body, &style).await {
+        let carried_out = self.carry_out(&parts.extensions, call, body, held, &style);
+        match carried_out.await {
             Ok(response) => response,
             Err(failure) => self.failed(failure, &style),
         }
@@ -175,6 +188,7 @@ impl Gateway {
         extensions: &Extensions,
         call: Call,
         body: Body,
+        held: Held,
         style: &Style,
     ) -> Result<Response<Body>, Failure> {
         let caller = caller::of(extensions)?;
@@ -182,14 +196,15 @@ impl Gateway {
         let timeout = call.timeout;
         let request = if let BodyIs::Nothing = route.body {
             call::discard(body).await;
-            call::Encoded::without_body(call.encode(&[])?, calls.budget())
+            call::Encoded::without_body(call.encode(&[])?, held)
         } else {
             let body = if call.is_gzip {
                 Body::new(Unpacked::new(body, route.json_bytes_max))
             } else {
                 body
             };
-            let body = call::collect(body, &route, calls.budget()).await?;
+            let patience = Patience::new(timeout);
+            let body = call::collect(body, &route, held, patience).await?;
             if body.bytes().len() <= JSON_BYTES_AT_ONCE_MAX {
                 let message = call.encode(body.bytes())?;
                 body.becomes(message)?
@@ -222,6 +237,12 @@ impl Gateway {
     fn failed(&self, failure: Failure, style: &Style) -> Response<Body> {
         failure.into_response(&self.0.descriptors, style)
     }
+}
+
+/// The account of a request, or why it cannot have one.
+fn held(extensions: &mut Extensions) -> Result<Held, Status> {
+    let held = extensions.remove::<Result<Held, Status>>();
+    held.unwrap_or_else(|| Err(Status::internal("the request came in without an account")))
 }
 
 /// A call of an RPC, as far as it is not in the body.

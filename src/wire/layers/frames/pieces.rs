@@ -6,8 +6,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::HEADER_BYTES;
 
-/// Pieces smaller than this are put together: each costs about 100 bytes to keep.
-const PIECE_BYTES_MIN: usize = 512;
+/// Pieces smaller than this are put together: each costs about 100 bytes to keep, and keeps what was read from the
+/// connection with it.
+const PIECE_BYTES_MIN: usize = 4 * 1024;
 
 /// Bytes in the pieces in which they came.
 #[derive(Debug, Default)]
@@ -32,6 +33,17 @@ impl Pieces {
         } else {
             self.seal();
             self.whole.push_back(piece);
+        }
+    }
+
+    /// Copies a small beginning, for which the rest is waited for.
+    pub(super) fn settle(&mut self) {
+        if self.small.is_empty()
+            && self.whole.len() == 1
+            && self.bytes < PIECE_BYTES_MIN
+            && let Some(first) = self.whole.pop_front()
+        {
+            self.small.extend_from_slice(&first);
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
+use http::HeaderMap;
 
 /// The client's timeout; `None` when it gives none, or none that the protocol knows.
-pub(super) fn client_timeout(metadata: &MetadataMap) -> Option<Duration> {
-    let value = metadata.get("grpc-timeout")?.to_str().ok()?;
+pub(super) fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     // The protocol allows eight digits.
     if number.len() > 8 {
@@ -29,9 +29,9 @@ mod tests {
     use super::*;
 
     fn timeout(value: &str) -> Option<Duration> {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", value.parse().expect("a header value"));
-        client_timeout(&metadata)
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", value.parse().expect("a header value"));
+        client_timeout(&headers)
     }
 
     #[test]
@@ -40,10 +40,7 @@ mod tests {
         assert_eq!(timeout("4999999u"), Some(Duration::from_micros(4_999_999)));
         assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
         for wrong in ["", "S", "5", "5x", "999999999S", "-1S", "é"] {
-            let value = wrong.parse::<tonic::metadata::AsciiMetadataValue>();
-            if value.is_ok() {
-                assert_eq!(timeout(wrong), None, "{wrong}");
-            }
+            assert_eq!(timeout(wrong), None, "{wrong}");
         }
     }
 }
