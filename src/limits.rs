@@ -441,6 +441,20 @@ pub const TRANSFER_IDLE_MILLIS: u64 = 30_000;
 pub const TRANSFER_GRACE_MILLIS: u64 = 30_000;
 /// Bytes of a request or an answer that a client moves per second at least.
 pub const TRANSFER_BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
+/// Milliseconds after which a stream ends of which its client takes nothing.
+pub const STREAM_UNREAD_MILLIS_MAX: u64 = 10 * 60 * 1000;
+/// Bytes of an answer up to which it is handed to its connection as it is.
+pub const SMALL_ANSWER_BYTES: usize = 16 * 1024;
+/// Bytes of the pieces in which larger ones are.
+pub const ANSWER_PIECE_BYTES: usize = 64 * 1024;
+/// Bytes of an answer that its connection has at most of such pieces.
+pub const ANSWER_AHEAD_BYTES_MAX: usize = 256 * 1024;
+/// Pages of lists that are made, or not taken by their clients, at the same time.
+pub const PAGES_MAX: usize = 64;
+/// The same of one connection.
+pub const PAGES_PER_CONNECTION_MAX: usize = 8;
+/// Milliseconds that a list waits to be one of these.
+pub const PAGE_PLACE_WAIT_MILLIS: u64 = 10_000;
 /// Milliseconds after which a connection ends that takes nothing of what is sent to it.
 pub const WRITE_WAIT_MILLIS: u64 = 60_000;
 /// Milliseconds that a stopping server gives to requests, streams and flushes.

@@ -25,6 +25,8 @@ pub struct Rpc {
     pub message_bytes_max: usize,
     /// The largest body of a request over REST, bytes; `None` if REST does not have it.
     pub json_bytes_max: Option<usize>,
+    /// What its answers are.
+    pub answers: Answers,
     /// What happens to its calls while the node may not speak for the cluster.
     pub on_lost_lease: OnLostLease,
     /// What happens to its calls when connections close.
@@ -37,6 +39,17 @@ pub enum Requests {
     /// Exactly one.
     One,
     /// Any number.
+    Stream,
+}
+
+/// What the answers of an RPC are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// One message.
+    One,
+    /// The page of a list, which may have megabytes.
+    Page,
+    /// Any number of messages, at any time.
     Stream,
 }
 

@@ -1,6 +1,6 @@
 //! The table of all RPCs.
 
-use super::{Needs, OnClosing, OnLostLease, Requests, Rpc};
+use super::{Answers, Needs, OnClosing, OnLostLease, Requests, Rpc};
 use crate::{
     auth::permission::{Need, On, Permission},
     limits::{
@@ -18,8 +18,14 @@ const UNARY: Rpc = Rpc {
     requests: Requests::One,
     message_bytes_max: REQUEST_BYTES_MAX,
     json_bytes_max: Some(SMALL_JSON_BYTES_MAX),
+    answers: Answers::One,
     on_lost_lease: OnLostLease::Refused,
     on_closing: OnClosing::Awaited,
+};
+/// It lists.
+const LIST: Rpc = Rpc {
+    answers: Answers::Page,
+    ..UNARY
 };
 /// Its requests are large.
 const LARGE_JSON: Rpc = Rpc {
@@ -37,11 +43,13 @@ const GRPC_ONLY: Rpc = Rpc {
 };
 const STREAM: Rpc = Rpc {
     requests: Requests::Stream,
+    answers: Answers::Stream,
     ..GRPC_ONLY
 };
 /// It asks about this server only, in a few words, and may go on for ever.
 const OF_SERVER: Rpc = Rpc {
     message_bytes_max: QUESTION_BYTES_MAX,
+    answers: Answers::Stream,
     on_lost_lease: OnLostLease::Answered,
     on_closing: OnClosing::Ended,
     ..GRPC_ONLY
@@ -82,9 +90,9 @@ rpcs! {
     UNARY "/google.pubsub.v1.Publisher/UpdateTopic" { UPDATE_TOPIC: ["pubsub.topics.update" on Resource] }
     LARGE_JSON "/google.pubsub.v1.Publisher/Publish" { PUBLISH: ["pubsub.topics.publish" on Resource] }
     UNARY "/google.pubsub.v1.Publisher/GetTopic" { GET_TOPIC: ["pubsub.topics.get" on Resource] }
-    UNARY "/google.pubsub.v1.Publisher/ListTopics" { LIST_TOPICS: ["pubsub.topics.list" on Project] }
-    UNARY "/google.pubsub.v1.Publisher/ListTopicSubscriptions" { LIST_TOPIC_SUBSCRIPTIONS: ["pubsub.topics.get" on Resource] }
-    UNARY "/google.pubsub.v1.Publisher/ListTopicSnapshots" { LIST_TOPIC_SNAPSHOTS: ["pubsub.topics.get" on Resource] }
+    LIST "/google.pubsub.v1.Publisher/ListTopics" { LIST_TOPICS: ["pubsub.topics.list" on Project] }
+    LIST "/google.pubsub.v1.Publisher/ListTopicSubscriptions" { LIST_TOPIC_SUBSCRIPTIONS: ["pubsub.topics.get" on Resource] }
+    LIST "/google.pubsub.v1.Publisher/ListTopicSnapshots" { LIST_TOPIC_SNAPSHOTS: ["pubsub.topics.get" on Resource] }
     UNARY "/google.pubsub.v1.Publisher/DeleteTopic" { DELETE_TOPIC: ["pubsub.topics.delete" on Resource] }
     UNARY "/google.pubsub.v1.Publisher/DetachSubscription" { DETACH_SUBSCRIPTION: ["pubsub.topics.detachSubscription" on Resource] }
 
@@ -93,7 +101,7 @@ rpcs! {
     }
     UNARY "/google.pubsub.v1.Subscriber/GetSubscription" { GET_SUBSCRIPTION: ["pubsub.subscriptions.get" on Resource] }
     UNARY "/google.pubsub.v1.Subscriber/UpdateSubscription" { UPDATE_SUBSCRIPTION: ["pubsub.subscriptions.update" on Resource] }
-    UNARY "/google.pubsub.v1.Subscriber/ListSubscriptions" { LIST_SUBSCRIPTIONS: ["pubsub.subscriptions.list" on Project] }
+    LIST "/google.pubsub.v1.Subscriber/ListSubscriptions" { LIST_SUBSCRIPTIONS: ["pubsub.subscriptions.list" on Project] }
     UNARY "/google.pubsub.v1.Subscriber/DeleteSubscription" { DELETE_SUBSCRIPTION: ["pubsub.subscriptions.delete" on Resource] }
     ACK_IDS "/google.pubsub.v1.Subscriber/ModifyAckDeadline" { MODIFY_ACK_DEADLINE: ["pubsub.subscriptions.consume" on Resource] }
     ACK_IDS "/google.pubsub.v1.Subscriber/Acknowledge" { ACKNOWLEDGE: ["pubsub.subscriptions.consume" on Resource] }
@@ -101,7 +109,7 @@ rpcs! {
     STREAM "/google.pubsub.v1.Subscriber/StreamingPull" { STREAMING_PULL: ["pubsub.subscriptions.consume" on Resource] }
     UNARY "/google.pubsub.v1.Subscriber/ModifyPushConfig" { MODIFY_PUSH_CONFIG: ["pubsub.subscriptions.update" on Resource] }
     UNARY "/google.pubsub.v1.Subscriber/GetSnapshot" { GET_SNAPSHOT: ["pubsub.snapshots.get" on Resource] }
-    UNARY "/google.pubsub.v1.Subscriber/ListSnapshots" { LIST_SNAPSHOTS: ["pubsub.snapshots.list" on Project] }
+    LIST "/google.pubsub.v1.Subscriber/ListSnapshots" { LIST_SNAPSHOTS: ["pubsub.snapshots.list" on Project] }
     UNARY "/google.pubsub.v1.Subscriber/CreateSnapshot" {
         CREATE_SNAPSHOT: ["pubsub.snapshots.create" on Project, "pubsub.subscriptions.consume" on Resource]
     }
@@ -111,8 +119,8 @@ rpcs! {
 
     UNARY "/google.pubsub.v1.SchemaService/CreateSchema" { CREATE_SCHEMA: ["pubsub.schemas.create" on Project] }
     UNARY "/google.pubsub.v1.SchemaService/GetSchema" { GET_SCHEMA: ["pubsub.schemas.get" on Resource] }
-    UNARY "/google.pubsub.v1.SchemaService/ListSchemas" { LIST_SCHEMAS: ["pubsub.schemas.list" on Project] }
-    UNARY "/google.pubsub.v1.SchemaService/ListSchemaRevisions" { LIST_SCHEMA_REVISIONS: ["pubsub.schemas.listRevisions" on Resource] }
+    LIST "/google.pubsub.v1.SchemaService/ListSchemas" { LIST_SCHEMAS: ["pubsub.schemas.list" on Project] }
+    LIST "/google.pubsub.v1.SchemaService/ListSchemaRevisions" { LIST_SCHEMA_REVISIONS: ["pubsub.schemas.listRevisions" on Resource] }
     UNARY "/google.pubsub.v1.SchemaService/CommitSchema" { COMMIT_SCHEMA: ["pubsub.schemas.commit" on Resource] }
     UNARY "/google.pubsub.v1.SchemaService/RollbackSchema" { ROLLBACK_SCHEMA: ["pubsub.schemas.rollback" on Resource] }
     UNARY "/google.pubsub.v1.SchemaService/DeleteSchemaRevision" { DELETE_SCHEMA_REVISION: ["pubsub.schemas.delete" on Resource] }

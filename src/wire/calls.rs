@@ -11,15 +11,18 @@ use tonic::{Status, service::Routes};
 use tower::ServiceExt;
 
 use super::layers::{
+    answer,
     budget::{Budget, Held},
     closing,
     entries::Entries,
-    frames, node_lease, unsent, unserved,
+    frames, node_lease,
+    places::Place,
+    unsent, unserved,
     whole::Whole,
 };
 use crate::{
     limits::{CONNECTION_REQUEST_BYTES_HELD_MAX, REQUEST_BYTES_HELD_MAX},
-    rpc::{OnClosing, Rpc},
+    rpc::{Answers, OnClosing, Rpc},
     service::NodeLease,
 };
 
@@ -67,38 +70,51 @@ impl Calls {
             }
         };
         let request = frames::check(request, rpc, held.clone()).map(Body::new);
-        self.answer(rpc, request, held).await
+        let (response, place) = self.answer(rpc, request, &held).await;
+        answer::hold(response, Some(held), place, rpc.answers == Answers::Stream)
     }
 
     /// Answers a call of `rpc` whose request is there as one message, in protobuf, which `held` counts. It is not read
-    /// as gRPC's frames would be, nor counted again.
+    /// as gRPC's frames would be, nor counted again. Of the page of a list, its place comes with it.
     pub async fn call_whole(
         self,
         rpc: &Rpc,
         request: Request<Bytes>,
         held: Held,
-    ) -> Response<Body> {
+    ) -> (Response<Body>, Option<Place>) {
         if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {
-            return refused;
+            return (refused, None);
         }
         let (parts, message) = request.into_parts();
         match counted(rpc, message, &held) {
             Ok(body) => {
                 let request = Request::from_parts(parts, Body::new(body));
-                self.answer(rpc, request, held).await
+                self.answer(rpc, request, &held).await
             }
-            Err(refused) => refused.into_http(),
+            Err(refused) => (refused.into_http(), None),
         }
     }
 
-    async fn answer(self, rpc: &Rpc, request: Request<Body>, held: Held) -> Response<Body> {
+    async fn answer(
+        self,
+        rpc: &Rpc,
+        request: Request<Body>,
+        held: &Held,
+    ) -> (Response<Body>, Option<Place>) {
+        let place = match rpc.answers {
+            Answers::Page => match held.place().await {
+                Ok(place) => Some(place),
+                Err(refused) => return (refused.into_http(), None),
+            },
+            Answers::One | Answers::Stream => None,
+        };
         let uri = request.uri().clone();
         // A published message is a slice of its request, which is held until the answer.
         let Ok(response) = self.grpc.oneshot(request).await;
         held.clear();
         // What was done meanwhile may be undone elsewhere: the client has to ask again.
         if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {
-            return refused;
+            return (refused, None);
         }
         let mut response = unsent::count(response);
         unserved::name_method(&mut response, uri.path());
@@ -106,7 +122,7 @@ impl Calls {
             response =
                 response.map(|body| Body::new(closing::UntilClosing::new(body, self.closing)));
         }
-        response
+        (response, place)
     }
 }
 

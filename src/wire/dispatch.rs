@@ -14,7 +14,7 @@ use tower::{Service, ServiceExt};
 
 use super::{
     calls::Calls,
-    layers::{budget::Share, headers},
+    layers::{answer, budget::Share, headers, places::Place},
     rest::Rest,
 };
 use crate::auth::caller::Caller;
@@ -60,9 +60,13 @@ where
             let calls = self.calls.clone();
             Box::pin(async { Ok(calls.call(request, held).await) })
         } else {
-            request.extensions_mut().insert(held);
+            request.extensions_mut().insert(held.clone());
             let rest = self.rest.clone();
-            Box::pin(rest.oneshot(request.map(Body::new)))
+            Box::pin(async {
+                let mut response = rest.oneshot(request.map(Body::new)).await?;
+                let place = response.extensions_mut().remove::<Place>();
+                Ok(answer::hold(response, held.ok(), place, false))
+            })
         }
     }
 }

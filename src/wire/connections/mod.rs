@@ -29,7 +29,7 @@ use self::{
     protocol::Protocol,
     stream::Stream,
 };
-use super::{dispatch::Dispatch, gate::Gate};
+use super::{dispatch::Dispatch, gate::Gate, layers::unread};
 use crate::{auth::web::WebAccess, limits};
 
 /// How connections end, and what is waited for then. Cheap to clone.
@@ -63,7 +63,11 @@ where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
     fn execute(&self, request: F) {
-        self.0.spawn(request);
+        self.0.spawn(async {
+            if unread::watch(request).await.is_none() {
+                tracing::debug!("an answer ended, as its client does not take it");
+            }
+        });
     }
 }
 

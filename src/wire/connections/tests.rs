@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::{RecvStream, client::SendRequest};
+use http::{Request, Response};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     time::Instant,
@@ -90,4 +93,102 @@ async fn a_silent_connection_gives_its_place_to_others_until_it_speaks() {
     let mut answer = String::new();
     second.read_to_string(&mut answer).await.expect("text");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// A client of HTTP/2 on a new connection.
+async fn http2(world: &World) -> SendRequest<Bytes> {
+    let connected = h2::client::handshake(world.connect().await).await;
+    let (requests, connection) = connected.expect("a connection");
+    tokio::spawn(connection);
+    requests.ready().await.expect("it is open")
+}
+
+fn publish() -> http::request::Builder {
+    Request::post("http://x/google.pubsub.v1.Publisher/Publish")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+}
+
+/// The status of an answer that has nothing else.
+fn status(answer: &Response<RecvStream>) -> (tonic::Code, String) {
+    let status = tonic::Status::from_header_map(answer.headers()).expect("a status");
+    (status.code(), status.message().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_ends_of_which_the_client_takes_no_more() {
+    let world = World::new().await;
+    for takes in [true, false] {
+        let mut client = http2(&world).await;
+        let request = Request::get("http://x/openapi.json").body(());
+        let sent = client.send_request(request.expect("a request"), true);
+        let (answer, _) = sent.expect("it is open");
+        let mut body = answer.await.expect("an answer").into_body();
+        let began = Instant::now();
+        let mut taken = 0;
+        let end = loop {
+            match body.data().await {
+                Some(Ok(piece)) => taken += piece.len(),
+                Some(Err(error)) => break Some(error),
+                None => break None,
+            }
+            if takes {
+                let released = body.flow_control().release_capacity(taken);
+                released.expect("it has arrived");
+                taken = 0;
+            }
+        };
+        if takes {
+            assert!(end.is_none(), "{end:?}");
+        } else {
+            let end = end.expect("not all of it");
+            assert_eq!(end.reason(), Some(h2::Reason::CANCEL), "{end:?}");
+            assert_eq!(began.elapsed().as_secs(), 30);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_whose_request_does_not_arrive() {
+    let world = World::new().await;
+    let mut client = http2(&world).await;
+    for (timeout, after) in [(None, 30), (Some("2S"), 2)] {
+        let mut request = publish();
+        if let Some(timeout) = timeout {
+            request = request.header("grpc-timeout", timeout);
+        }
+        let request = request.body(()).expect("a request");
+        let (answer, mut body) = client.send_request(request, false).expect("it is open");
+        let began = Instant::now();
+        let half = Bytes::from_static(&[0, 0, 0, 0, 100, 1, 2]);
+        body.send_data(half, false).expect("it is open");
+        let answer = answer.await.expect("an answer");
+        assert_eq!(status(&answer).0, tonic::Code::DeadlineExceeded);
+        assert_eq!(began.elapsed().as_secs(), after);
+    }
+}
+
+#[tokio::test]
+async fn too_many_headers_are_answered_and_harm_no_other_call() {
+    let world = World::new().await;
+    let mut client = http2(&world).await;
+    let (other, mut other_body) = client
+        .send_request(publish().body(()).expect("a request"), false)
+        .expect("it is open");
+    for (count, bytes) in [(101, 1), (66, 1000)] {
+        let mut request = publish();
+        for number in 0..count {
+            request = request.header(format!("x-{number}"), "v".repeat(bytes));
+        }
+        let request = request.body(()).expect("a request");
+        let (answer, _) = client.send_request(request, true).expect("it is open");
+        let (code, text) = status(&answer.await.expect("an answer"));
+        assert_eq!(code, tonic::Code::InvalidArgument, "{text}");
+        assert!(text.contains("headers"), "{text}");
+    }
+    let empty = Bytes::from_static(&[0, 0, 0, 0, 0]);
+    other_body.send_data(empty, true).expect("it is open");
+    let (code, text) = status(&other.await.expect("an answer"));
+    assert_eq!(code, tonic::Code::InvalidArgument);
+    assert!(text.contains("name"), "it was carried out: {text}");
 }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
+use super::places::{Place, Places};
 use crate::limits::{REQUEST_BYTES_STEP, REQUEST_BYTES_UNCOUNTED, UNPACKERS};
 
 /// The bytes that are left. Cheap to clone.
@@ -24,6 +25,7 @@ pub struct Budget {
     of_connection_max: usize,
     /// Permits to unpack a large message.
     unpackers: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Budget {
@@ -34,6 +36,7 @@ impl Budget {
             bytes_max,
             of_connection_max,
             unpackers: Arc::new(Semaphore::new(UNPACKERS)),
+            places: Places::of_server(),
         }
     }
 
@@ -41,6 +44,7 @@ impl Budget {
     pub fn connection(&self) -> Share {
         Share(Arc::new(Connection {
             budget: self.clone(),
+            places: self.places.of_another_connection(),
             held: Mutex::default(),
         }))
     }
@@ -53,6 +57,7 @@ pub struct Share(Arc<Connection>);
 #[derive(Debug)]
 struct Connection {
     budget: Budget,
+    places: Places,
     held: Mutex<Sum>,
 }
 
@@ -78,7 +83,7 @@ impl Share {
 
     /// Counts `after` bytes where there were `before`.
     fn change(&self, before: usize, after: usize) -> Result<(), Status> {
-        let Connection { budget, held } = &*self.0;
+        let Connection { budget, held, .. } = &*self.0;
         let mut held = held.lock();
         let bytes = held.bytes.saturating_sub(before).saturating_add(after);
         let needed = bytes
@@ -163,6 +168,14 @@ impl Held {
         let unpackers = &self.0.share.0.budget.unpackers;
         let permit = Arc::clone(unpackers).acquire_owned().await;
         permit.map_err(|error| Status::internal(error.to_string()))
+    }
+
+    /// Waits for a place for the page of a list.
+    ///
+    /// # Errors
+    /// As of [`Places::take`].
+    pub async fn place(&self) -> Result<Place, Status> {
+        self.0.share.0.places.take().await
     }
 
     /// Gives the body back: it is not needed any more, or the next message of a stream begins.

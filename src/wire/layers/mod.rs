@@ -1,5 +1,6 @@
 //! What happens to every request and answer around the handlers, one concern per file.
 
+pub mod answer;
 pub mod budget;
 pub mod closing;
 pub mod entries;
@@ -8,7 +9,9 @@ pub mod gzip;
 pub mod headers;
 pub mod node_lease;
 pub mod pace;
+pub mod places;
 pub mod size;
+pub mod unread;
 pub mod unsent;
 pub mod unserved;
 pub mod whole;

@@ -15,7 +15,7 @@ use crate::{
     rpc::Rpc,
     wire::{
         calls::Calls,
-        layers::{budget::Held, pace::Patience, size::too_large, whole},
+        layers::{budget::Held, pace::Patience, places::Place, size::too_large, whole},
     },
 };
 
@@ -78,7 +78,8 @@ pub async fn collect(
             held.add(piece.len()).err()
         };
         if let Some(refused) = refused {
-            drop((first, all, held));
+            drop((first, all));
+            held.clear();
             discard(body).await;
             return Err(refused);
         }
@@ -146,7 +147,7 @@ pub fn timeout_given(headers: &HeaderMap) -> Option<Duration> {
 /// `grpc-timeout` has at most eight digits.
 const GRPC_TIMEOUT_MILLIS_MAX: u128 = 99_999_999;
 
-/// Calls `rpc` for `caller` and returns its encoded answer. `client_timeout` is how long the client waits for it.
+/// Calls `rpc` for `caller` and returns its encoded answer, with its place if it is the page of a list. `client_timeout` is how long the client waits for it.
 ///
 /// # Errors
 /// What the RPC answered instead.
@@ -156,7 +157,7 @@ pub async fn unary(
     caller: Caller,
     request: Encoded,
     client_timeout: Option<Duration>,
-) -> Result<Bytes, Status> {
+) -> Result<(Bytes, Option<Place>), Status> {
     let Encoded { message, held } = request;
     let mut request = self::request(rpc.path, message)?;
     request.extensions_mut().insert(caller);
@@ -165,13 +166,13 @@ pub async fn unary(
         let millis = millis.map_err(|error| Status::internal(error.to_string()))?;
         request.headers_mut().insert("grpc-timeout", millis);
     }
-    let response = calls.clone().call_whole(rpc, request, held).await;
+    let (response, place) = calls.clone().call_whole(rpc, request, held).await;
     let (head, body) = response.into_parts();
     // An error without a message is in the headers.
     if let Some(status) = Status::from_header_map(&head.headers) {
         whole::ok(status)?;
     }
-    whole::message(body).await
+    Ok((whole::message(body).await?, place))
 }
 
 fn request(path: &'static str, message: Vec<u8>) -> Result<Request<Bytes>, Status> {

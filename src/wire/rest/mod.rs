@@ -212,12 +212,16 @@ impl Gateway {
                 self.encode_beside(call, body).await?
             }
         };
-        let answer = call::unary(calls, route.rpc, caller, request, timeout).await?;
+        let (answer, place) = call::unary(calls, route.rpc, caller, request, timeout).await?;
         let message = route.descriptor.output();
         let json = to_json::write(&Encoded::new(&message, &answer, style), style);
         let json = json.map_err(|error| Failure::internal(&error))?;
         let mut response = Response::new(Body::from(json));
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+        // It stays with the answer until that is taken.
+        if let Some(place) = place {
+            response.extensions_mut().insert(place);
+        }
         Ok(response)
     }
 
