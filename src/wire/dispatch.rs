@@ -60,10 +60,17 @@ where
             let calls = self.calls.clone();
             Box::pin(async { Ok(calls.call(request, held).await) })
         } else {
+            let encoded = headers::check_encoding(&request);
+            let ends = encoded.is_err();
+            let held = encoded.and(held);
             request.extensions_mut().insert(held.clone());
             let rest = self.rest.clone();
-            Box::pin(async {
+            Box::pin(async move {
                 let mut response = rest.oneshot(request.map(Body::new)).await?;
+                if ends {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
                 let place = response.extensions_mut().remove::<Place>();
                 Ok(answer::hold(response, held.ok(), place, false))
             })

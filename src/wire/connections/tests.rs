@@ -192,3 +192,36 @@ async fn too_many_headers_are_answered_and_harm_no_other_call() {
     assert_eq!(code, tonic::Code::InvalidArgument);
     assert!(text.contains("name"), "it was carried out: {text}");
 }
+
+#[tokio::test]
+async fn a_transfer_encoding_other_than_chunked_is_refused_and_ends_the_connection() {
+    let world = World::new().await;
+    for (headers, status) in [
+        ("transfer-encoding: chunked\r\nconnection: close\r\n", "200"),
+        (
+            "Transfer-Encoding:  Chunked \r\nconnection: close\r\n",
+            "200",
+        ),
+        ("transfer-encoding: gzip, chunked\r\n", "501"),
+        ("transfer-encoding: identity, chunked\r\n", "501"),
+        ("transfer-encoding: chunked, chunked\r\n", "501"),
+        (
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "501",
+        ),
+        // Here HTTP/1.1 itself says that the length of the body is not known.
+        ("transfer-encoding: chunked, gzip\r\n", "400"),
+        ("transfer-encoding: xchunked\r\n", "400"),
+    ] {
+        let mut client = world.connect().await;
+        let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n0\r\n\r\n");
+        client
+            .write_all(request.as_bytes())
+            .await
+            .expect("it is open");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("text");
+        let found = answer.get(9..12);
+        assert_eq!(found, Some(status), "{headers}: {answer}");
+    }
+}

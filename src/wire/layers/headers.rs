@@ -1,7 +1,7 @@
 //! How many headers a request may have, and what they take in memory: the few bytes in which HTTP/2 repeats a header
-//! become all of it again.
+//! become all of it again. And how the body of a request of HTTP/1.1 may be encoded.
 
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, header};
 use tonic::Status;
 
 use crate::limits::{HEADER_BYTES_MAX, HEADER_OVERHEAD_BYTES, HEADERS_MAX, OPEN_REQUEST_BYTES};
@@ -28,6 +28,31 @@ pub fn held_bytes<B>(request: &Request<B>) -> Result<usize, Status> {
         )));
     }
     Ok(OPEN_REQUEST_BYTES + bytes + count * HEADER_OVERHEAD_BYTES)
+}
+
+/// Refuses a body that is encoded otherwise than in chunks: HTTP/1.1 would be read as if it were not, and something in
+/// front of the server may have found another end of it (RFC 9112, section 6.1).
+///
+/// # Errors
+/// UNIMPLEMENTED, behind which the connection has to end.
+pub fn check_encoding<B>(request: &Request<B>) -> Result<(), Status> {
+    let mut encodings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    let is_known = match encodings.next() {
+        None => true,
+        Some(encoding) => {
+            encoding
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"chunked")
+                && encodings.next().is_none()
+        }
+    };
+    if is_known {
+        return Ok(());
+    }
+    Err(Status::unimplemented(
+        "The transfer-encoding of the request is not known; chunked is.",
+    ))
 }
 
 fn bytes(headers: &HeaderMap) -> usize {
