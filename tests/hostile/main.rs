@@ -77,6 +77,11 @@ pub(crate) trait Attack: Send {
         Limits::default()
     }
 
+    /// How many descriptors the server may have, if not as many as this process.
+    fn descriptors(&self) -> Option<u32> {
+        None
+    }
+
     /// Makes what the attack needs, before anything is measured.
     async fn prepare(&mut self, _target: &Target) {}
 
@@ -89,10 +94,7 @@ fn main() -> ExitCode {
     // Behind it, cargo passes on what was written behind `--`, which is meant for test harnesses.
     let first = env::args().nth(1).unwrap_or_default();
     let filter = if first.starts_with('-') { "" } else { &first };
-    let lengths = match env::var_os("PACKETBOAT_LONG") {
-        Some(_) => LONG,
-        None => SHORT,
-    };
+    let lengths = if is_long() { LONG } else { SHORT };
     let attacks = attacks::all().into_iter();
     let failed: Vec<_> = attacks
         .filter(|attack| attack.name().contains(filter))
@@ -118,7 +120,7 @@ fn main() -> ExitCode {
 /// Attacks a fresh server, says what that cost, and returns what was too much.
 fn measure(attack: &mut dyn Attack, lengths: &Lengths) -> Vec<String> {
     let runtime = Runtime::new().expect("a runtime");
-    let server = ServerProcess::start();
+    let server = ServerProcess::start(attack.descriptors());
     let target = Target {
         address: server.address(),
         lasts: lengths.attack,
@@ -152,6 +154,11 @@ fn measure(attack: &mut dyn Attack, lengths: &Lengths) -> Vec<String> {
         Ok(requests) => attack.limits().faults(&control, &figures, requests),
         Err(fault) => vec![fault],
     }
+}
+
+/// Whether attacks are to be played as large as they may be.
+fn is_long() -> bool {
+    env::var_os("PACKETBOAT_LONG").is_some()
 }
 
 fn say(line: &str) {

@@ -31,9 +31,12 @@ pub(crate) struct Usage {
 }
 
 impl ServerProcess {
-    /// Starts one and returns when it listens.
-    pub(crate) fn start() -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+    /// Starts one, with room for so many descriptors, and returns when it listens.
+    pub(crate) fn start(descriptors: Option<u32>) -> Self {
+        let mut command = Command::new("sh");
+        let limited = descriptors.map_or_else(String::new, |max| format!("ulimit -n {max} && "));
+        command.args(["-c", &format!("{limited}exec \"$0\" \"$@\"")]);
+        command.arg(env!("CARGO_BIN_EXE_packetboat"));
         for (name, _) in env::vars().filter(|(name, _)| name.starts_with("PACKETBOAT_")) {
             command.env_remove(name);
         }

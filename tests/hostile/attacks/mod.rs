@@ -1,7 +1,12 @@
 //! The attacks, a file each.
 
+mod endless_bodies;
+mod half_requests;
 mod many_parts;
 mod repeated_ack_ids;
+mod silent_sockets;
+mod unfinished;
+mod unread_lists;
 mod unserved_calls;
 
 use crate::Attack;
@@ -9,8 +14,12 @@ use crate::Attack;
 /// All of them.
 pub(crate) fn all() -> Vec<Box<dyn Attack>> {
     vec![
+        Box::new(endless_bodies::EndlessBodies),
+        Box::new(half_requests::HalfRequests),
         Box::new(many_parts::ManyParts::default()),
         Box::new(repeated_ack_ids::RepeatedAckIds::default()),
+        Box::new(silent_sockets::SilentSockets),
+        Box::new(unread_lists::UnreadLists),
         Box::new(unserved_calls::UnservedCalls),
     ]
 }
