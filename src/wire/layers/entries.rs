@@ -211,10 +211,20 @@ impl<'a> Walk<'a> {
                         }
                         (message, end) = (inside, ends);
                     } else {
-                        if field.is_some_and(|field| field.is_copied) {
-                            self.decoded_bytes = self.decoded_bytes.saturating_add(length);
-                        }
                         at.skip(length)?;
+                        let mut copied = length;
+                        // Nearly all of a large request is entries of one field.
+                        if let (Some(counted), Ok(key @ 0..0x80), true) =
+                            (counted, u8::try_from(key), outer.is_empty())
+                        {
+                            let max = self.left[counted.index];
+                            let (entries, bytes) = at.skip_alike(key, max);
+                            self.count(Some(counted), entries)?;
+                            copied += bytes;
+                        }
+                        if field.is_some_and(|field| field.is_copied) {
+                            self.decoded_bytes = self.decoded_bytes.saturating_add(copied);
+                        }
                     }
                 }
             }

@@ -63,6 +63,21 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Cursor<'a, I> {
         }
     }
 
+    /// Skips fields of bytes with this key of one byte, as long as they follow each other within a piece, `max` at most.
+    /// Returns how many they are, and how many bytes they have without keys and lengths.
+    pub(super) fn skip_alike(&mut self, key: u8, max: usize) -> (usize, usize) {
+        let (mut fields, mut bytes) = (0, 0);
+        while fields < max
+            && let Some((length, rest)) = length_behind(key, self.piece)
+            && let Some(rest) = rest.get(length..)
+        {
+            self.piece = rest;
+            fields += 1;
+            bytes += length;
+        }
+        (fields, bytes)
+    }
+
     pub(super) fn skip(&mut self, bytes: usize) -> Result<(), Ended> {
         self.pass(bytes, |_| {})
     }
@@ -87,5 +102,22 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Cursor<'a, I> {
             bytes -= self.piece.len();
             self.next_piece()?;
         }
+    }
+}
+
+/// The length, of up to three bytes, behind this key, and what follows.
+#[inline]
+fn length_behind(key: u8, piece: &[u8]) -> Option<(usize, &[u8])> {
+    const CONTINUES: u8 = 0x80;
+    let part = |byte: u8| usize::from(byte & !CONTINUES);
+    match *piece {
+        [first, a, ref rest @ ..] if first == key && a < CONTINUES => Some((part(a), rest)),
+        [first, a, b, ref rest @ ..] if first == key && b < CONTINUES => {
+            Some((part(a) | part(b) << 7, rest))
+        }
+        [first, a, b, c, ref rest @ ..] if first == key && c < CONTINUES => {
+            Some((part(a) | part(b) << 7 | part(c) << 14, rest))
+        }
+        _ => None,
     }
 }
