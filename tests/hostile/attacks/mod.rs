@@ -2,6 +2,7 @@
 
 mod endless_bodies;
 mod half_requests;
+mod large_texts;
 mod many_parts;
 mod repeated_ack_ids;
 mod silent_sockets;
@@ -16,6 +17,7 @@ pub(crate) fn all() -> Vec<Box<dyn Attack>> {
     vec![
         Box::new(endless_bodies::EndlessBodies),
         Box::new(half_requests::HalfRequests),
+        Box::new(large_texts::LargeTexts::default()),
         Box::new(many_parts::ManyParts::default()),
         Box::new(repeated_ack_ids::RepeatedAckIds::default()),
         Box::new(silent_sockets::SilentSockets),
