@@ -389,10 +389,13 @@ pub const REQUEST_BYTES_STEP: usize = 16 * 1024;
 pub const OPEN_REQUEST_BYTES: usize = 8 * 1024;
 /// Bytes that a header takes beside its name and its value, as it counts.
 pub const HEADER_OVERHEAD_BYTES: usize = 128;
-/// Bytes of one compressed message that are unpacked between other requests; a larger one is unpacked on a thread beside
-/// them.
+/// Bytes of one compressed message that are unpacked between other requests; a larger one is unpacked on a thread
+/// beside them.
 pub const UNPACKED_AT_ONCE_MAX: usize = 256 * 1024;
-/// Such messages that are unpacked at the same time; more wait.
+/// Bytes of one message that are decoded while the other tasks of the thread wait; with a larger one they go on on
+/// another thread.
+pub const DECODED_AT_ONCE_MAX: usize = 1024 * 1024;
+/// Compressed messages that are unpacked beside requests at the same time; more wait.
 pub const UNPACKERS: usize = 2;
 /// Concurrent requests and streams on one HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 1024;

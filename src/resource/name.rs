@@ -29,7 +29,7 @@ impl ProjectName {
     pub fn parse(field: &'static str, value: &str) -> Result<Self, Violation> {
         match value.strip_prefix("projects/") {
             Some(project) if is_project(project) => Ok(Self(value.into())),
-            _ => Err(invalid(field, value)),
+            _ => Err(Violation::name(field, value)),
         }
     }
 }
@@ -117,7 +117,7 @@ fn parse(field: &'static str, value: &str, collection: &str) -> Result<Arc<str>,
     if valid {
         Ok(value.into())
     } else {
-        Err(invalid(field, value))
+        Err(Violation::name(field, value))
     }
 }
 
@@ -133,13 +133,6 @@ fn is_id(id: &str) -> bool {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"._~%+-".contains(&b))
         && !id.starts_with("goog")
-}
-
-fn invalid(field: &'static str, value: &str) -> Violation {
-    Violation::Name {
-        field,
-        value: value.to_owned(),
-    }
 }
 
 #[cfg(test)]

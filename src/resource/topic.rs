@@ -125,10 +125,7 @@ pub fn kms_key_name(given: String) -> Result<Option<String>, Violation> {
     {
         Ok(Some(given))
     } else {
-        Err(Violation::Name {
-            field: "kms_key_name",
-            value: given,
-        })
+        Err(Violation::name("kms_key_name", &given))
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Display;
 
 use thiserror::Error;
 
+use crate::limits::STATUS_TEXT_BYTES_MAX;
+
 /// A value that breaks a documented rule: INVALID_ARGUMENT, and nothing of the request was applied.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
@@ -194,6 +196,14 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// A resource name that does not follow its pattern. Of one that is megabytes long the beginning will do, as the
+    /// text is cut.
+    pub fn name(field: &'static str, value: &str) -> Self {
+        let value = &value[..value.floor_char_boundary(STATUS_TEXT_BYTES_MAX)];
+        let value = value.to_owned();
+        Self::Name { field, value }
+    }
+
     /// A value below or above its range.
     pub fn out_of_bounds(
         what: &'static str,

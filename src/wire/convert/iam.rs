@@ -40,11 +40,7 @@ pub fn resource(name: &str) -> Result<WithPolicy, Refused> {
             resource: "Policy",
             field: "of a schema",
         }),
-        _ => Err(Violation::Name {
-            field: "resource",
-            value: name.to_owned(),
-        }
-        .into()),
+        _ => Err(Violation::name("resource", name).into()),
     }
 }
 

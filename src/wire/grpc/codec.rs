@@ -6,10 +6,13 @@ use std::marker::PhantomData;
 
 use bytes::Buf;
 use prost::Message;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tonic::{
     Status,
     codec::{BufferSettings, DecodeBuf, EncodeBuf},
 };
+
+use crate::limits::DECODED_AT_ONCE_MAX;
 
 /// Bytes that an answer starts with; a small one needs no more.
 const ENCODE_BUFFER_BYTES: usize = 256;
@@ -77,7 +80,12 @@ impl<U: Message + Default> tonic::codec::Decoder for Decoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // All of it: what a broken message leaves unread must not be taken for the next one. Slices of `Bytes` cost less
         // than slices of tonic's buffer.
-        let message = U::decode(buffer.copy_to_bytes(buffer.remaining()));
+        let bytes = buffer.copy_to_bytes(buffer.remaining());
+        let message = if bytes.len() > DECODED_AT_ONCE_MAX && has_other_threads() {
+            tokio::task::block_in_place(|| U::decode(bytes))
+        } else {
+            U::decode(bytes)
+        };
         message.map(Some).map_err(|error| {
             Status::invalid_argument(format!("The request cannot be decoded: {error}"))
         })
@@ -88,6 +96,12 @@ impl<U: Message + Default> tonic::codec::Decoder for Decoder<U> {
         // to be as large as the request and no larger.
         BufferSettings::new(0, ENCODE_YIELD_BYTES)
     }
+}
+
+/// Whether the other tasks of this thread can go on elsewhere meanwhile.
+fn has_other_threads() -> bool {
+    let runtime = Handle::try_current();
+    runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 #[cfg(test)]
@@ -125,5 +139,54 @@ mod tests {
             let refused = decode(message).await.expect_err("broken");
             assert_eq!(refused.code(), Code::InvalidArgument, "{message:?}");
         }
+    }
+
+    /// A message that is read once another task has run.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Waiting;
+
+    impl Message for Waiting {
+        fn encode_raw(&self, _buffer: &mut impl bytes::BufMut) {}
+
+        fn merge_field(
+            &mut self,
+            tag: u32,
+            wire_type: prost::encoding::WireType,
+            buffer: &mut impl Buf,
+            context: prost::encoding::DecodeContext,
+        ) -> Result<(), prost::DecodeError> {
+            let (ran, runs) = std::sync::mpsc::channel();
+            tokio::spawn(async move { ran.send(()) });
+            let ran = runs.recv_timeout(std::time::Duration::from_secs(10));
+            ran.expect("another task runs meanwhile");
+            prost::encoding::skip_field(wire_type, tag, buffer, context)
+        }
+
+        fn encoded_len(&self) -> usize {
+            0
+        }
+
+        fn clear(&mut self) {}
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn other_tasks_go_on_while_a_large_message_is_decoded() {
+        let message = Topic {
+            name: "a".repeat(DECODED_AT_ONCE_MAX),
+            ..Topic::default()
+        };
+        let message = message.encode_to_vec();
+        // On the one thread that there is for tasks.
+        let decoded = tokio::spawn(async move {
+            let length = u32::try_from(message.len()).expect("small");
+            let frame = [&[0], &length.to_be_bytes()[..], &message].concat();
+            let decoder = Codec::<Waiting, Waiting>::default().decoder();
+            let body = Full::new(Bytes::from(frame));
+            Streaming::new_request(decoder, body, None, None)
+                .message()
+                .await
+        });
+        let decoded = decoded.await.expect("it does not wait in vain");
+        assert_eq!(decoded.expect("a message"), Some(Waiting));
     }
 }

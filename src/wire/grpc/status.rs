@@ -1,5 +1,7 @@
 //! Domain error → gRPC status, and only here. Texts are those of docs/behaviour.md, section 1.4.
 
+use std::fmt::Display;
+
 use tonic::{Code, Status};
 
 use crate::{
@@ -39,19 +41,19 @@ fn not_found(resource: &str) -> Status {
 }
 
 /// A status whose text is short.
-fn with_text(code: Code, text: String) -> Status {
+fn with_text(code: Code, text: impl Display) -> Status {
     Status::new(code, short(text))
 }
 
 impl From<Denied> for Status {
     fn from(denied: Denied) -> Self {
-        with_text(Code::PermissionDenied, denied.to_string())
+        with_text(Code::PermissionDenied, denied)
     }
 }
 
 impl From<Violation> for Status {
     fn from(violation: Violation) -> Self {
-        with_text(Code::InvalidArgument, violation.to_string())
+        with_text(Code::InvalidArgument, violation)
     }
 }
 
@@ -59,7 +61,7 @@ impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Violation(violation) => violation.into(),
-            Refused::Unsupported { .. } => with_text(Code::Unimplemented, refused.to_string()),
+            Refused::Unsupported { .. } => with_text(Code::Unimplemented, refused),
         }
     }
 }
@@ -79,7 +81,7 @@ impl From<StoreError> for Status {
             }
             StoreError::Damaged(_) => Code::DataLoss,
         };
-        with_text(code, error.to_string())
+        with_text(code, error)
     }
 }
 
@@ -100,7 +102,7 @@ impl From<CreateError> for Status {
 impl From<AttachError> for Status {
     fn from(error: AttachError) -> Self {
         match error {
-            AttachError::NoSuchKafkaTopic { .. } => with_text(Code::NotFound, error.to_string()),
+            AttachError::NoSuchKafkaTopic { .. } => with_text(Code::NotFound, error),
             AttachError::Create(error) => error.into(),
             AttachError::Store(error) => error.into(),
         }
@@ -110,9 +112,7 @@ impl From<AttachError> for Status {
 impl From<DetachError> for Status {
     fn from(error: DetachError) -> Self {
         match error {
-            DetachError::NotAttached { .. } => {
-                with_text(Code::FailedPrecondition, error.to_string())
-            }
+            DetachError::NotAttached { .. } => with_text(Code::FailedPrecondition, error),
             DetachError::Find(error) => error.into(),
         }
     }
@@ -132,7 +132,7 @@ impl From<UpdateError> for Status {
         match error {
             UpdateError::Violation(violation) => violation.into(),
             UpdateError::NotFound { resource } => not_found(&resource),
-            UpdateError::Contended { .. } => with_text(Code::Unavailable, error.to_string()),
+            UpdateError::Contended { .. } => with_text(Code::Unavailable, error),
             UpdateError::Store(error) => error.into(),
         }
     }
@@ -141,7 +141,7 @@ impl From<UpdateError> for Status {
 impl From<SetPolicyError> for Status {
     fn from(error: SetPolicyError) -> Self {
         match error {
-            SetPolicyError::Replaced { .. } => with_text(Code::Aborted, error.to_string()),
+            SetPolicyError::Replaced { .. } => with_text(Code::Aborted, error),
             SetPolicyError::Update(error) => error.into(),
             SetPolicyError::Store(error) => error.into(),
         }
@@ -163,7 +163,7 @@ impl From<ConsumeError> for Status {
         match error {
             ConsumeError::Violation(violation) => violation.into(),
             ConsumeError::NotFound { resource } => not_found(&resource),
-            ConsumeError::Detached { .. } => with_text(Code::FailedPrecondition, error.to_string()),
+            ConsumeError::Detached { .. } => with_text(Code::FailedPrecondition, error),
             ConsumeError::Delivery(error) => error.into(),
             ConsumeError::Store(error) => error.into(),
         }
@@ -178,7 +178,7 @@ impl From<DeliveryError> for Status {
             DeliveryError::Store(StoreError::Damaged(_)) => Code::DataLoss,
             DeliveryError::OwnedBy(_) | DeliveryError::Store(_) => Code::Unavailable,
         };
-        with_text(code, error.to_string())
+        with_text(code, error)
     }
 }
 
@@ -193,7 +193,7 @@ impl From<EndCause> for Status {
             | EndCause::Unavailable(_) => Code::Unavailable,
             EndCause::Damaged(_) => Code::DataLoss,
         };
-        with_text(code, cause.to_string())
+        with_text(code, cause)
     }
 }
 

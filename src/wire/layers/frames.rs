@@ -146,7 +146,7 @@ impl<B> Frames<B> {
         self.arrived.take(HEADER_BYTES, &mut VecDeque::new());
         let mut compressed = VecDeque::new();
         self.arrived.take(length, &mut compressed);
-        match unpacking::begin(compressed, bytes_max, entries, &self.held)? {
+        match unpacking::begin(compressed, self.messages, &self.held)? {
             Step::Unpacked(unpacked) => self.take_unpacked(unpacked)?,
             Step::Unpacking(unpacking) => self.unpacking = Some(unpacking),
         }
@@ -158,6 +158,7 @@ impl<B> Frames<B> {
             mut frame,
             counted_bytes,
             decoded_bytes,
+            ..
         } = unpacked;
         self.held.add(frame.len() - counted_bytes + decoded_bytes)?;
         self.ready.push_back(frame.split_to(HEADER_BYTES));

@@ -71,6 +71,9 @@ impl Inflating {
     /// # Errors
     /// As of [`Inflating::unpack_to`].
     pub fn unpack(&mut self) -> Result<(), InflateError> {
+        // Memory that is not written to costs nothing; growing step by step would take it twice.
+        let room = self.prefix_bytes + self.limit_bytes + 1;
+        self.message.reserve_exact(room - self.message.len());
         self.unpack_to(usize::MAX).map(|_| ())
     }
 

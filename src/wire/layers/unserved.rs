@@ -23,7 +23,7 @@ pub fn name_method<B>(response: &mut Response<B>, path: &str) {
         return;
     }
     let method = path.strip_prefix('/').unwrap_or(path);
-    let named = Status::unimplemented(short(format!("{method} is not implemented")));
+    let named = Status::unimplemented(short(format_args!("{method} is not implemented")));
     // A path that cannot be written as a header leaves the answer as it was.
     let _written = named.add_header(headers);
 }

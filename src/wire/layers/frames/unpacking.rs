@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
 use super::{
@@ -18,9 +19,9 @@ use super::{
         gzip::{InflateError, Inflating},
         size::too_large,
     },
-    HEADER_BYTES,
+    HEADER_BYTES, Messages,
 };
-use crate::limits::UNPACKED_AT_ONCE_MAX;
+use crate::{limits::UNPACKED_AT_ONCE_MAX, rpc::Requests};
 
 /// How far a frame is.
 pub(super) enum Step {
@@ -35,6 +36,8 @@ pub(super) struct Unpacked {
     pub(super) counted_bytes: usize,
     /// What its message takes beside them when it is decoded.
     pub(super) decoded_bytes: usize,
+    /// Dropped when the frame is taken: as many large frames as are unpacked may wait for that.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A frame that is being unpacked elsewhere.
@@ -55,15 +58,20 @@ impl Unpacking {
 /// Begins with a frame.
 pub(super) fn begin(
     compressed: VecDeque<Bytes>,
-    bytes_max: usize,
-    entries: Entries,
+    messages: Messages,
     held: &Held,
 ) -> Result<Step, Status> {
+    let Messages {
+        requests,
+        bytes_max,
+        entries,
+    } = messages;
     let mut inflating = Inflating::new(compressed, HEADER_BYTES, bytes_max);
     // What becomes too much is nearly always found in its beginning, where it has cost little.
     for bytes in [UNPACKED_AT_ONCE_MAX / 8, UNPACKED_AT_ONCE_MAX] {
         if inflating.unpack_to(bytes).map_err(refused)? {
-            return unpacked(inflating, 0, entries).map(Step::Unpacked);
+            let unpacked = unpacked(inflating, 0, entries)?;
+            return Ok(Step::Unpacked(unpacked));
         }
         entries.check_beginning(inflating.unpacked())?;
     }
@@ -72,10 +80,12 @@ pub(super) fn begin(
     let beside = async move {
         let permit = held.unpacker().await?;
         let unpacking = tokio::task::spawn_blocking(move || {
-            // Also when the client has gone away meanwhile.
-            let _permit = permit;
+            // It is held to the end also when the client has gone away meanwhile.
             inflating.unpack().map_err(refused)?;
-            unpacked(inflating, UNPACKED_AT_ONCE_MAX, entries)
+            let mut unpacked = unpacked(inflating, UNPACKED_AT_ONCE_MAX, entries)?;
+            // A stream takes its next message when it likes.
+            unpacked.permit = Some(permit).filter(|_| requests == Requests::One);
+            Ok(unpacked)
         });
         let unpacked = unpacking.await;
         unpacked.map_err(|error| Status::internal(error.to_string()))?
@@ -97,6 +107,7 @@ fn unpacked(
         frame: frame.into(),
         counted_bytes,
         decoded_bytes,
+        permit: None,
     })
 }
 
