@@ -71,11 +71,11 @@ install_go() {
   fi
 }
 
-# Sets node; exports where `require` finds the client, a folder named after what is in it: nothing is put into the tree.
+# Sets node and npm.
 install_node() {
-  local wanted found folder npm=npm
-  node=node
-  wanted=$(sed -n 's/.*"node": ">=\([0-9.]*\)".*/\1/p' "$clients/node/package.json")
+  local wanted found folder
+  node=node npm=npm
+  wanted=$(sed -n 's/.*"node": ">=\([0-9.]*\)".*/\1/p' "$clients/browser/package.json")
   found=$( (command -v npm >/dev/null && node --version 2>/dev/null || true) | sed -n 's/^v//p')
   if older "${found:-0}" "$wanted"; then
     echo "Node ${found:-is missing}; $wanted is needed: installing it into the cache"
@@ -83,15 +83,21 @@ install_node() {
     node=$folder/bin/node npm=$folder/bin/npm
   fi
   "$node" --version
-  folder=$cache/node-$(cat "$clients"/node/package*.json | cksum | cut -d' ' -f1)
+}
+
+# Installs the packages of a folder of tests into one named after what is in it: nothing is put into the tree. Prints
+# where `require` finds them.
+node_modules() {
+  local name=$1 folder
+  folder=$cache/$name-$(cat "$clients/$name"/package*.json | cksum | cut -d' ' -f1)
   if [ ! -e "$folder/complete" ]; then
     rm -rf "$folder"
     mkdir "$folder"
-    cp "$clients"/node/package*.json "$folder"
-    (cd "$folder" && "$npm" ci --ignore-scripts --no-audit --no-fund)
+    cp "$clients/$name"/package*.json "$folder"
+    (cd "$folder" && "$npm" ci --ignore-scripts --no-audit --no-fund) >&2
     touch "$folder/complete"
   fi
-  export NODE_PATH=$folder/node_modules
+  echo "$folder/node_modules"
 }
 
 # Exports where they are: PACKETBOAT_TEST_KAFKA and PACKETBOAT_TEST_POSTGRES. Sets older_kafka if --long.
@@ -132,6 +138,8 @@ install_go
 python=$(python_environment python "$clients/python/requirements.txt")/bin/python
 openapi=$(python_environment openapi "$clients/openapi/requirements.txt")/bin/python
 install_node
+node_client=$(node_modules node)
+browser=$(node_modules browser)
 
 step 'build'
 cargo build --profile gate --locked
@@ -167,7 +175,7 @@ for pair in embedded kafka+postgres; do
     python3 "$clients/tally.py" go "$scratch/go-$pair.txt" || failed=1
 
   step "Node client, $pair"
-  (cd "$clients/node" && "$node" --test --test-reporter=spec --test-reporter-destination=stdout \
+  (cd "$clients/node" && NODE_PATH=$node_client "$node" --test --test-reporter=spec --test-reporter-destination=stdout \
     --test-reporter=junit --test-reporter-destination="$scratch/node-$pair.xml") || failed=1
 
   step "Rust client, $pair"
@@ -180,7 +188,13 @@ step 'generated requests of every call'
   cd "$clients/openapi" && PYTHONDONTWRITEBYTECODE=1 "$openapi" -m pytest -v --tb=short --junitxml "$scratch/openapi.xml") ||
   failed=1
 
+step 'pages in a browser'
+(export PACKETBOAT_TEST_PAIR=embedded NODE_PATH=$browser
+  cd "$clients/browser" && "$node" --test --test-reporter=spec --test-reporter-destination=stdout \
+    --test-reporter=junit --test-reporter-destination="$scratch/browser.xml") || failed=1
+
 step 'done'
-python3 "$clients/tally.py" sum "$scratch"/{python,node}-*.xml "$scratch"/{go,rust}-*.txt "$scratch/openapi.xml" ||
+python3 "$clients/tally.py" sum "$scratch"/{python,node}-*.xml "$scratch"/{go,rust}-*.txt "$scratch/openapi.xml" \
+  "$scratch/browser.xml" ||
   failed=1
 exit $failed
