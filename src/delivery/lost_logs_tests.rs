@@ -134,9 +134,11 @@ async fn a_log_that_has_grown_past_what_it_lost_is_told_by_its_records() {
     assert_eq!(frame.expect("nobody has noticed").len(), 1);
     world.hand.advance(Duration::from_millis(LOG_CHECK_MILLIS));
     assert_eq!(world.end_of(&mut stream).await, EndCause::LogChanged);
-    // What was delivered before may come once more.
-    for _ in ["two", "three"] {
-        assert_eq!(world.pull(true).await, Ok(1));
+    let mut received = 0;
+    while received < 2 {
+        received += world.pull(true).await.expect("pulled");
+        // One of them may be leased for a moment.
+        world.hand.advance(Duration::from_secs(1));
     }
 }
 

@@ -72,11 +72,17 @@ impl Registry {
         commands
     }
 
-    /// Forgets a driver, so that the next request starts another.
+    /// Forgets a driver, so that the next request starts another. Where it took no more commands before, that may have
+    /// happened already, and the other one stays.
     pub(super) fn forget(&self, id: SubscriptionId, commands: &mut mpsc::Receiver<Command>) {
         let mut running = self.0.lock();
         commands.close();
-        running.remove(&id);
+        if running
+            .get(&id)
+            .is_some_and(|driver| driver.commands.is_closed())
+        {
+            running.remove(&id);
+        }
     }
 
     /// Forgets a driver unless a caller has asked it for something meanwhile; then this returns false.
