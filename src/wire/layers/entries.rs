@@ -10,7 +10,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use prost::encoding::WireType;
 use thiserror::Error;
@@ -30,7 +30,8 @@ const VALUE_BYTES: usize = 32;
 /// Bytes in memory of an entry that is a message or of a map, beside those of its texts.
 const MESSAGE_BYTES: usize = 320;
 
-static PLANS: LazyLock<HashMap<&'static str, Plan>> = LazyLock::new(plan::of_all);
+/// A few comparisons of a path cost less than the hash that it would need.
+static PLANS: LazyLock<BTreeMap<&'static str, Plan>> = LazyLock::new(plan::of_all);
 
 /// How the requests of an RPC are counted. Cheap to copy.
 #[derive(Clone, Copy, Debug)]

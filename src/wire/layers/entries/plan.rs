@@ -1,6 +1,6 @@
 //! Which fields of an RPC's requests are counted, as the descriptors and the table of RPCs have it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
@@ -137,7 +137,7 @@ impl Plan {
 }
 
 /// The plans of all RPCs whose descriptors are compiled in, by their paths.
-pub(super) fn of_all() -> HashMap<&'static str, Plan> {
+pub(super) fn of_all() -> BTreeMap<&'static str, Plan> {
     let pool = DescriptorPool::decode(DESCRIPTORS).unwrap_or_default();
     let plans = RPCS.iter().filter_map(|rpc| {
         let (service, method) = rpc.names();
