@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use prost::encoding::encode_varint;
 use tonic::Code;
 
-use crate::{Attack, Target, raw};
+use crate::{Attack, Target, figures::Limits, raw};
 
 /// With what is around it a little less than the largest request.
 const TEXT_BYTES: usize = 10_000_000;
@@ -33,6 +33,14 @@ pub(crate) struct LargeTexts {
 impl Attack for LargeTexts {
     fn name(&self) -> &'static str {
         "large texts"
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            // All twenty at once are 190, which the budget of requests counts and allows.
+            growth_mib: 300,
+            ..Limits::default()
+        }
     }
 
     async fn prepare(&mut self, _target: &Target) {

@@ -12,7 +12,7 @@ use packetboat::proto::google::pubsub::v1::{
 };
 use prost::Message as _;
 
-use crate::{Attack, Target, raw};
+use crate::{Attack, Target, figures::Limits, raw};
 
 const TOPIC: &str = "projects/hostile/topics/taken";
 const SUBSCRIPTION: &str = "projects/hostile/subscriptions/taken-worker";
@@ -32,6 +32,14 @@ pub(crate) struct RepeatedAckIds {
 impl Attack for RepeatedAckIds {
     fn name(&self) -> &'static str {
         "repeated ack ids"
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            // The five at once have 50 on their way in.
+            growth_mib: 200,
+            ..Limits::default()
+        }
     }
 
     async fn prepare(&mut self, target: &Target) {
