@@ -30,9 +30,9 @@ pub const RESOURCE_ID_CHARS: std::ops::RangeInclusive<usize> = 3..=255;
 pub const PROJECT_BYTES_MAX: usize = 255;
 /// Largest encoded request of an RPC that asks about the server itself, bytes: a name, of which little more comes back.
 pub const QUESTION_BYTES_MAX: usize = 1024;
-/// Ack ids in one request: those of 96 bytes that fill an Acknowledge. Ours are shorter; as many of them as are too large
+/// Ack ids in one request: those of 60 bytes that fill an Acknowledge. Ours are shorter; as many of them as are too large
 /// for one are still counted by their bytes, see [`ENTRIES_TOLERANCE`].
-pub const ACK_IDS_MAX: usize = ACK_REQUEST_BYTES_MAX / 96;
+pub const ACK_IDS_MAX: usize = ACK_REQUEST_BYTES_MAX / 60;
 /// Ack ids that are taken in before other requests have their turn.
 pub const ACK_IDS_AT_ONCE_MAX: usize = 1_000;
 /// Paths of an update mask; the public service names no limit.

@@ -126,7 +126,7 @@ async fn the_same_holds_over_rest() {
             "POST",
             "/v1/projects/p/subscriptions/sub:acknowledge",
             json!({"ackIds": many(json!("a"), 100_000)}),
-            "Invalid value at 'ack_ids', more than 21844 entries",
+            "Invalid value at 'ack_ids', more than 34952 entries",
         ),
         (
             "POST",
