@@ -26,7 +26,7 @@ impl Attack for EndlessBodies {
     fn limits(&self) -> Limits {
         Limits {
             // The share of a connection is 128.
-            growth_mib: 230,
+            growth_mib: 300,
             p99: Duration::from_millis(500),
             ..Limits::default()
         }

@@ -30,8 +30,8 @@ impl Attack for HalfRequests {
     fn limits(&self) -> Limits {
         let (connections, bytes) = extent();
         let sent_mib = connections * REQUESTS * bytes / (1024 * 1024);
-        // No more than what all may hold, and half of it for what is beside the bodies.
-        let growth_mib = sent_mib.min(1024) * 3 / 2;
+        // No more than what all may hold, and as much again for what is beside the bodies.
+        let growth_mib = sent_mib.min(1024) * 2;
         Limits {
             growth_mib: growth_mib as u64,
             p99: Duration::from_millis(500),

@@ -31,7 +31,7 @@ impl Attack for UnreadLists {
     fn limits(&self) -> Limits {
         Limits {
             // A connection has eight of them at a time.
-            growth_mib: 70,
+            growth_mib: 90,
             p99: Duration::from_millis(500),
             ..Limits::default()
         }
