@@ -137,6 +137,27 @@ async fn a_write_ahead_log_stays_below_its_bound_under_load() {
 }
 
 #[tokio::test]
+async fn the_file_of_a_write_ahead_log_shrinks_once_less_is_written() {
+    let directory = tempdir().expect("temporary directory");
+    let database = database(directory.path(), 128 * MIB).await;
+    let turn = database.checkpoints.turn().await;
+    for _ in 0..20 {
+        write(&database, MIB).await;
+    }
+    drop(turn);
+    assert!(database.checkpoints.wal_bytes() > 20 * MIB);
+
+    eventually("the file is small", async || {
+        write(&database, MIB / 64).await;
+        // At most 5 MiB per second, with what comes with a row.
+        sleep(Duration::from_millis(10)).await;
+        (database.checkpoints.wal_bytes() < 16 * MIB).then_some(())
+    })
+    .await;
+    database.close().await;
+}
+
+#[tokio::test]
 async fn a_reader_that_does_not_let_go_delays_writes_and_is_told_of_once() {
     let (lines, _guard) = Lines::capture();
     let directory = tempdir().expect("temporary directory");

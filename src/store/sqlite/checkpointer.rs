@@ -141,8 +141,8 @@ impl Task {
         if progress.written + self.margin >= pages(checkpoints.bytes_now()) {
             turn.empty().await?;
             self.not_before = progress.written;
-        } else if self.is_to_restart(progress) && progress.left() > 0 {
-            progress = turn.finish().await?;
+        } else if self.is_to_restart(progress) {
+            progress = turn.finish(self.file_bytes(progress)).await?;
             self.not_before = progress.written + self.copy;
         }
         Ok(progress.left() <= self.copy)
@@ -156,6 +156,17 @@ impl Task {
             self.restart
         };
         progress.written >= least.max(self.not_before)
+    }
+
+    /// What the file of a log that is started anew may have. One that grew to where it is started anew keeps its room,
+    /// as writing there costs less than making a file longer; one that is started anew for its age needs no more than
+    /// what was written.
+    fn file_bytes(&self, progress: Progress) -> u64 {
+        if progress.written >= self.restart {
+            self.checkpoints.bytes_max()
+        } else {
+            2 * progress.written * PAGE_BYTES as u64
+        }
     }
 
     /// Copies beside the writer, until little is left.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, SqliteConnection,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 use tokio::sync::{Mutex, MutexGuard};
@@ -185,10 +185,15 @@ impl Turn<'_> {
         synced
     }
 
-    /// Moves what is left while the writer waits. Short, if nearly everything was copied and synced before.
-    pub(super) async fn finish(&mut self) -> Result<Progress, sqlx::Error> {
+    /// Moves what is left while the writer waits. Short, if nearly everything was copied and synced before. The commit
+    /// that starts the log anew gives back what its file has over `file_bytes`.
+    pub(super) async fn finish(&mut self, file_bytes: u64) -> Result<Progress, sqlx::Error> {
         let writer = Arc::clone(&self.checkpoints.writer);
-        let _writer = writer.lock().await?;
+        let mut writer = writer.lock().await?;
+        let limit = format!("PRAGMA journal_size_limit = {file_bytes}");
+        sqlx::raw_sql(AssertSqlSafe(limit))
+            .execute(&mut *writer)
+            .await?;
         self.run(PASSIVE).await
     }
 
