@@ -165,7 +165,7 @@ impl Task {
         if progress.written >= self.restart {
             self.checkpoints.bytes_max()
         } else {
-            2 * progress.written * PAGE_BYTES as u64
+            2 * progress.written * u64::from(PAGE_BYTES)
         }
     }
 
