@@ -28,6 +28,8 @@ pub(super) struct System {
     observed: AtomicI64,
     /// How long the machine has slept.
     slept: Rising,
+    /// When that was last checked, in milliseconds since the start.
+    slept_checked: AtomicI64,
     /// Told of each step of a time, which sleepers would miss.
     stepped: watch::Sender<()>,
 }
@@ -82,6 +84,7 @@ impl System {
             lead: Rising::new(UNKNOWN),
             observed: AtomicI64::new(UNKNOWN),
             slept: Rising::new(0),
+            slept_checked: AtomicI64::new(0),
             stepped: watch::Sender::new(()),
         }
     }
@@ -89,8 +92,13 @@ impl System {
     /// The time since the start, on top of the wall clock's at the start.
     pub(super) fn carried(&self) -> Timestamp {
         let booted = since_boot().saturating_sub(self.booted_at_start);
-        let slept = booted.saturating_sub(self.awake_at_start.elapsed());
-        self.slept.raise(millis_of(slept), &self.stepped);
+        // A sleep that matters is as long as a step, and so is the time since the last check then.
+        let millis = millis_of(booted);
+        if millis >= self.slept_checked.load(Ordering::Relaxed) + STEP_MILLIS_MIN {
+            self.slept_checked.store(millis, Ordering::Relaxed);
+            let slept = booted.saturating_sub(self.awake_at_start.elapsed());
+            self.slept.raise(millis_of(slept), &self.stepped);
+        }
         self.wall_at_start + booted
     }
 

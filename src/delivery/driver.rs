@@ -135,7 +135,7 @@ impl Driver {
             let now = self.node.clock.now();
             self.host.start_flush(now);
             self.log_check
-                .start(&self.node, &self.record, self.host.marks.as_mut());
+                .start(now, &self.node, &self.record, self.host.marks.as_mut());
             if self.host.is_unused(now) && self.node.registry.forget_idle(self.record.id, commands)
             {
                 return None;

@@ -38,11 +38,11 @@ impl LogCheck {
     /// Starts a comparison if one is due: something was read, and the last one is a while ago.
     pub(super) fn start(
         &mut self,
+        now: Timestamp,
         node: &Node,
         record: &SubscriptionRecord,
         marks: Option<&mut AllMarks>,
     ) {
-        let now = node.clock.now();
         let Some(marks) = marks.filter(|marks| marks.has_read()) else {
             return;
         };

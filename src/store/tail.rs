@@ -4,7 +4,7 @@
 //! partition on, the buffer has everything up to the end; so a read is answered from here as a whole or not at all.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     mem::size_of,
     ops::Range,
     sync::Arc,
@@ -55,7 +55,7 @@ pub(super) struct Tail {
 
 #[derive(Debug, Default)]
 struct Inner {
-    topics: HashMap<TopicIncarnation, TopicTail>,
+    topics: BTreeMap<TopicIncarnation, TopicTail>,
     /// One entry per buffered batch, oldest first: whose first batch to evict next.
     oldest: VecDeque<(TopicIncarnation, Partition)>,
     bytes: usize,

@@ -3,7 +3,7 @@
 //! Nobody hears of an append before its commit is on the disk.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     mem,
     ops::Range,
     sync::Arc,
@@ -75,7 +75,7 @@ pub(super) struct LogWriter {
     clock: Clock,
     commands: mpsc::Receiver<Command>,
     deletions: VecDeque<Command>,
-    heads: HashMap<TopicIncarnation, Head>,
+    heads: BTreeMap<TopicIncarnation, Head>,
     /// Topics whose last commit may or may not have happened; their ends are read from the file first.
     unsure: HashSet<TopicIncarnation>,
     vacuum_due: bool,
@@ -105,7 +105,7 @@ impl LogWriter {
             clock,
             commands,
             deletions: VecDeque::new(),
-            heads: HashMap::new(),
+            heads: BTreeMap::new(),
             unsure: HashSet::new(),
             vacuum_due: true,
             passes_since_vacuum: 0,
@@ -411,15 +411,10 @@ async fn insert(connection: &mut SqliteConnection, row: &Row) -> Result<(), sqlx
 }
 
 /// Groups by topic, in order of arrival within each.
-fn by_topic(appends: Vec<Append>) -> Vec<(TopicIncarnation, Vec<Append>)> {
-    let mut groups: Vec<(TopicIncarnation, Vec<Append>)> = Vec::new();
-    let mut index = HashMap::new();
+fn by_topic(appends: Vec<Append>) -> BTreeMap<TopicIncarnation, Vec<Append>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for append in appends {
-        let at = *index.entry(append.topic).or_insert_with(|| {
-            groups.push((append.topic, Vec::new()));
-            groups.len() - 1
-        });
-        groups[at].1.push(append);
+        groups.entry(append.topic).or_default().push(append);
     }
     groups
 }
