@@ -99,8 +99,8 @@ async fn serve(
 ) -> Result<(Health, Listening), StartError> {
     let (health, health_rpcs) = Health::new().await;
     let guarded = Guarded::open(Arc::clone(service));
-    let routes = grpc::routes(&guarded, health_rpcs)?;
-    let listening = bound.serve(routes, guarded, web, descriptors)?;
+    let services = grpc::services(&guarded, health_rpcs)?;
+    let listening = bound.serve(services, guarded, web, descriptors)?;
     tokio::spawn(follow_node_lease(service.node_lease(), health.clone()));
     Ok((health, listening))
 }

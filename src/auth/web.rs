@@ -64,12 +64,17 @@ pub enum Refusal {
 }
 
 impl WebAccess {
+    /// Whether a request is answered whatever the other facts are: they need not be found out.
+    pub const fn answers_always(is_grpc: bool, has_origin: bool) -> bool {
+        is_grpc && !has_origin
+    }
+
     /// Whether a request is answered.
     ///
     /// # Errors
     /// It is not.
     pub fn judge(&self, facts: &Facts<'_>) -> Result<(), Refusal> {
-        if facts.is_grpc && facts.origin == Given::None {
+        if Self::answers_always(facts.is_grpc, facts.origin != Given::None) {
             return Ok(());
         }
         let host = match facts.host {

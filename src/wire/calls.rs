@@ -1,24 +1,25 @@
 //! Answers gRPC requests: those of clients, and those that the gateway makes of other ones.
 
-use axum::{
-    Router,
-    body::{Body, HttpBody},
-};
+use std::sync::Arc;
+
+use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, service::Routes};
-use tower::ServiceExt;
+use tonic::Status;
 
-use super::layers::{
-    answer,
-    budget::{Budget, Held},
-    closing,
-    entries::Entries,
-    frames, node_lease,
-    places::Place,
-    unsent, unserved,
-    whole::Whole,
+use super::{
+    grpc::services::Services,
+    layers::{
+        answer,
+        budget::{Budget, Held},
+        closing,
+        entries::Entries,
+        frames, node_lease,
+        places::Place,
+        unsent, unserved,
+        whole::Whole,
+    },
 };
 use crate::{
     limits::{CONNECTION_REQUEST_BYTES_HELD_MAX, REQUEST_BYTES_HELD_MAX},
@@ -29,18 +30,18 @@ use crate::{
 /// Everything that is served over gRPC, with what happens around it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Calls {
-    grpc: Router,
+    grpc: Arc<Services>,
     node_lease: NodeLease,
     closing: CancellationToken,
     budget: Budget,
 }
 
 impl Calls {
-    /// Answers with `routes` while `node_lease` holds; `closing` ends what would otherwise never end.
-    pub fn new(routes: Routes, node_lease: NodeLease, closing: CancellationToken) -> Self {
+    /// Answers with `services` while `node_lease` holds; `closing` ends what would otherwise never end.
+    pub fn new(services: Services, node_lease: NodeLease, closing: CancellationToken) -> Self {
         Entries::prepare();
         Self {
-            grpc: routes.prepare().into_axum_router(),
+            grpc: Arc::new(services),
             node_lease,
             closing,
             budget: Budget::new(REQUEST_BYTES_HELD_MAX, CONNECTION_REQUEST_BYTES_HELD_MAX),
@@ -110,7 +111,7 @@ impl Calls {
         };
         let uri = request.uri().clone();
         // A published message is a slice of its request, which is held until the answer.
-        let Ok(response) = self.grpc.oneshot(request).await;
+        let response = self.grpc.call(request).await;
         held.clear();
         // What was done meanwhile may be undone elsewhere: the client has to ask again.
         if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {

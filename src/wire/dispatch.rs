@@ -8,7 +8,7 @@ use std::{
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use tower::{Service, ServiceExt};
 
@@ -58,7 +58,7 @@ where
         let held = headers::held_bytes(&request).and_then(|bytes| self.share.request(bytes));
         if is_grpc(&request) {
             let calls = self.calls.clone();
-            Box::pin(async { Ok(calls.call(request, held).await) })
+            Box::pin(calls.call(request, held).map(Ok))
         } else {
             let encoded = headers::check_encoding(&request);
             let ends = encoded.is_err();

@@ -4,12 +4,12 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{net::TcpSocket, time::timeout};
-use tonic::service::Routes;
 
 use super::{
     calls::Calls,
     connections::{Connections, Ends},
     dispatch::Dispatch,
+    grpc::services::Services,
     rest::{self, BadDescriptors},
 };
 use crate::{auth::web::WebAccess, limits, service::Guarded};
@@ -74,11 +74,11 @@ impl Bound {
         self.0.iter().map(|(address, _)| *address).collect()
     }
 
-    /// Lets clients connect and answers with `routes`, over gRPC and REST, while the service's lease holds. `access` says
+    /// Lets clients connect and answers with `services`, over gRPC and REST, while the service's lease holds. `access` says
     /// what browsers may ask. Of the process's `descriptors`, some are left to the stores.
     pub fn serve(
         self,
-        routes: Routes,
+        services: Services,
         service: Guarded,
         access: WebAccess,
         descriptors: u64,
@@ -93,7 +93,7 @@ impl Bound {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let ends = Ends::default();
-        let calls = Calls::new(routes, service.node_lease(), ends.closing.clone());
+        let calls = Calls::new(services, service.node_lease(), ends.closing.clone());
         let rest = rest::service(calls.clone(), service)?;
         let connections = Connections::new(Dispatch::new(calls, rest), access, &ends, descriptors);
         for listener in listeners {

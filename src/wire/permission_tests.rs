@@ -201,8 +201,8 @@ impl Closed {
         let service = Service::start(state, log, clock, Random::seeded(1));
         let (_health, rpcs) = Health::new().await;
         let guarded = Guarded::closed(Arc::new(service));
-        let routes = grpc::routes(&guarded, rpcs).expect("descriptors");
-        let calls = Calls::new(routes, guarded.node_lease(), CancellationToken::new());
+        let services = grpc::services(&guarded, rpcs).expect("descriptors");
+        let calls = Calls::new(services, guarded.node_lease(), CancellationToken::new());
         let rest = rest::service(calls.clone(), guarded.clone()).expect("routes");
         Self {
             guarded,

@@ -168,8 +168,8 @@ impl Stores {
             _ => Guarded::open(Arc::clone(&service)),
         };
         let (_health, health_rpcs) = Health::new().await;
-        let routes = grpc::routes(&guarded, health_rpcs).expect("descriptors");
-        let calls = Calls::new(routes, guarded.node_lease(), CancellationToken::new());
+        let services = grpc::services(&guarded, health_rpcs).expect("descriptors");
+        let calls = Calls::new(services, guarded.node_lease(), CancellationToken::new());
         let rest = rest::service(calls.clone(), guarded).expect("routes");
         Server {
             dispatch: Dispatch::new(calls, rest),

@@ -63,6 +63,8 @@ where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
     fn execute(&self, request: F) {
+        // Else it would be moved into each of the futures around it, and it is large.
+        let request = Box::pin(request);
         self.0.spawn(async {
             if unread::watch(request).await.is_none() {
                 tracing::debug!("an answer ended, as its client does not take it");

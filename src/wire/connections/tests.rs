@@ -42,8 +42,8 @@ impl World {
         let guarded = Guarded::open(Arc::new(service));
         let ends = Ends::default();
         let (_, health) = Health::new().await;
-        let routes = grpc::routes(&guarded, health).expect("descriptors");
-        let calls = Calls::new(routes, guarded.node_lease(), ends.closing.clone());
+        let services = grpc::services(&guarded, health).expect("descriptors");
+        let calls = Calls::new(services, guarded.node_lease(), ends.closing.clone());
         let rest = rest::service(calls.clone(), guarded).expect("routes");
         Self(Connections::new(
             Dispatch::new(calls, rest),

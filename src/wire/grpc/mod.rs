@@ -10,15 +10,16 @@ mod pages;
 pub mod publisher;
 pub mod reflection;
 mod schemas;
+pub mod services;
 mod status;
 mod streaming_pull;
 pub mod subscriber;
 
-use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health as HealthRpcs, HealthServer};
 
 use self::{
-    admin::Admin, iam::IamPolicy, publisher::Publisher, schemas::Schemas, subscriber::Subscriber,
+    admin::Admin, iam::IamPolicy, publisher::Publisher, schemas::Schemas, services::Services,
+    subscriber::Subscriber,
 };
 use super::layers::size::DECODED_BYTES_MAX;
 use crate::{
@@ -39,21 +40,22 @@ use crate::{
 ///
 /// # Errors
 /// The descriptors that were compiled in cannot be read.
-pub fn routes(
+pub fn services(
     service: &Guarded,
     health: HealthServer<impl HealthRpcs>,
-) -> Result<Routes, tonic_reflection::server::Error> {
+) -> Result<Services, tonic_reflection::server::Error> {
     let publisher = PublisherServer::new(Publisher::new(service.clone()));
     let subscriber = SubscriberServer::new(Subscriber::new(service.clone()));
     let schemas = SchemaServiceServer::new(Schemas::new(service.clone()));
     let policies = IamPolicyServer::new(IamPolicy::new(service.clone()));
     let admin = AdminServer::new(Admin::new(service.clone()));
     let health = health.max_decoding_message_size(DECODED_BYTES_MAX);
-    let routes = Routes::new(health)
-        .add_service(publisher.max_decoding_message_size(DECODED_BYTES_MAX))
-        .add_service(subscriber.max_decoding_message_size(DECODED_BYTES_MAX))
-        .add_service(schemas.max_decoding_message_size(DECODED_BYTES_MAX))
-        .add_service(policies.max_decoding_message_size(DECODED_BYTES_MAX))
-        .add_service(admin.max_decoding_message_size(DECODED_BYTES_MAX));
-    reflection::add_to(routes)
+    let services = Services::default()
+        .add(publisher.max_decoding_message_size(DECODED_BYTES_MAX))
+        .add(subscriber.max_decoding_message_size(DECODED_BYTES_MAX))
+        .add(schemas.max_decoding_message_size(DECODED_BYTES_MAX))
+        .add(policies.max_decoding_message_size(DECODED_BYTES_MAX))
+        .add(admin.max_decoding_message_size(DECODED_BYTES_MAX))
+        .add(health);
+    reflection::add_to(services)
 }

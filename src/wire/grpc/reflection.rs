@@ -1,9 +1,9 @@
 //! Server reflection, so that grpcurl and its like need no protos: the current protocol and the older one that many
 //! tools still speak.
 
-use tonic::service::Routes;
 use tonic_reflection::server::{Builder, Error};
 
+use super::services::Services;
 use crate::{proto::DESCRIPTORS, wire::layers::size::DECODED_BYTES_MAX};
 
 /// The name of the service that topics belong to.
@@ -26,14 +26,14 @@ const SERVED: [&str; 7] = [
 ///
 /// # Errors
 /// The descriptors that were compiled in cannot be read.
-pub fn add_to(routes: Routes) -> Result<Routes, Error> {
-    Ok(routes
-        .add_service(
+pub fn add_to(services: Services) -> Result<Services, Error> {
+    Ok(services
+        .add(
             describe()
                 .build_v1()?
                 .max_decoding_message_size(DECODED_BYTES_MAX),
         )
-        .add_service(
+        .add(
             describe()
                 .build_v1alpha()?
                 .max_decoding_message_size(DECODED_BYTES_MAX),
