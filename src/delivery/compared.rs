@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::try_join, stream};
 
 use super::{
     marks::{AllMarks, Mark, Marks},
@@ -30,7 +30,8 @@ pub(super) struct Compared {
 /// How much is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thoroughness {
-    /// From the highest mark down to the first that is as it was.
+    /// The highest mark, and the one with which the log was last found to be the same. If that one is as it was, from
+    /// the highest down to the first that is, else all marks.
     Top,
     /// All marks: messages may have been read after the log changed, and before that was noticed.
     All,
@@ -45,7 +46,7 @@ pub(super) async fn compare(
     how: Thoroughness,
 ) -> Result<Compared, StoreError> {
     let mut partitions = Vec::with_capacity(states.len());
-    let mut tops = Vec::new();
+    let (mut tops, mut befores) = (Vec::new(), Vec::new());
     for state in states {
         let partition = Partition {
             log,
@@ -55,18 +56,25 @@ pub(super) async fn compare(
             end: ends.get(state.partition as usize).copied(),
         };
         let marks = Marks::stored(state);
-        tops.extend(partition.top(&marks).filter(|_| how == Thoroughness::Top));
+        if how == Thoroughness::Top
+            && let Some(top) = partition.top(&marks)
+        {
+            tops.push(top.record(partition.id));
+            let before = marks.compared_below(top);
+            befores.extend(before.map(|mark| mark.record(partition.id)));
+        }
         partitions.push((partition, marks));
     }
     // All at once, as most logs are as they were.
-    let compared = log.compare(topic, &tops).await?;
-    let same = tops.iter().zip(compared);
-    let same: HashSet<_> = same
-        .filter(|(_, compared)| *compared == Comparison::Same)
-        .map(|(top, _)| top.partition)
-        .collect();
+    let (tops, befores) = try_join(
+        partitions_with(log, topic, &tops, Comparison::Same),
+        partitions_with(log, topic, &befores, Comparison::Other),
+    )
+    .await?;
     let each = partitions.into_iter().map(|(partition, marks)| {
-        let is_same = same.contains(&partition.id);
+        let is_other = befores.contains(&partition.id);
+        let is_same = tops.contains(&partition.id) && !is_other;
+        let how = if is_other { Thoroughness::All } else { how };
         partition.compare(marks, is_same, how).boxed()
     });
     let each: Vec<_> = each.collect();
@@ -95,6 +103,22 @@ pub(super) async fn compare(
     Ok(compared)
 }
 
+/// The partitions of those of these records that compare so.
+async fn partitions_with(
+    log: &dyn MessageLog,
+    topic: &TopicLog,
+    records: &[KnownRecord],
+    comparison: Comparison,
+) -> Result<HashSet<u32>, StoreError> {
+    if records.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let compared = log.compare(topic, records).await?;
+    let compared = records.iter().zip(compared);
+    let such = compared.filter(|(_, compared)| *compared == comparison);
+    Ok(such.map(|(record, _)| record.partition).collect())
+}
+
 /// What the comparison of one partition found.
 struct ComparedPartition {
     partition: u32,
@@ -115,12 +139,12 @@ struct Partition<'a> {
 
 impl Partition<'_> {
     /// The highest mark, if the log still has its offset.
-    fn top(&self, marks: &Marks) -> Option<KnownRecord> {
+    fn top(&self, marks: &Marks) -> Option<Mark> {
         let top = marks.below(self.seen).next()?;
-        (top.offset < self.end?).then(|| top.record(self.id))
+        (top.offset < self.end?).then_some(top)
     }
 
-    /// `is_same`: the record of the highest mark is what it was.
+    /// `is_same`: the records that were asked about are what they were.
     async fn compare(
         self,
         marks: Marks,
@@ -276,6 +300,12 @@ mod tests {
             }
         }
 
+        /// The log is found to be the same.
+        fn compared(&mut self) {
+            self.marks.start_comparing();
+            self.marks.ended_comparing(true);
+        }
+
         /// Up to where a state is valid in which everything below `cursor` is done.
         async fn valid(&mut self, cursor: Offset, how: Thoroughness) -> Offset {
             let mut changes = [PartitionChange {
@@ -378,6 +408,21 @@ mod tests {
         assert_eq!(world.valid(700, Thoroughness::Top).await, 700);
         let valid = world.valid(700, Thoroughness::All).await;
         assert!((1..=300).contains(&valid), "{valid}");
+    }
+
+    #[tokio::test]
+    async fn what_was_read_on_in_another_log_since_the_last_comparison_is_no_proof() {
+        for (lost_to, valid_at_most) in [(0, 0), (300, 300)] {
+            let mut world = World::new().await;
+            world.append(500).await;
+            world.read(0..500).await;
+            world.compared();
+            world.log.lose(world.topic.incarnation, lost_to);
+            world.append(700).await;
+            world.read(500..700).await;
+            let valid = world.valid(700, Thoroughness::Top).await;
+            assert!(valid <= valid_at_most, "{valid} of {lost_to} that are left");
+        }
     }
 
     #[tokio::test]

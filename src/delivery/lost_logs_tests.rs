@@ -143,6 +143,34 @@ async fn a_log_that_has_grown_past_what_it_lost_is_told_by_its_records() {
 }
 
 #[tokio::test]
+async fn what_lies_below_what_was_read_on_in_another_log_is_delivered_by_the_next_node() {
+    let world = world().await;
+    world.faults.let_log_lose_records();
+    let mut stream = world.first_acknowledged().await;
+    world.log.lose_unseen(world.subscription.log.incarnation, 0);
+    world.hand.advance(Duration::from_secs(1));
+    for text in ["two", "three"] {
+        world.append(text).await.expect("appended");
+    }
+    let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
+    assert_eq!(frame.expect("nobody has noticed").len(), 1);
+    let lease = LeaseId {
+        generation: 1,
+        partition: 0,
+        offset: 1,
+        number: 1,
+    };
+    let acknowledged = world.drivers.acknowledge(&world.subscription, vec![lease]);
+    acknowledged.await.expect("acknowledged");
+    // It dies before it compares the log.
+    world.drivers.drain().await;
+    let world = world.restarted();
+    let pull = world.drivers.pull(&world.subscription, 2, false).await;
+    let received = pull.expect("pulls").answer().await;
+    assert_eq!(received.expect("the log's messages").len(), 2);
+}
+
+#[tokio::test]
 async fn a_log_that_only_grows_is_the_same_under_a_stream() {
     let world = world().await;
     world.faults.let_log_lose_records();

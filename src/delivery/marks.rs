@@ -3,7 +3,9 @@
 //! A broker may lose the end of a log, and a topic may be made again under its name. If others are appended there
 //! before anybody notices, its end alone does not tell: what lies at the offsets that the state calls done are other
 //! messages. So the publish time and a checksum of the last record of each read are kept, and of some before it, at
-//! distances that double. They are stored beside the cursor, and compared when a subscription is taken over.
+//! distances that double. They are stored beside the cursor, and compared when a subscription is taken over. With them
+//! is stored which of them the log was last found to be the same with: those above may be of another log, which was
+//! read on in without anybody noticing.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +27,7 @@ pub(super) const KEY: u64 = (u64::MAX >> 1) - 1;
 /// The latest time that every store takes.
 const FOREVER: Timestamp = Timestamp::from_millis(u64::MAX >> 1);
 /// The form in which they are stored.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 /// Distances below this count as one.
 const DISTANCE_MIN: u64 = 128;
 /// Above so many they are thinned. Two of each distance are left, which are fewer.
@@ -77,11 +79,7 @@ impl Marks {
     /// As they were stored. What cannot be read says nothing.
     pub(super) fn stored(state: &PartitionState) -> Self {
         let row = state.retained.iter().find(|row| row.key == KEY);
-        let marks = row.and_then(|row| decode(&row.body));
-        Self {
-            ascending: marks.unwrap_or_default(),
-            ..Self::default()
-        }
+        row.and_then(|row| decode(&row.body)).unwrap_or_default()
     }
 
     /// Those with which a state has to be compared that speaks of the offsets below `seen`, the highest first. The one
@@ -90,6 +88,11 @@ impl Marks {
         let behind = self.ascending.partition_point(|mark| mark.offset < seen);
         let count = self.ascending.len().min(behind + 1);
         self.ascending[..count].iter().rev().copied()
+    }
+
+    /// The one with which the log was last found to be the same, if it is below `top`.
+    pub(super) fn compared_below(&self, top: Mark) -> Option<Mark> {
+        self.compared.filter(|mark| mark.offset < top.offset)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -129,13 +132,14 @@ impl Marks {
     }
 
     /// Leaves two of each distance from the top: the farthest, which is the next of the distance behind it by and by,
-    /// and the nearest, which then takes its part.
+    /// and the nearest, which then takes its part. And the one with which the log was compared.
     fn thin(&mut self, top: u64) {
         let distance = |mark: &Mark| ((top - mark.offset) / DISTANCE_MIN).checked_ilog2();
         let mut left = Vec::new();
         for same in self.ascending.chunk_by(|a, b| distance(a) == distance(b)) {
-            left.extend(same.first());
-            left.extend(same[1..].last());
+            let last = same.len() - 1;
+            let stays = |at: usize| at == 0 || at == last || self.compared == Some(same[at]);
+            left.extend((0..=last).filter(|at| stays(*at)).map(|at| same[at]));
         }
         self.ascending = left;
     }
@@ -147,7 +151,7 @@ impl Marks {
         RetainedRow {
             key: KEY,
             until: FOREVER,
-            body: encode(&self.ascending),
+            body: self.encode(),
         }
     }
 }
@@ -217,33 +221,40 @@ impl AllMarks {
     }
 }
 
-/// Each by how far offset and publish time are from those of the one before, and its checksum.
-fn encode(marks: &[Mark]) -> Bytes {
-    let mut body = BytesMut::new();
-    body.put_u8(FORM);
-    let (mut offset, mut time) = (0, 0);
-    for mark in marks {
-        varint::put(&mut body, mark.offset - offset);
-        let later = mark
-            .publish_time
-            .as_millis()
-            .wrapping_sub(time)
-            .cast_signed();
-        // Small numbers for small differences, whichever of the two is later.
-        varint::put(&mut body, ((later << 1) ^ (later >> 63)).cast_unsigned());
-        body.put_u32(mark.checksum);
-        (offset, time) = (mark.offset, mark.publish_time.as_millis());
+impl Marks {
+    /// The index of the one with which the log was compared, and each by how far offset and publish time are from those
+    /// of the one before, and its checksum.
+    fn encode(&self) -> Bytes {
+        let mut body = BytesMut::new();
+        body.put_u8(FORM);
+        let is_compared = |mark: &Mark| self.compared == Some(*mark);
+        let compared = self.ascending.iter().position(is_compared);
+        varint::put(&mut body, compared.unwrap_or(0) as u64);
+        let (mut offset, mut time) = (0, 0);
+        for mark in &self.ascending {
+            varint::put(&mut body, mark.offset - offset);
+            let later = mark
+                .publish_time
+                .as_millis()
+                .wrapping_sub(time)
+                .cast_signed();
+            // Small numbers for small differences, whichever of the two is later.
+            varint::put(&mut body, ((later << 1) ^ (later >> 63)).cast_unsigned());
+            body.put_u32(mark.checksum);
+            (offset, time) = (mark.offset, mark.publish_time.as_millis());
+        }
+        body.freeze()
     }
-    body.freeze()
 }
 
 /// `None` for what no release up to this one has written.
-fn decode(body: &[u8]) -> Option<Vec<Mark>> {
+fn decode(body: &[u8]) -> Option<Marks> {
     let (&form, mut rest) = body.split_first()?;
     if form != FORM {
         return None;
     }
-    let mut marks: Vec<Mark> = Vec::new();
+    let compared = usize::try_from(varint::take(&mut rest)?).ok()?;
+    let mut ascending: Vec<Mark> = Vec::new();
     let (mut offset, mut time) = (0_u64, 0_u64);
     while !rest.is_empty() {
         offset = offset.checked_add(varint::take(&mut rest)?)?;
@@ -252,13 +263,17 @@ fn decode(body: &[u8]) -> Option<Vec<Mark>> {
         time = time.wrapping_add(later.cast_unsigned());
         let (checksum, behind) = rest.split_first_chunk()?;
         rest = behind;
-        marks.push(Mark {
+        ascending.push(Mark {
             offset,
             publish_time: Timestamp::from_millis(time),
             checksum: u32::from_be_bytes(*checksum),
         });
     }
-    Some(marks)
+    Some(Marks {
+        compared: ascending.get(compared).copied(),
+        ascending,
+        ..Marks::default()
+    })
 }
 
 #[cfg(test)]
@@ -307,6 +322,23 @@ mod tests {
                 "{far} after {near}"
             );
         }
+    }
+
+    #[test]
+    fn the_mark_with_which_a_log_was_compared_stays_until_the_next_is() {
+        let mut all = AllMarks::default();
+        all.insert(0, of((0..200).map(|at| at * 10)));
+        assert_eq!(all.start_comparing().len(), 1);
+        all.ended_comparing(true);
+        let mut marks = all.partitions.remove(&0).expect("inserted");
+        let compared = mark(1_990);
+        for at in 200..100_000 {
+            marks.add(mark(at * 10));
+        }
+        let (top, read) = (mark(999_990), stored(marks.row()));
+        assert_eq!(read.compared_below(top), Some(compared));
+        assert_eq!(read.ascending.last(), Some(&top));
+        assert_eq!(read.compared_below(compared), None);
     }
 
     #[test]
