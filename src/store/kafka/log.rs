@@ -209,8 +209,11 @@ impl MessageLog for KafkaLog {
     async fn attach(&self, name: &str) -> Result<Option<LogLocation>, StoreError> {
         self.open_still()?;
         self.options.check_attach(name)?;
-        let found = self.cluster.find(name).await?;
-        Ok(found.map(|key_partitions| LogLocation {
+        let Some(key_partitions) = self.cluster.find(name).await? else {
+            return Ok(None);
+        };
+        self.check_foreign(name).await?;
+        Ok(Some(LogLocation {
             name: name.to_owned(),
             key_partitions,
             attached: true,

@@ -64,6 +64,12 @@ pub(crate) fn is_kafka_topic(prefix: &str, name: &str) -> bool {
     }
 }
 
+/// The prefixes under which this could be the name of a topic of ours.
+pub(crate) fn prefixes(name: &str) -> impl Iterator<Item = &str> {
+    let ends = name.match_indices('.').map(|(at, _)| &name[..at]);
+    ends.filter(move |prefix| is_kafka_topic(prefix, name))
+}
+
 /// The topic that says which store the prefix belongs to.
 pub(crate) fn owner_topic(prefix: &str) -> String {
     format!("{prefix}.{OWNER}")
@@ -193,6 +199,16 @@ mod tests {
             "pb.__doctor.abc",
         ] {
             assert!(!is_kafka_topic("pb", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_our_form_tells_which_prefixes_it_may_be_of() {
+        let of = |name| prefixes(name).collect::<Vec<_>>();
+        assert_eq!(of("a.b.shop.orders.t7"), ["a.b"]);
+        assert_eq!(of("a.b.shop.orders.7"), ["a", "a.b"]);
+        for other in ["web.clicks", "web.clicks.2024", "a.t7", "orders", "", "..."] {
+            assert!(of(other).is_empty(), "{other}");
         }
     }
 

@@ -108,6 +108,22 @@ impl KafkaLog {
         }
     }
 
+    /// Refuses a topic that another system like this one has made, which deletes it without asking anybody.
+    pub(super) async fn check_foreign(&self, name: &str) -> Result<(), StoreError> {
+        let prefixes: Vec<_> = names::prefixes(name).collect();
+        if prefixes.is_empty() {
+            return Ok(());
+        }
+        let topics = self.cluster.all_partitions().await?;
+        let is_owned = |prefix: &&&str| topics.contains_key(&names::owner_topic(prefix));
+        prefixes.iter().find(is_owned).map_or(Ok(()), |prefix| {
+            Err(StoreError::Refused(format!(
+                "the Kafka topic {name:?} is another Packetboat's own: its prefix {prefix:?} is in use, as \
+                 {prefix}.__owner says, and such topics are never attached"
+            )))
+        })
+    }
+
     /// Also where brokers are missing for as many copies as topics are to have: one that cannot be made must not keep
     /// the others from being served.
     async fn make_owner_topic(&self, topic: &str) -> Result<(), StoreError> {

@@ -4,7 +4,10 @@ use super::{
     super::{KafkaLog, OpenError, Options},
     TestTopics,
 };
-use crate::store::{MessageLog as _, StoreError};
+use crate::{
+    resource::{id::TopicIncarnation, name::TopicName},
+    store::{MessageLog as _, StoreError},
+};
 
 async fn open(options: Options) -> KafkaLog {
     KafkaLog::open(options).await.expect("open")
@@ -102,4 +105,27 @@ async fn internal_topics_and_our_own_are_not_attached() {
             "{refused:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn topics_of_another_system_are_not_attached() {
+    let (ours, theirs) = (TestTopics::new(), TestTopics::new());
+    let (log, other) = (ours.open().await, theirs.open().await);
+    let name = TopicName::parse("name", "projects/shop/topics/orders").expect("valid");
+    let made = other.create(TopicIncarnation(7), &name).await;
+    let made = made.expect("made").name;
+    let taken = log
+        .attach(&made)
+        .await
+        .expect("nobody has claimed the prefix");
+    assert_eq!(taken.map(|location| location.name), Some(made.clone()));
+    other.claim("theirs").await.expect("free");
+    let refused = log.attach(&made).await.expect_err("refused");
+    let text = refused.to_string();
+    assert!(matches!(refused, StoreError::Refused(_)), "{text}");
+    let prefix = theirs.options().prefix;
+    assert!(
+        text.contains(&made) && text.contains(&format!("{prefix}.__owner")),
+        "{text}"
+    );
 }
