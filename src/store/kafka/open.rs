@@ -112,6 +112,18 @@ pub enum OpenError {
         /// The other one.
         other: String,
     },
+    /// Nobody can tell whose the topics under our prefix are.
+    #[error(
+        "{prefix}.__owner cannot be read, which says whose the prefix {prefix} (kafka.prefix) is: {why}; {remedy}"
+    )]
+    OwnerUnread {
+        /// The prefix.
+        prefix: String,
+        /// What the brokers say.
+        why: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// Anything else.
     #[error("Kafka cannot be used: {0}")]
     Failed(String),

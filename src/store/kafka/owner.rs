@@ -16,21 +16,23 @@ use rdkafka::{
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{
-    context::Listener, errors, log::KafkaLog, names, open::OpenError, options::Options, record,
+    admin::cluster, context::Listener, errors, log::KafkaLog, names, open::OpenError,
+    options::Options, record,
 };
 use crate::{
-    limits::KAFKA_OPEN_MILLIS,
+    limits::{KAFKA_ANSWER_MILLIS, KAFKA_OPEN_MILLIS},
     store::{StoreError, log::Offset},
 };
 
 const PATIENCE: Duration = Duration::from_millis(KAFKA_OPEN_MILLIS);
+const ANSWER: Duration = Duration::from_millis(KAFKA_ANSWER_MILLIS);
 const POLL: Duration = Duration::from_millis(100);
 /// What a claim says beside whose it is: the form of this record.
 const CLAIM: &[u8] = br#"{"version":1}"#;
 
 /// The stores that have claimed a prefix, and where.
 #[derive(Debug, Default)]
-struct Claims(BTreeMap<String, Offset>);
+pub(super) struct Claims(BTreeMap<String, Offset>);
 
 impl Claims {
     fn owner(&self) -> Option<&str> {
@@ -54,7 +56,7 @@ impl KafkaLog {
         let claims = match self.cluster.find(&topic).await {
             Ok(Some(_)) => self.claims(&topic).await?,
             Ok(None) => Claims::default(),
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(unread(prefix, &error)),
         };
         match claims.owner() {
             Some(owner) if owner == store => return Ok(()),
@@ -140,9 +142,9 @@ impl KafkaLog {
 
     async fn claims(&self, topic: &str) -> Result<Claims, OpenError> {
         let (config, topic) = (self.options.reader(), topic.to_owned());
-        let read = spawn_blocking(move || read(&config, &topic)).await;
+        let read = spawn_blocking(move || read(&config, &topic, PATIENCE)).await;
         let read = read.map_err(|_| OpenError::stopped())?;
-        read.map_err(|error| failed(&error))
+        read.map_err(|error| unread(&self.options.prefix, &error))
     }
 
     /// Writes records, and makes their topic if it is not there: a store's id with a claim, or without one to delete it.
@@ -185,7 +187,11 @@ impl KafkaLog {
 }
 
 /// Reads the topic to its end. Blocks.
-fn read(config: &ClientConfig, topic: &str) -> Result<Claims, StoreError> {
+pub(super) fn read(
+    config: &ClientConfig,
+    topic: &str,
+    patience: Duration,
+) -> Result<Claims, StoreError> {
     let asked = |error: KafkaError| errors::of_question(&error);
     let client = config.create_with_context(Listener::new("claims"));
     let client: BaseConsumer<Listener> = client.map_err(asked)?;
@@ -193,7 +199,7 @@ fn read(config: &ClientConfig, topic: &str) -> Result<Claims, StoreError> {
     list.add_partition_offset(topic, 0, Position::Beginning)
         .map_err(asked)?;
     client.assign(&list).map_err(asked)?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let mut claims = Claims::default();
     let mut why = None;
     while Instant::now() < deadline {
@@ -215,7 +221,35 @@ fn read(config: &ClientConfig, topic: &str) -> Result<Claims, StoreError> {
             Some(Ok(_)) | None => {}
         }
     }
-    Err(why.unwrap_or_else(|| StoreError::Unavailable(format!("{topic} was not read in time"))))
+    Err(why.unwrap_or_else(|| StoreError::Unavailable(silence(&client, topic))))
+}
+
+/// Why nothing came of a topic, and no error.
+fn silence(client: &BaseConsumer<Listener>, topic: &str) -> String {
+    let metadata = client.fetch_metadata(Some(topic), ANSWER).ok();
+    let found = metadata.as_ref().and_then(|all| cluster::named(all, topic));
+    let is_led = found.is_none_or(|topic| topic.partitions().iter().all(|one| one.leader() >= 0));
+    let text = if is_led {
+        "its records did not come in time"
+    } else {
+        "its partition has no leader, so no broker that runs has it"
+    };
+    text.to_owned()
+}
+
+/// The prefix may be another store's, and nobody can tell.
+pub(super) fn unread(prefix: &str, error: &StoreError) -> OpenError {
+    let remedy = if matches!(error, StoreError::Denied(_)) {
+        "allow this user READ and DESCRIBE on topics that begin with the prefix"
+    } else {
+        "start the brokers that have it, or, if its records are lost for good, delete the topic: it is made again and \
+         the prefix claimed at the next start"
+    };
+    OpenError::OwnerUnread {
+        prefix: prefix.to_owned(),
+        why: error.to_string(),
+        remedy,
+    }
 }
 
 fn failed(error: &StoreError) -> OpenError {

@@ -1,7 +1,12 @@
 //! A prefix belongs to one state store.
 
+use std::time::Duration;
+
+use rdkafka::mocking::MockCluster;
+use tokio::task::spawn_blocking;
+
 use super::{
-    super::{KafkaLog, OpenError, Options},
+    super::{KafkaLog, OpenError, Options, names, owner},
     TestTopics,
 };
 use crate::{
@@ -126,6 +131,31 @@ async fn topics_of_another_system_are_not_attached() {
     let prefix = theirs.options().prefix;
     assert!(
         text.contains(&made) && text.contains(&format!("{prefix}.__owner")),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_prefix_of_which_nobody_can_read_whose_it_is_is_refused_with_the_reason() {
+    let mock = MockCluster::new(1).expect("a cluster");
+    let options = Options {
+        brokers: mock.bootstrap_servers(),
+        ..TestTopics::new().options()
+    };
+    let topic = names::owner_topic(&options.prefix);
+    mock.create_topic(&topic, 1, 1).expect("made");
+    mock.partition_leader(&topic, 0, None).expect("no leader");
+    let config = options.reader();
+    let read = spawn_blocking(move || owner::read(&config, &topic, Duration::from_secs(1)));
+    let error = read.await.expect("ended").expect_err("no broker has it");
+    let text = owner::unread(&options.prefix, &error).to_string();
+    for part in [&options.prefix, ".__owner", "no leader", "delete the topic"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let denied = StoreError::Denied("Kafka does not allow it".to_owned());
+    let text = owner::unread("pb", &denied).to_string();
+    assert!(
+        text.contains("does not allow it") && text.contains("READ and DESCRIBE"),
         "{text}"
     );
 }
