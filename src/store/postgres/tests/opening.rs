@@ -47,6 +47,31 @@ async fn what_was_stored_is_there_after_a_restart() {
     assert_eq!(found, Some(made));
 }
 
+/// As docs/operating.md has it for a database that was restored.
+#[tokio::test]
+async fn the_key_of_ack_ids_can_be_changed() {
+    let manual = include_str!("../../../../docs/operating.md");
+    let statement = manual.split("```sql\n").find_map(|part| {
+        let (statement, _) = part.split_once("```")?;
+        statement.contains("ack_key").then_some(statement)
+    });
+    let database = TestDatabase::new().await;
+    let node = database.open("node").await;
+    let made = live_topic(&node, "projects/p/topics/top").await;
+    let (mut keys, mut ids) = (vec![node.ack_key()], vec![node.store_id()]);
+    node.close().await;
+    for _ in 0..2 {
+        database.run(statement.expect("a statement")).await;
+        let node = database.open("node").await;
+        assert!(!keys.contains(&node.ack_key()) && !ids.contains(&node.store_id()));
+        keys.push(node.ack_key());
+        ids.push(node.store_id());
+        let found = node.topic(&made.topic.name).await.expect("get");
+        assert_eq!(found.as_ref(), Some(&made), "nothing else changes");
+        node.close().await;
+    }
+}
+
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
     let database = TestDatabase::new().await;
