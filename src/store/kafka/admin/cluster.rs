@@ -380,6 +380,14 @@ fn positions(
             _ => error,
         }
     })?;
+    Ok(found_in(&list, asked))
+}
+
+/// What an answer says of each partition that was asked about.
+fn found_in(
+    list: &TopicPartitionList,
+    asked: &[(&str, Partition, Position)],
+) -> Vec<Answer<Option<Offset>>> {
     let elements = list.elements();
     let found = asked
         .iter()
@@ -397,7 +405,7 @@ fn positions(
                 _ => None,
             })
         });
-    Ok(found.collect())
+    found.collect()
 }
 
 /// There is no partition without a beginning and an end.
@@ -421,4 +429,36 @@ fn no_offset() -> KafkaError {
 
 fn unknown() -> KafkaError {
     KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_an_answer_leaves_out_has_no_offset() {
+        let asked = [0, 1, 2].map(|partition| ("topic", partition, Position::End));
+        let answer = |answered: &[(i32, Position)]| {
+            let mut list = TopicPartitionList::new();
+            for (partition, position) in answered {
+                let added = list.add_partition_offset("topic", *partition, *position);
+                added.expect("an offset");
+            }
+            let found = found_in(&list, &asked).into_iter();
+            found.map(Result::ok).collect::<Vec<_>>()
+        };
+        let at = Position::Offset;
+        let known = |offset| Some(Some(offset));
+        assert_eq!(
+            answer(&[(0, at(5)), (1, at(0)), (2, at(7))]),
+            [known(5), known(0), known(7)]
+        );
+        // librdkafka leaves what it was asked with where there is no answer.
+        assert_eq!(
+            answer(&[(0, at(5)), (1, Position::End), (2, at(7))]),
+            [known(5), None, known(7)]
+        );
+        assert_eq!(answer(&[(0, at(5)), (2, at(7))]), [known(5), None, None]);
+        assert_eq!(answer(&[]), [None, None, None]);
+    }
 }

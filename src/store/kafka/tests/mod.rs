@@ -2,6 +2,7 @@
 
 mod cold;
 mod foreign;
+mod mocked;
 mod nodes;
 mod owner;
 mod reading;
