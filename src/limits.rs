@@ -317,8 +317,11 @@ pub const KAFKA_APPEND_WAIT_MILLIS: u64 = 900;
 pub const KAFKA_GATE_WAIT_MILLIS: u64 = 100;
 /// Milliseconds after which a record that no broker has confirmed is given up; Kafka's client checks once a second.
 pub const KAFKA_MESSAGE_TIMEOUT_MILLIS: u64 = 7_500;
-/// The longest such time that may be configured: with the waits before it, a publisher is answered within 10 s.
+/// The longest such time that may be configured: with the waits before it and after it, a publisher is answered within
+/// little more than 10 s.
 pub const KAFKA_MESSAGE_TIMEOUT_MILLIS_MAX: u64 = 8_000;
+/// Milliseconds for which the answer to a publish request that was given up waits for why brokers took nothing.
+pub const KAFKA_CAUSE_MILLIS: u64 = 300;
 /// Milliseconds within which Kafka has to answer at the start.
 pub const KAFKA_OPEN_MILLIS: u64 = 10_000;
 /// Milliseconds within which Kafka has to answer a question about a topic or a read.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admin::cluster::Cluster,
     admin::topics::{NewLog, Topics},
+    append::cause::Causes,
     append::producer::{self, Producer},
     follow::{check, follower::Command},
     known::{KnownTopic, KnownTopics},
@@ -46,6 +47,7 @@ pub struct KafkaLog {
     pub(super) topics: Topics,
     pub(super) known: KnownTopics,
     pub(super) producer: Arc<Producer>,
+    pub(super) causes: Causes,
     pub(super) readers: Arc<Readers>,
     pub(super) tail: Arc<Tail>,
     pub(super) follower: mpsc::Sender<Command>,
@@ -262,7 +264,8 @@ impl MessageLog for KafkaLog {
                     "Kafka's brokers do not all know the topic".to_owned(),
                 ))
             }
-            result => result,
+            Err(error) => Err(self.with_cause(&topic.location.name, error).await),
+            appended => appended,
         }
     }
 

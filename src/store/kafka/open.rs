@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admin::cluster::Cluster,
     admin::topics::Topics,
+    append::cause::Causes,
     append::producer::Producer,
     context::{Complaint, Listener},
     errors,
@@ -196,6 +197,7 @@ impl KafkaLog {
             options,
             cluster,
             producer,
+            causes: Causes::default(),
             readers,
             tail,
             follower,

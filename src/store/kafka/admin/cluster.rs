@@ -97,6 +97,18 @@ impl Cluster {
         answer.map_err(|error| self.explained(errors::of_question(&error)))
     }
 
+    /// What copies each partition of a topic has.
+    pub(in crate::store::kafka) async fn copies(
+        &self,
+        topic: &str,
+        patience: Duration,
+    ) -> Result<Vec<Copies>, StoreError> {
+        let topic = topic.to_owned();
+        let question = Arc::new(move |client: &Asker| copies(client, &topic, patience));
+        let answer = self.ask_once(Instant::now() + patience, question).await?;
+        answer.map_err(|error| self.explained(errors::of_question(&error)))
+    }
+
     /// Has a broker answer anything at all. Holds a thread for no longer than `patience`.
     pub(in crate::store::kafka) async fn check(
         &self,
@@ -311,6 +323,27 @@ impl Cluster {
             (error, _) => error,
         }
     }
+}
+
+/// The copies of a partition.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store::kafka) struct Copies {
+    pub(in crate::store::kafka) partition: Partition,
+    pub(in crate::store::kafka) is_led: bool,
+    pub(in crate::store::kafka) in_sync: usize,
+    pub(in crate::store::kafka) all: usize,
+}
+
+fn copies(client: &Asker, topic: &str, patience: Duration) -> Answer<Vec<Copies>> {
+    let metadata = client.fetch_metadata(Some(topic), patience)?;
+    let found = named(&metadata, topic).ok_or_else(unknown)?;
+    let copies = found.partitions().iter().map(|one| Copies {
+        partition: one.id().cast_unsigned(),
+        is_led: one.leader() >= 0,
+        in_sync: one.isr().len(),
+        all: one.replicas().len(),
+    });
+    Ok(copies.collect())
 }
 
 pub(super) fn partitions(client: &Asker, topic: &str, patience: Duration) -> Answer<u32> {

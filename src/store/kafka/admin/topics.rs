@@ -146,6 +146,24 @@ impl Topics {
         Ok(())
     }
 
+    /// How many copies of a topic have to be in sync for it to take records, if this client may know.
+    pub(in crate::store::kafka) async fn in_sync_min(
+        &self,
+        name: &str,
+        patience: Duration,
+    ) -> Option<usize> {
+        let topic = ResourceSpecifier::Topic(name);
+        let options = AdminOptions::new().request_timeout(Some(patience));
+        let described = self.admin.describe_configs([&topic], &options).await;
+        let described = described.ok()?.pop()?.ok()?;
+        described
+            .get("min.insync.replicas")?
+            .value
+            .as_ref()?
+            .parse()
+            .ok()
+    }
+
     /// The settings that were made for a topic itself.
     async fn settings(&self, name: &str) -> Result<Vec<(String, String)>, StoreError> {
         let topic = ResourceSpecifier::Topic(name);

@@ -1,5 +1,6 @@
 //! One append: waits for a permit, finds each message's partition, hands everything over, waits for the reports.
 
+pub(super) mod cause;
 pub(super) mod gate;
 pub(super) mod job;
 pub(super) mod partitioner;

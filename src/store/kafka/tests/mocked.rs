@@ -13,7 +13,7 @@ use tokio::{task::yield_now, time::timeout};
 use super::{super::KafkaLog, TestTopics};
 use crate::{
     resource::id::TopicIncarnation,
-    store::{MessageLog as _, log::TopicLog},
+    store::{MessageLog as _, contract::log::message, log::TopicLog},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,4 +77,16 @@ async fn a_head_that_is_out_of_range_without_having_changed_is_read_on() {
                 .expect("nobody has noticed");
         }
     }
+}
+
+#[tokio::test]
+async fn records_that_were_given_up_are_told_with_the_reason() {
+    let (mock, log, topic) = opened(&[("message.timeout.ms", "1500")]).await;
+    mock.partition_leader("theirs", 0, None).expect("no leader");
+    let refused = log.append(&topic, vec![message(b"one")].into()).await;
+    let text = refused.expect_err("refused").to_string();
+    assert!(
+        text.contains("MessageTimedOut") && text.contains("partition 0 has no leader"),
+        "{text}"
+    );
 }
