@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{append::gate::Gate, append::partitioner};
+use super::{admin::cluster::Leader, append::gate::Gate, append::partitioner};
 use crate::{
     limits::CACHED_RESOURCES_MAX,
     resource::id::TopicIncarnation,
@@ -28,6 +28,8 @@ pub(super) struct KnownTopic {
     loading: AtomicBool,
     next: AtomicU32,
     watched: AtomicBool,
+    /// The brokers that led its partitions when its records were last known to be what they were.
+    leaders: Mutex<Vec<Leader>>,
     gates: Mutex<HashMap<Partition, Arc<Gate>>>,
 }
 
@@ -41,6 +43,7 @@ impl KnownTopic {
             loading: AtomicBool::new(false),
             next: AtomicU32::new(0),
             watched: AtomicBool::new(false),
+            leaders: Mutex::default(),
             gates: Mutex::default(),
         }
     }
@@ -93,6 +96,22 @@ impl KnownTopic {
     /// The way to a partition.
     pub(super) fn gate(&self, partition: Partition) -> Arc<Gate> {
         Arc::clone(self.gates.lock().entry(partition).or_default())
+    }
+
+    /// Whether another broker leads one of its partitions than [`Self::led_by`] has said.
+    pub(super) fn has_other_leaders(&self, leaders: &[Leader]) -> bool {
+        let known = self.leaders.lock();
+        // Without a leader, nobody can say what there is.
+        let is_other = |(known, now): (&Leader, &Leader)| known != now && *now >= 0;
+        known.iter().zip(leaders).any(is_other)
+    }
+
+    /// Its records are what they were under these leaders.
+    pub(super) fn led_by(&self, leaders: &[Leader]) {
+        let mut known = self.leaders.lock();
+        if *known != leaders {
+            leaders.clone_into(&mut known);
+        }
     }
 
     /// Whether a caller waits for what is appended.

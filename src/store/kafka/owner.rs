@@ -97,7 +97,7 @@ impl KafkaLog {
 
     /// Refuses a prefix that other prefixes begin with, or that begins with another one.
     async fn check_neighbours(&self) -> Result<(), OpenError> {
-        let topics = self.cluster.all_partitions().await;
+        let topics = self.cluster.all_leaders().await;
         let topics = topics.map_err(|error| failed(&error))?;
         let prefix = &self.options.prefix;
         let mut owned = topics.keys().filter_map(|name| names::owned_prefix(name));
@@ -116,7 +116,7 @@ impl KafkaLog {
         if prefixes.is_empty() {
             return Ok(());
         }
-        let topics = self.cluster.all_partitions().await?;
+        let topics = self.cluster.all_leaders().await?;
         let is_owned = |prefix: &&&str| topics.contains_key(&names::owner_topic(prefix));
         prefixes.iter().find(is_owned).map_or(Ok(()), |prefix| {
             Err(StoreError::Refused(format!(

@@ -31,6 +31,8 @@ use crate::{
 };
 
 pub(super) type Asker = BaseConsumer<Listener>;
+/// The number of a broker that leads a partition; negative while none does.
+pub(in crate::store::kafka) type Leader = i32;
 pub(super) type Answer<T> = Result<T, KafkaError>;
 
 /// Asks brokers. Cheap to clone.
@@ -151,15 +153,25 @@ impl Cluster {
         }
     }
 
-    /// The topics that there are, with their partitions, in one answer.
-    pub(in crate::store::kafka) async fn all_partitions(
+    /// Which broker leads each partition of a topic. Otherwise as [`Self::partitions`].
+    pub(in crate::store::kafka) async fn leaders(
         &self,
-    ) -> Result<HashMap<String, u32>, StoreError> {
+        topic: &str,
+    ) -> Result<Vec<Leader>, StoreError> {
+        let name = topic.to_owned();
+        let answer = self.ask(move |client| leaders(client, &name, ANSWER));
+        self.absent.judge(topic, answer.await)
+    }
+
+    /// The topics that there are, with the leaders of their partitions, in one answer.
+    pub(in crate::store::kafka) async fn all_leaders(
+        &self,
+    ) -> Result<HashMap<String, Vec<Leader>>, StoreError> {
         self.ask(|client| {
             let metadata = client.fetch_metadata(None, ANSWER)?;
             let topics = metadata.topics().iter();
             Ok(topics
-                .map(|topic| (topic.name().to_owned(), topic.partitions().len() as u32))
+                .map(|topic| (topic.name().to_owned(), leaders_of(topic)))
                 .collect())
         })
         .await
@@ -347,6 +359,10 @@ fn copies(client: &Asker, topic: &str, patience: Duration) -> Answer<Vec<Copies>
 }
 
 pub(super) fn partitions(client: &Asker, topic: &str, patience: Duration) -> Answer<u32> {
+    Ok(leaders(client, topic, patience)?.len() as u32)
+}
+
+fn leaders(client: &Asker, topic: &str, patience: Duration) -> Answer<Vec<Leader>> {
     let metadata = client.fetch_metadata(Some(topic), patience)?;
     client.context().forget();
     let Some(found) = named(&metadata, topic) else {
@@ -355,8 +371,16 @@ pub(super) fn partitions(client: &Asker, topic: &str, patience: Duration) -> Ans
     match found.error() {
         Some(error) => Err(KafkaError::MetadataFetch(error.into())),
         None if found.partitions().is_empty() => Err(unknown()),
-        None => Ok(found.partitions().len() as u32),
+        None => Ok(leaders_of(found)),
     }
+}
+
+/// In the order of the partitions, which brokers do not promise.
+fn leaders_of(topic: &MetadataTopic) -> Vec<Leader> {
+    let partitions = topic.partitions().iter();
+    let mut led: Vec<_> = partitions.map(|one| (one.id(), one.leader())).collect();
+    led.sort_unstable();
+    led.into_iter().map(|(_, leader)| leader).collect()
 }
 
 /// What an answer says of one topic.

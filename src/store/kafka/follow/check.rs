@@ -88,6 +88,15 @@ pub(in crate::store::kafka) async fn topics(
     commands.send(Command::AllChecked).await.ok();
 }
 
+/// Whether a topic does not have what was read of it last.
+pub(super) async fn is_lost(
+    head: &Head,
+    readers: &Readers,
+    topic: &KnownTopic,
+) -> Result<bool, StoreError> {
+    Ok(matches!(check(head, readers, topic).await?, Found::Lost))
+}
+
 /// What became of a topic.
 async fn check(head: &Head, readers: &Readers, topic: &KnownTopic) -> Result<Found, StoreError> {
     // Before the brokers are asked: what this node appends meanwhile is no loss.

@@ -524,9 +524,9 @@ impl Follower {
             topics.is_empty(),
             Arc::clone(&self.growth).try_acquire_owned(),
         ) {
-            let cluster = self.readers.cluster.clone();
+            let (head, readers) = (Arc::clone(&self.head), Arc::clone(&self.readers));
             let producer = Arc::clone(&self.producer);
-            let checked = growth::check(cluster, producer, topics, answers.clone());
+            let checked = growth::check(head, readers, producer, topics, answers.clone());
             tokio::spawn(async {
                 sleep(checked.await).await;
                 drop(permit);
