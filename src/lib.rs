@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod descriptors;
 pub mod doctor;
 pub mod engine;
+pub mod filter;
 pub mod limits;
 pub mod proto;
 pub mod random;
