@@ -148,8 +148,11 @@ pub const CONSUMERS_MAX: usize = 10_000;
 pub const DRIVER_QUEUE_MAX: usize = 1024;
 /// Milliseconds for which a change of leases may wait before it is stored.
 pub const LEASE_FLUSH_MILLIS: u64 = 100;
-/// Milliseconds for which what was merely skipped (expired, compacted) may wait before it is stored.
+/// Milliseconds for which what was merely skipped (filtered, expired, compacted) may wait before it is stored.
 pub const SKIP_FLUSH_MILLIS: u64 = 1000;
+/// Milliseconds after which a Pull that wants an answer at once gets an empty one while everything that is read for it is
+/// skipped (filtered, expired, compacted).
+pub const PULL_SKIP_MILLIS: u64 = 1000;
 /// Milliseconds before a failed read of the log is tried again.
 pub const READ_RETRY_MILLIS: u64 = 1000;
 /// Milliseconds before a damaged part of the log is tried again.

@@ -1,6 +1,6 @@
 //! Which topics something happened to since retention last checked them, so that it checks no others.
 
-use std::{collections::BTreeMap, mem};
+use std::{collections::BTreeMap, mem, ops::Range};
 
 use parking_lot::Mutex;
 
@@ -10,6 +10,7 @@ use crate::{
     engine::input::LeaseId,
     limits::{RETENTION_BYTES, RETENTION_MILLIS_MAX},
     resource::id::TopicIncarnation,
+    store::log::{Offset, Partition},
 };
 
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(super) struct Acked {
     delivered: u64,
     delivered_bytes: u64,
     messages: u64,
+    filtered_bytes: u64,
     changed: Changed,
 }
 
@@ -46,11 +48,18 @@ impl Acked {
         }
     }
 
+    /// A filter left messages of so many bytes out, which is as if they were acknowledged.
+    pub(super) fn filter(&mut self, partition: Partition, offsets: Range<Offset>, bytes: u64) {
+        self.filtered_bytes += bytes;
+        self.changed.note_range(partition, offsets);
+    }
+
     /// What was acknowledged since this was asked last.
     pub(super) fn take(&mut self) -> Freed {
         let average = self.delivered_bytes / self.delivered.max(1);
+        let acked = mem::take(&mut self.messages) * average;
         Freed {
-            bytes: mem::take(&mut self.messages) * average,
+            bytes: acked + mem::take(&mut self.filtered_bytes),
             changed: mem::take(&mut self.changed),
         }
     }
@@ -146,6 +155,12 @@ mod tests {
         let freed = acked.take();
         assert_eq!(freed.bytes, 400);
         assert_eq!(freed.changed.ranges(0), [0..256, 512..768]);
+        assert_eq!(acked.take(), Freed::default());
+        acked.filter(1, 200..513, 5000);
+        acked.filter(1, 1200..1300, 10);
+        let freed = acked.take();
+        assert_eq!(freed.bytes, 5010);
+        assert_eq!(freed.changed.ranges(1), [0..768, 1024..1536]);
         assert_eq!(acked.take(), Freed::default());
     }
 

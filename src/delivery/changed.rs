@@ -45,6 +45,12 @@ impl Changed {
         );
     }
 
+    /// Neighbours, at least one, need not be delivered.
+    pub(super) fn note_range(&mut self, partition: Partition, offsets: Range<Offset>) {
+        let chunks = offsets.start / CHUNK_OFFSETS..(offsets.end - 1) / CHUNK_OFFSETS + 1;
+        insert(self.partitions.entry(partition).or_default(), chunks);
+    }
+
     /// Adds what changed elsewhere.
     pub(super) fn merge(&mut self, other: Self) {
         self.is_everything |= other.is_everything;

@@ -1,6 +1,6 @@
 //! Tells one subscription's engine what happens, and carries out what it wants. Waits for nothing by itself.
 
-use std::{mem, sync::Arc};
+use std::{mem, slice, sync::Arc};
 
 use super::{
     budget::{Held, Share},
@@ -66,7 +66,7 @@ impl Host {
             engine,
             marks,
             consumers: Consumers::new(Mailbox::new(node.membership.clone(), node.clock.clone())),
-            reads: Reads::default(),
+            reads: Reads::new(record.subscription.filter.clone()),
             held: share.nothing(),
             share,
             is_short: false,
@@ -137,16 +137,13 @@ impl Host {
         while let Some(read) = next {
             let name = &self.record.subscription.name;
             let now = self.node.clock.now();
-            let (input, held) = read.into_input(name, &self.node.operations, now);
             if let Some(marks) = &mut self.marks
-                && let Input::Loaded {
-                    partition,
-                    messages,
-                    ..
-                } = &input
+                && let Some((partition, last)) = read.last()
             {
-                marks.read(*partition, messages);
+                marks.read(partition, slice::from_ref(last));
             }
+            read.note_filtered(self.flushes.acked());
+            let (input, held) = read.into_input(name, &self.node.operations, now);
             // Not before: what is held beyond what the engine has loaded is given back.
             self.carry_out();
             self.set_short(held.is_small_read());

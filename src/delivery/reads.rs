@@ -2,21 +2,27 @@
 
 use std::{ops::Range, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::{
     StreamExt,
     future::{BoxFuture, FutureExt},
     stream::FuturesUnordered,
 };
 
-use super::budget::{Held, Share};
+use super::{
+    activity::Acked,
+    budget::{Held, Share},
+};
 use crate::{
     clock::Timestamp,
     engine::input::{Input, LoadedMessage},
+    filter::Filter,
     limits::{DAMAGE_RETRY_MILLIS, READ_RETRY_MILLIS},
     resource::name::SubscriptionName,
     store::{
         MessageLog, StoreError,
-        log::TopicLog,
+        batch::LogRecord,
+        log::{ReadBatch, TopicLog},
         operations::{Operation, Operations},
     },
 };
@@ -25,8 +31,67 @@ use crate::{
 pub(super) struct Read {
     partition: u32,
     range: Range<u64>,
-    result: Result<(u64, Vec<LoadedMessage>), ReadError>,
+    result: Result<Found, ReadError>,
     held: Held,
+}
+
+/// What a read found.
+struct Found {
+    next: u64,
+    /// Those that match the filter.
+    messages: Vec<LoadedMessage>,
+    /// The last record, unless it is the last of these.
+    last: Option<LoadedMessage>,
+    /// Of messages that do not match.
+    filtered_bytes: u64,
+}
+
+impl Found {
+    fn of(batch: &ReadBatch, filter: Option<&Filter>) -> Self {
+        let Some(filter) = filter else {
+            let mut messages = Vec::with_capacity(batch.count());
+            for run in &batch.runs {
+                let records = run.records().zip(run.messages());
+                messages.extend(records.map(loaded));
+            }
+            return Self {
+                next: batch.next,
+                messages,
+                last: None,
+                filtered_bytes: 0,
+            };
+        };
+        let mut messages = Vec::new();
+        for run in &batch.runs {
+            let chosen = run.chosen(|record| {
+                let message = record.scanned();
+                filter.matches(|name| message.attribute(name))
+            });
+            messages.extend(chosen.into_iter().map(loaded));
+        }
+        let sum = |bytes: &mut dyn Iterator<Item = usize>| bytes.sum::<usize>();
+        let bytes = sum(&mut batch.records().map(|record| record.message().len()));
+        let matching = sum(&mut messages.iter().map(|message| message.body.len()));
+        let last = batch.records().last();
+        let last = last.filter(|last| {
+            let matching = messages.last().map(|message| message.offset);
+            matching != Some(last.offset())
+        });
+        Self {
+            next: batch.next,
+            last: last.map(|last| loaded((last, last.message().clone()))),
+            filtered_bytes: (bytes - matching) as u64,
+            messages,
+        }
+    }
+}
+
+fn loaded((record, body): (LogRecord<'_>, Bytes)) -> LoadedMessage {
+    LoadedMessage {
+        offset: record.offset(),
+        publish_time: record.publish_time(),
+        body,
+    }
 }
 
 enum ReadError {
@@ -36,10 +101,20 @@ enum ReadError {
 }
 
 /// At most one per partition, as the engine asks for no more.
-#[derive(Default)]
-pub(super) struct Reads(FuturesUnordered<BoxFuture<'static, Read>>);
+pub(super) struct Reads {
+    on_their_way: FuturesUnordered<BoxFuture<'static, Read>>,
+    filter: Option<Arc<Filter>>,
+}
 
 impl Reads {
+    /// Of a subscription with this filter.
+    pub(super) fn new(filter: Option<Arc<Filter>>) -> Self {
+        Self {
+            on_their_way: FuturesUnordered::new(),
+            filter,
+        }
+    }
+
     /// Starts one when `share` has room for it.
     pub(super) fn start(
         &self,
@@ -51,10 +126,12 @@ impl Reads {
         bytes_max: usize,
     ) {
         let (share, log, topic) = (share.clone(), Arc::clone(log), topic.clone());
+        let filter = self.filter.clone();
         let read = async move {
             let (bytes_max, mut held) = share.room(bytes_max).await;
             let result = read(log.as_ref(), &topic, partition, range.clone(), bytes_max).await;
-            let found = result.as_ref().map_or(&[][..], |(_, messages)| messages);
+            let result = result.map(|batch| Found::of(&batch, filter.as_deref()));
+            let found = result.as_ref().map_or(&[][..], |found| &found.messages);
             held.found(found.iter().map(|message| message.body.len()).sum());
             Read {
                 partition,
@@ -63,7 +140,7 @@ impl Reads {
                 held,
             }
         };
-        self.0.push(read.boxed());
+        self.on_their_way.push(read.boxed());
     }
 
     /// A read that has ended, if there is one.
@@ -73,7 +150,7 @@ impl Reads {
 
     /// The next read that ends; `None` when none is on its way. Safe to cancel.
     pub(super) async fn next(&mut self) -> Option<Read> {
-        self.0.next().await
+        self.on_their_way.next().await
     }
 }
 
@@ -83,7 +160,7 @@ async fn read(
     partition: u32,
     range: Range<u64>,
     bytes_max: usize,
-) -> Result<(u64, Vec<LoadedMessage>), ReadError> {
+) -> Result<ReadBatch, ReadError> {
     let from = range.start;
     match log.read(topic, partition, range.clone(), bytes_max).await {
         Ok(batch) if !batch.answers(&range) => {
@@ -91,18 +168,7 @@ async fn read(
             tracing::error!(location = ?topic.location, partition, ?range, next = batch.next, "{text}");
             Err(ReadError::Failed(StoreError::Unavailable(text.to_owned())))
         }
-        Ok(batch) => {
-            let mut messages = Vec::with_capacity(batch.count());
-            for run in &batch.runs {
-                let records = run.records().zip(run.messages());
-                messages.extend(records.map(|(record, body)| LoadedMessage {
-                    offset: record.offset(),
-                    publish_time: record.publish_time(),
-                    body,
-                }));
-            }
-            Ok((batch.next, messages))
-        }
+        Ok(batch) => Ok(batch),
         Err(damage @ StoreError::Damaged(_)) => {
             match log.skip_damage(topic, partition, from).await {
                 Ok(until) => Err(ReadError::Damaged(damage, until)),
@@ -114,6 +180,23 @@ async fn read(
 }
 
 impl Read {
+    /// The last record that it found, whether or not it matches the filter, with its partition.
+    pub(super) fn last(&self) -> Option<(u32, &LoadedMessage)> {
+        let found = self.result.as_ref().ok()?;
+        let last = found.last.as_ref().or(found.messages.last())?;
+        Some((self.partition, last))
+    }
+
+    /// Tells retention what the filter left out, which is done.
+    pub(super) fn note_filtered(&self, acked: &mut Acked) {
+        if let Ok(found) = &self.result
+            && found.filtered_bytes > 0
+        {
+            let offsets = self.range.start..found.next;
+            acked.filter(self.partition, offsets, found.filtered_bytes);
+        }
+    }
+
     /// The event for the engine of `subscription`, and the account of its messages. Failures are logged here, outages of
     /// the log by `operations`.
     pub(super) fn into_input(
@@ -136,11 +219,12 @@ impl Read {
             },
         );
         let input = match result {
-            Ok((next, messages)) => Input::Loaded {
+            Ok(found) => Input::Loaded {
                 partition,
                 from: range.start,
-                next,
-                messages,
+                next: found.next,
+                messages: found.messages,
+                filtered_bytes: found.filtered_bytes,
             },
             Err(ReadError::Failed(error)) => {
                 if !error.is_outage() {

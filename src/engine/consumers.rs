@@ -10,6 +10,7 @@ use super::{
     output::{Delivery, Ended, Output},
     partition::Partition,
     partitions::Partitions,
+    skipping::Skipping,
     timers::Timers,
     wanted::Wanted,
 };
@@ -22,6 +23,7 @@ pub(super) struct Consumers {
     outbox: Outbox,
     /// Something could not be read just now, and no pull has been told.
     found_damage: bool,
+    skipping: Skipping,
 }
 
 impl Consumers {
@@ -57,6 +59,11 @@ impl Consumers {
     /// Something could not be read.
     pub(super) fn find_damage(&mut self) {
         self.found_damage = true;
+    }
+
+    /// A read found nothing to deliver, and went on.
+    pub(super) fn skip(&mut self, now: Timestamp) {
+        self.skipping.note(now);
     }
 
     /// Gives the credit of leases that ended back, at once to each consumer for its neighbours.
@@ -165,6 +172,20 @@ impl Consumers {
     /// on.
     pub(super) fn answer_pulls(
         &mut self,
+        now: Timestamp,
+        partitions: &Partitions,
+        fresh: bool,
+        out: &mut Vec<Output>,
+    ) {
+        self.answer_unserved(now, partitions, fresh, out);
+        if !self.flow.is_impatient() {
+            self.skipping.end();
+        }
+    }
+
+    fn answer_unserved(
+        &mut self,
+        now: Timestamp,
         partitions: &Partitions,
         fresh: bool,
         out: &mut Vec<Output>,
@@ -176,12 +197,14 @@ impl Consumers {
         if !self.found_damage && !self.flow.is_impatient() {
             return;
         }
-        if !partitions.iter().all(|it| it.is_read(fresh)) {
+        let is_read = partitions.iter().all(|it| it.is_read(fresh));
+        if !is_read && !self.skipping.is_long(now) {
             return;
         }
         // Told once for each time that it was tried: a later pull needs nothing of what is known to be damaged.
-        let damaged =
-            mem::take(&mut self.found_damage) && partitions.iter().any(Partition::has_damage);
+        let damaged = is_read
+            && mem::take(&mut self.found_damage)
+            && partitions.iter().any(Partition::has_damage);
         for consumer in self.flow.unserved_pulls(damaged) {
             let mut partitions = partitions.iter();
             if partitions.all(|it| it.has_nothing_for(consumer)) {

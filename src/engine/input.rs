@@ -81,6 +81,8 @@ pub enum Input {
         next: u64,
         /// Ascending by offset.
         messages: Vec<LoadedMessage>,
+        /// Of messages that a filter left out, as if they had no record.
+        filtered_bytes: u64,
     },
     /// The read failed for now; it may be asked again at `retry_at`.
     ReadFailed {

@@ -28,6 +28,7 @@ mod progress;
 mod queue;
 mod read_ahead;
 mod ready;
+mod skipping;
 mod timers;
 mod unwanted;
 pub(crate) mod varint;
@@ -186,7 +187,8 @@ impl Engine {
         self.drop_unwanted(now);
         self.start_reads(now, out);
         let fresh = self.takes_fresh();
-        self.consumers.answer_pulls(&self.partitions, fresh, out);
+        self.consumers
+            .answer_pulls(now, &self.partitions, fresh, out);
         self.plan_lazy_flush(now);
     }
 
@@ -231,10 +233,14 @@ impl Engine {
                 from,
                 next,
                 messages,
+                filtered_bytes,
             } => {
                 let retention = self.config.retention_millis;
+                if messages.is_empty() && next > from {
+                    self.consumers.skip(now);
+                }
                 if let Some(partition) = self.partitions.get_mut(partition) {
-                    partition.loaded(now, retention, from, next, messages);
+                    partition.loaded(now, retention, from..next, messages, filtered_bytes);
                     if next <= from {
                         // The log had nothing where it should have; asking at once would spin.
                         let retry_at = now.plus_millis(READ_RETRY_MILLIS);

@@ -166,18 +166,23 @@ impl Partition {
         Some((range, bytes_max))
     }
 
-    /// Takes in what a read found. Whatever in `from..next` has no record is done.
+    /// Takes in what a read of these offsets found. Whatever of them has no record is done, and messages of
+    /// `filtered_bytes` are as if they had none.
     pub(super) fn loaded(
         &mut self,
         now: Timestamp,
         retention_millis: u64,
-        from: u64,
-        next: u64,
+        offsets: Range<u64>,
         messages: Vec<LoadedMessage>,
+        filtered_bytes: u64,
     ) {
-        // What is to be skipped begins here: neighbours are one range, whether they are missing or too old.
+        let Range {
+            start: from,
+            end: next,
+        } = offsets;
+        // What is to be skipped begins here: neighbours are one range, whether they are missing, filtered or too old.
         let mut skipped = from;
-        let mut bytes = 0;
+        let mut bytes = filtered_bytes;
         for message in messages {
             bytes += message.body.len() as u64;
             if message.publish_time.plus_millis(retention_millis) > now {

@@ -3,7 +3,7 @@
 
 /// The data version of this release. It rises with each setting, and with each stored form, that the release before
 /// would carry out wrongly.
-pub const DATA_VERSION: u32 = 1;
+pub const DATA_VERSION: u32 = 2;
 
 /// The least data version that a process must have, and the setting because of which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,5 +19,11 @@ impl Requirement {
     pub const NONE: Self = Self {
         version: 1,
         setting: "",
+    };
+
+    /// Of a subscription with a filter, which an older process would deliver everything to.
+    pub const FILTER: Self = Self {
+        version: 2,
+        setting: "filter",
     };
 }

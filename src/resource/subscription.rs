@@ -13,9 +13,12 @@ use super::{
     requirement::Requirement,
     violation::Violation,
 };
-use crate::limits::{
-    ACK_DEADLINE_SECONDS, ACK_DEADLINE_SECONDS_DEFAULT, EXPIRATION_SECONDS_DEFAULT,
-    EXPIRATION_SECONDS_MIN, RETENTION_SECONDS, RETENTION_SECONDS_DEFAULT,
+use crate::{
+    filter::{Filter, FilterError},
+    limits::{
+        ACK_DEADLINE_SECONDS, ACK_DEADLINE_SECONDS_DEFAULT, EXPIRATION_SECONDS_DEFAULT,
+        EXPIRATION_SECONDS_MIN, FILTER_BYTES_MAX, RETENTION_SECONDS, RETENTION_SECONDS_DEFAULT,
+    },
 };
 
 const RETENTION_DEFAULT: Duration = Duration::from_secs(RETENTION_SECONDS_DEFAULT);
@@ -51,6 +54,9 @@ pub struct Subscription {
     /// Free key-value pairs.
     #[serde(default)]
     pub labels: Labels,
+    /// Which messages it gets; `None`: all of its topic. Never changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Arc<Filter>>,
     /// Whether it was cut off from its topic.
     #[serde(default)]
     pub detached: bool,
@@ -70,12 +76,18 @@ pub struct SubscriptionSettings {
     pub expiration: Option<Expiration>,
     /// Free key-value pairs.
     pub labels: Labels,
+    /// See [`filter`].
+    pub filter: Option<Arc<Filter>>,
 }
 
 impl Subscription {
     /// What it requires of a process.
     pub const fn requirement(&self) -> Requirement {
-        Requirement::NONE
+        if self.filter.is_some() {
+            Requirement::FILTER
+        } else {
+            Requirement::NONE
+        }
     }
 
     /// A subscription with the defaults filled in. Refuses settings that contradict each other.
@@ -101,6 +113,7 @@ impl Subscription {
             message_retention,
             expiration,
             labels: settings.labels,
+            filter: settings.filter,
             detached: false,
             policy: None,
         }
@@ -164,6 +177,20 @@ pub fn ack_deadline_seconds(given: i32) -> Result<Option<u32>, Violation> {
             min: *ACK_DEADLINE_SECONDS.start(),
             max: *ACK_DEADLINE_SECONDS.end(),
         }),
+    }
+}
+
+/// Parses a subscription's filter. An empty one is none.
+pub fn filter(given: &str) -> Result<Option<Arc<Filter>>, Violation> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    match Filter::parse(given) {
+        Ok(filter) => Ok(Some(Arc::new(filter))),
+        Err(FilterError::TooLong { bytes }) => {
+            Err(Violation::too_large("filter", bytes, FILTER_BYTES_MAX))
+        }
+        Err(error) => Err(Violation::argument(format!("Invalid filter: {error}"))),
     }
 }
 

@@ -137,19 +137,41 @@ impl BatchRun {
         if is_shared || messages.len() * 2 >= self.batch.messages.len() {
             return messages.to_vec();
         }
-        let bytes = messages.iter().map(Bytes::len).sum();
-        let mut buffer = BytesMut::with_capacity(bytes);
-        let mut copy = |message: &Bytes| {
-            buffer.extend_from_slice(message);
-            buffer.split().freeze()
+        copied(messages.iter())
+    }
+
+    /// The records that are chosen, with their messages. Where most of the batch are others, these are copied, also when
+    /// it is shared: a few messages of each of many batches may be held long after the log has let go of them.
+    pub fn chosen(&self, is_chosen: impl Fn(LogRecord<'_>) -> bool) -> Vec<(LogRecord<'_>, Bytes)> {
+        let chosen: Vec<_> = self.records().filter(|record| is_chosen(*record)).collect();
+        let messages = chosen.iter().map(|record| record.message());
+        let bytes = |messages: &mut dyn Iterator<Item = &Bytes>| -> usize {
+            messages.map(Bytes::len).sum()
         };
-        messages.iter().map(&mut copy).collect()
+        let is_most = bytes(&mut messages.clone()) * 2 >= bytes(&mut self.batch.messages.iter());
+        let messages = if is_most {
+            messages.cloned().collect()
+        } else {
+            copied(messages)
+        };
+        chosen.into_iter().zip(messages).collect()
     }
 
     /// The records, ascending by offset.
     pub fn records(&self) -> impl ExactSizeIterator<Item = LogRecord<'_>> {
         self.range.clone().map(|index| self.batch.record(index))
     }
+}
+
+/// Copies messages into one buffer.
+fn copied<'a>(messages: impl Iterator<Item = &'a Bytes> + Clone) -> Vec<Bytes> {
+    let bytes = messages.clone().map(Bytes::len).sum();
+    let mut buffer = BytesMut::with_capacity(bytes);
+    let copy = |message: &Bytes| {
+        buffer.extend_from_slice(message);
+        buffer.split().freeze()
+    };
+    messages.map(copy).collect()
 }
 
 /// One message as it lies in the log.
@@ -203,5 +225,23 @@ mod tests {
         assert!(!lies_in_batch(2..5, false));
         assert!(lies_in_batch(2..5, true));
         assert!(lies_in_batch(2..6, false));
+    }
+
+    #[test]
+    fn a_few_messages_that_are_chosen_do_not_retain_a_batch_that_is_shared() {
+        let buffer = Bytes::from_static(b"abcdefgh");
+        let messages: Vec<Bytes> = (0..8).map(|at| buffer.slice(at..=at)).collect();
+        let batch = Arc::new(Batch::of_neighbours(10, Timestamp::ZERO, messages));
+        let run = BatchRun::new(Arc::clone(&batch), 1..8);
+        for (chosen, lies_in_batch) in [(&[11, 13, 16][..], false), (&[11, 12, 13, 16][..], true)] {
+            let given = run.chosen(|record| chosen.contains(&record.offset()));
+            let offsets = given.iter().map(|(record, _)| record.offset());
+            assert!(offsets.eq(chosen.iter().copied()));
+            for (record, message) in &given {
+                assert_eq!(record.message(), message);
+                let is_same = record.message().as_ptr() == message.as_ptr();
+                assert_eq!(is_same, lies_in_batch);
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ mod cluster_races;
 mod cluster_takeover;
 mod database_failures;
 mod doctor;
+mod filters;
 mod formats;
 mod frozen;
 mod full_disk;

@@ -88,14 +88,6 @@ async fn message_ordering_is_refused() {
 }
 
 #[tokio::test]
-async fn a_filter_is_refused() {
-    refused_on_a_subscription("filter", false, |s| {
-        s.filter = "attributes:kind".to_owned();
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn case_05_a_dead_letter_policy_is_refused() {
     refused_on_a_subscription("dead_letter_policy", true, |s| {
         s.dead_letter_policy = Some(DeadLetterPolicy {

@@ -14,4 +14,5 @@ mod restored;
 mod scenario;
 mod scenario_commands;
 mod simulated_log;
+mod skipping;
 mod stored;

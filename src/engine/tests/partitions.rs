@@ -87,6 +87,7 @@ fn loaded(messages: &[u64]) -> Engine {
             from: 0,
             next: *messages,
             messages: (0..*messages).map(message).collect(),
+            filtered_bytes: 0,
         };
         engine.handle(NOW, loaded, &mut out);
     }

@@ -78,6 +78,7 @@ fn a_failed_message_is_delivered_at_once() {
         from: 0,
         next: 1,
         messages: vec![message],
+        filtered_bytes: 0,
     };
     engine.handle(NOW, loaded, &mut out);
     assert!(matches!(&out[..], [Output::Deliver { .. }]), "{out:?}");

@@ -95,6 +95,7 @@ impl SimulatedLog {
                 .flatten()
                 .cloned()
                 .collect(),
+            filtered_bytes: 0,
         }
     }
 }

@@ -339,4 +339,11 @@ impl<'a> ScannedMessage<'a> {
         let attributes = self.attributes.iter();
         attributes.map(move |attribute| (attribute.name.of(message), attribute.value.of(message)))
     }
+
+    /// The value of the attribute of this name.
+    pub fn attribute(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let mut last = self.attributes.iter().rev();
+        let found = last.find(|attribute| attribute.name.of(self.message) == name)?;
+        Some(found.value.of(self.message))
+    }
 }

@@ -7,16 +7,22 @@ use super::{
     positions::acquire,
     resources::{live_topic, project, subscribed},
 };
-use crate::store::{StoreError, resources::UpdateError};
+use crate::{
+    resource::requirement::DATA_VERSION,
+    store::{StoreError, resources::UpdateError},
+};
+
+/// The data version of the release after this one.
+const NEWER: u32 = DATA_VERSION + 1;
 
 fn is_newer<T>(result: &Result<T, StoreError>) -> bool {
-    matches!(result, Err(StoreError::Newer { needs: 2, .. }))
+    matches!(result, Err(StoreError::Newer { needs: NEWER, .. }))
 }
 
 fn is_newer_update<T>(result: &Result<T, UpdateError>) -> bool {
     matches!(
         result,
-        Err(UpdateError::Store(StoreError::Newer { needs: 2, .. }))
+        Err(UpdateError::Store(StoreError::Newer { needs: NEWER, .. }))
     )
 }
 
@@ -28,7 +34,10 @@ pub(in crate::store) async fn settings_of_a_newer_release_are_left_to_it(
     let topic = live_topic(state, "projects/p/topics/top").await;
     let newer = subscribed(state, "projects/p/subscriptions/newer", &topic).await;
     let known = subscribed(state, "projects/p/subscriptions/known", &topic).await;
-    run("UPDATE subscriptions SET needs = 2 WHERE name LIKE '%newer'").await;
+    run(&format!(
+        "UPDATE subscriptions SET needs = {NEWER} WHERE name LIKE '%newer'"
+    ))
+    .await;
     assert!(is_newer(&state.acquire(newer.id).await));
     let found = state.subscription(&newer.subscription.name).await;
     let found = found.expect("get").expect("exists");
@@ -36,7 +45,7 @@ pub(in crate::store) async fn settings_of_a_newer_release_are_left_to_it(
     assert!(is_newer_update(&updated));
     acquire(state, known.id).await;
 
-    run("UPDATE topics SET needs = 2").await;
+    run(&format!("UPDATE topics SET needs = {NEWER}")).await;
     let found = state.topic(&topic.topic.name).await;
     let found = found.expect("publishing goes on").expect("is live");
     let updated = state.update_topic(&found, &found.topic).await;
@@ -61,7 +70,7 @@ pub(in crate::store) async fn a_row_that_cannot_be_read_fails_no_list(
     for table in ["topics", "subscriptions"] {
         run(&format!(
             "UPDATE {table} SET config = '{{' WHERE name LIKE '%bbb';
-            UPDATE {table} SET config = '{{}}', needs = 2 WHERE name LIKE '%ccc'"
+            UPDATE {table} SET config = '{{}}', needs = {NEWER} WHERE name LIKE '%ccc'"
         ))
         .await;
     }

@@ -8,7 +8,8 @@ use crate::{
     resource::{
         id::TopicIncarnation,
         name::{ProjectName, SubscriptionName, TopicName},
-        subscription::{Expiration, Subscription},
+        requirement::Requirement,
+        subscription::{Expiration, Subscription, filter},
         topic::Topic,
     },
     store::{
@@ -52,6 +53,7 @@ pub(in crate::store) fn subscription_named(name: &str, topic: &Topic) -> Subscri
         message_retention: Duration::from_mins(10),
         expiration: Expiration::After(Duration::from_hours(24)),
         labels: BTreeMap::new(),
+        filter: None,
         detached: false,
         policy: None,
     }
@@ -318,11 +320,16 @@ async fn a_subscription_is_updated_by_version(state: &dyn State, _: &ManualClock
     let wanted = Subscription {
         ack_deadline_seconds: 77,
         expiration: Expiration::Never,
+        filter: filter("attributes:kind").expect("a filter"),
         ..read.subscription.clone()
     };
     let updated = state.update_subscription(&read, &wanted).await;
     let updated = updated.expect("update");
     assert_eq!(updated.subscription, wanted);
+    assert_eq!(
+        (read.needs, updated.needs),
+        (1, Requirement::FILTER.version)
+    );
     let found = state.subscription(&wanted.name).await.expect("get");
     assert_eq!(found, Some(updated.clone()));
     let again = state.update_subscription(&read, &wanted).await;

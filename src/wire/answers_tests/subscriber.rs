@@ -202,6 +202,11 @@ fn create_subscription() -> Rpc {
     wrong.extend([
         ("a filter of 257 bytes", json!({"filter": "f".repeat(257)})),
         ("a filter", json!({"filter": "attributes:kind"})),
+        ("what is no filter", json!({"filter": "attributes.kind = 'x'"})),
+        (
+            "AND and OR in one filter",
+            json!({"filter": "attributes:a AND attributes:b OR attributes:c"}),
+        ),
         ("ordering", json!({"enableMessageOrdering": true})),
         (
             "a long filter and dead letters",

@@ -2,7 +2,6 @@
 
 use super::{Refused, destination, duration, is_set, policy, to_proto_duration};
 use crate::{
-    limits::FILTER_BYTES_MAX,
     proto::google::pubsub::v1 as proto,
     resource::{
         label,
@@ -10,7 +9,7 @@ use crate::{
         name::{DELETED_TOPIC, SubscriptionName, TopicName},
         subscription::{
             Expiration, Subscription, SubscriptionChange, SubscriptionField, SubscriptionSettings,
-            ack_deadline_seconds, expiration_after, message_retention,
+            ack_deadline_seconds, expiration_after, filter, message_retention,
         },
         violation::Violation,
     },
@@ -48,18 +47,13 @@ pub fn to_create(given: &proto::Subscription) -> Result<SubscriptionSettings, Re
         message_retention: retention(given)?.map(message_retention).transpose()?,
         expiration: expiration(given)?,
         labels: label::checked(given.labels.clone())?,
+        filter: filter(&given.filter)?,
     };
-    if given.filter.len() > FILTER_BYTES_MAX {
-        return Err(Violation::too_large("filter", given.filter.len(), FILTER_BYTES_MAX).into());
-    }
     policy::check_dead_letter_on_create(given.dead_letter_policy.as_ref())?;
     check_unsupported(&UNSUPPORTED, given)?;
     destination::check_single(given)?;
 
-    let only_on_create = [
-        (!given.filter.is_empty(), "filter"),
-        (given.enable_message_ordering, "enable_message_ordering"),
-    ];
+    let only_on_create = [(given.enable_message_ordering, "enable_message_ordering")];
     let on_update_too = UNSUPPORTED.iter().map(|field| sets(*field, given));
     refuse_unsupported(only_on_create.into_iter().chain(on_update_too))?;
     Ok(settings)
@@ -124,6 +118,9 @@ pub fn to_proto(subscription: Subscription) -> proto::Subscription {
         message_retention_duration: Some(to_proto_duration(subscription.message_retention)),
         labels: subscription.labels.into_iter().collect(),
         expiration_policy: Some(proto::ExpirationPolicy { ttl }),
+        filter: subscription
+            .filter
+            .map_or_else(String::new, |filter| filter.as_str().to_owned()),
         detached: subscription.detached,
         state: proto::subscription::State::Active.into(),
         ..proto::Subscription::default()
@@ -219,6 +216,7 @@ fn refuse_unsupported(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::requirement::Requirement;
 
     const RETENTION_7_DAYS: prost_types::Duration = seconds(7 * 86_400);
 
@@ -420,11 +418,6 @@ mod tests {
             ..named()
         };
         assert_eq!(create(&ordered), unsupported("enable_message_ordering"));
-        let filtered = proto::Subscription {
-            filter: "attributes:a".into(),
-            ..named()
-        };
-        assert_eq!(create(&filtered), unsupported("filter"));
     }
 
     #[test]
@@ -467,11 +460,32 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_of_more_than_256_bytes_is_invalid() {
-        let given = proto::Subscription {
-            filter: "a".repeat(257),
-            ..named()
+    fn a_filter_is_shown_as_it_was_given_and_an_empty_one_is_none() {
+        let with = |filter: &str| {
+            create(&proto::Subscription {
+                filter: filter.to_owned(),
+                ..named()
+            })
         };
-        assert!(matches!(create(&given), Err(Refused::Violation(_))));
+        let given = "attributes . a=\"b\"";
+        let created = with(given).expect("a filter");
+        assert_eq!(created.requirement(), Requirement::FILTER);
+        assert_eq!(to_proto(created).filter, given);
+        assert_eq!(
+            with("").expect("no filter"),
+            create(&named()).expect("valid")
+        );
+        for (filter, text) in [
+            (
+                "a".repeat(257),
+                "The value for filter is too large. You passed 257 in the request, but the maximum value is 256.",
+            ),
+            (
+                "attributes.a = b".to_owned(),
+                "You have passed an invalid argument to the service (argument=Invalid filter: expected a quoted string at character 16, found `b`).",
+            ),
+        ] {
+            assert_eq!(with(&filter).expect_err("refused").to_string(), text);
+        }
     }
 }

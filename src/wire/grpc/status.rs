@@ -230,10 +230,10 @@ mod tests {
         check(
             Refused::Unsupported {
                 resource: "Subscription",
-                field: "filter",
+                field: "retry_policy",
             },
             Code::Unimplemented,
-            "Subscription.filter is not implemented: leave it unset",
+            "Subscription.retry_policy is not implemented: leave it unset",
         );
     }
 

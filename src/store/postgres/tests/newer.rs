@@ -1,10 +1,13 @@
 //! Rows and nodes of another release.
 
 use super::database::TestDatabase;
-use crate::store::{
-    Membership as _,
-    contract::newer::{
-        a_row_that_cannot_be_read_fails_no_list, settings_of_a_newer_release_are_left_to_it,
+use crate::{
+    resource::requirement::DATA_VERSION,
+    store::{
+        Membership as _,
+        contract::newer::{
+            a_row_that_cannot_be_read_fails_no_list, settings_of_a_newer_release_are_left_to_it,
+        },
     },
 };
 
@@ -27,8 +30,8 @@ async fn a_node_of_an_older_release_is_named() {
     let database = TestDatabase::new().await;
     let one = database.open("one").await;
     let _two = database.open("two").await;
-    assert_eq!(one.behind(1).await.expect("known"), None);
-    let both = one.behind(2).await.expect("known");
+    assert_eq!(one.behind(DATA_VERSION).await.expect("known"), None);
+    let both = one.behind(DATA_VERSION + 1).await.expect("known");
     assert_eq!(both.as_deref(), Some("one at one.example:8085"));
     let older = "UPDATE nodes SET version = 0 WHERE name = 'two'";
     database.run(older).await;
