@@ -476,10 +476,18 @@ pub const CLOSE_MILLIS_MAX: u64 = 1_500;
 pub const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of any other request's body in REST.
 pub const SMALL_JSON_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of a body that is read between other requests; a larger one is read on a thread beside them.
-pub const JSON_BYTES_AT_ONCE_MAX: usize = 256 * 1024;
-/// Large bodies that are read at the same time; more wait.
-pub const LARGE_JSON_READERS: usize = 2;
+/// Bytes of JSON, and of an answer that becomes JSON, that is read or written between other requests; more is on a
+/// thread beside them.
+pub const JSON_BYTES_AT_ONCE_MAX: usize = 16 * 1024;
+/// Bytes of JSON that is large: it waits behind its like only.
+pub const LARGE_JSON_BYTES: usize = 256 * 1024;
+/// JSON of either size that is read or written beside the threads for requests at the same time: at least, or as much as
+/// there are cores, and half of these for what is large.
+pub const JSON_TURNS_MIN: usize = 2;
+/// One connection has one part in so many of these turns.
+pub const TURNS_OF_CONNECTION_SHARE: usize = 2;
+/// Bytes of a body over REST that are taken in, or of an answer that are compressed, before other requests continue.
+pub const JSON_PIECE_BYTES: usize = 64 * 1024;
 /// Values of all kinds in a structure that is any JSON.
 pub const STRUCTURE_VALUES_MAX: usize = 10_000;
 /// Milliseconds for which the rest of a refused REST request is waited for.

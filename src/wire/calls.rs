@@ -15,7 +15,7 @@ use super::{
         budget::{Budget, Held},
         closing,
         entries::Entries,
-        frames, node_lease,
+        frames, moved_on, node_lease,
         places::Place,
         unsent, unserved,
         whole::Whole,
@@ -111,7 +111,13 @@ impl Calls {
         };
         let uri = request.uri().clone();
         // A published message is a slice of its request, which is held until the answer.
-        let response = self.grpc.call(request).await;
+        let call = self.grpc.call(request);
+        let response = if place.is_some() {
+            // A page may have as many entries as labels and texts that fit into megabytes.
+            moved_on::throughout(call).await
+        } else {
+            call.await
+        };
         held.clear();
         // What was done meanwhile may be undone elsewhere: the client has to ask again.
         if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {

@@ -6,13 +6,12 @@ use std::marker::PhantomData;
 
 use bytes::Buf;
 use prost::Message;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tonic::{
     Status,
     codec::{BufferSettings, DecodeBuf, EncodeBuf},
 };
 
-use crate::limits::DECODED_AT_ONCE_MAX;
+use crate::{limits::DECODED_AT_ONCE_MAX, wire::layers::moved_on};
 
 /// Bytes that an answer starts with; a small one needs no more.
 const ENCODE_BUFFER_BYTES: usize = 256;
@@ -81,8 +80,8 @@ impl<U: Message + Default> tonic::codec::Decoder for Decoder<U> {
         // All of it: what a broken message leaves unread must not be taken for the next one. Slices of `Bytes` cost less
         // than slices of tonic's buffer.
         let bytes = buffer.copy_to_bytes(buffer.remaining());
-        let message = if bytes.len() > DECODED_AT_ONCE_MAX && has_other_threads() {
-            tokio::task::block_in_place(|| U::decode(bytes))
+        let message = if bytes.len() > DECODED_AT_ONCE_MAX {
+            moved_on::now(|| U::decode(bytes))
         } else {
             U::decode(bytes)
         };
@@ -96,12 +95,6 @@ impl<U: Message + Default> tonic::codec::Decoder for Decoder<U> {
         // to be as large as the request and no larger.
         BufferSettings::new(0, ENCODE_YIELD_BYTES)
     }
-}
-
-/// Whether the other tasks of this thread can go on elsewhere meanwhile.
-fn has_other_threads() -> bool {
-    let runtime = Handle::try_current();
-    runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 #[cfg(test)]

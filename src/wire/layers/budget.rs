@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
-use super::places::{Place, Places};
+use super::{
+    places::{Place, Places},
+    turns::{Turn, Turns},
+};
 use crate::limits::{REQUEST_BYTES_STEP, REQUEST_BYTES_UNCOUNTED, UNPACKERS};
 
 /// The bytes that are left. Cheap to clone.
@@ -26,6 +29,7 @@ pub struct Budget {
     /// Permits to unpack a large message.
     unpackers: Arc<Semaphore>,
     places: Places,
+    turns: Turns,
 }
 
 impl Budget {
@@ -37,6 +41,7 @@ impl Budget {
             of_connection_max,
             unpackers: Arc::new(Semaphore::new(UNPACKERS)),
             places: Places::of_server(),
+            turns: Turns::of_server(),
         }
     }
 
@@ -45,6 +50,7 @@ impl Budget {
         Share(Arc::new(Connection {
             budget: self.clone(),
             places: self.places.of_another_connection(),
+            turns: self.turns.of_another_connection(),
             held: Mutex::default(),
         }))
     }
@@ -58,6 +64,7 @@ pub struct Share(Arc<Connection>);
 struct Connection {
     budget: Budget,
     places: Places,
+    turns: Turns,
     held: Mutex<Sum>,
 }
 
@@ -176,6 +183,14 @@ impl Held {
     /// As of [`Places::take`].
     pub async fn place(&self) -> Result<Place, Status> {
         self.0.share.0.places.take().await
+    }
+
+    /// Waits until so many bytes of JSON may be read or written beside other requests.
+    ///
+    /// # Errors
+    /// As of [`Turns::take`].
+    pub async fn turn(&self, bytes: usize) -> Result<Turn, Status> {
+        self.0.share.0.turns.take(bytes).await
     }
 
     /// Gives the body back: it is not needed any more, or the next message of a stream begins.

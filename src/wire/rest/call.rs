@@ -5,13 +5,13 @@ use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 use tonic::Status;
 
 use super::routes::Route;
 use crate::{
     auth::caller::Caller,
-    limits::{DISCARD_MILLIS_MAX, DISCARDED_BYTES_MAX},
+    limits::{DISCARD_MILLIS_MAX, DISCARDED_BYTES_MAX, JSON_PIECE_BYTES},
     rpc::Rpc,
     wire::{
         calls::Calls,
@@ -70,8 +70,15 @@ pub async fn collect(
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     let mut arrived = 0;
+    let mut at_once = 0;
     while let Some(piece) = next_piece(&mut body, &mut patience).await? {
         arrived += piece.len();
+        at_once += piece.len();
+        if at_once > JSON_PIECE_BYTES {
+            // Compressed, it may all be here, and unpacking it is not to be all that this thread does.
+            yield_now().await;
+            at_once = 0;
+        }
         let refused = if arrived > bytes_max {
             Some(too_large(bytes_max.min(route.rpc.message_bytes_max)))
         } else {

@@ -1,10 +1,12 @@
 //! HTTP/JSON: every RPC that has a `google.api.http` annotation, through the same handlers as gRPC
 //! (docs/behaviour.md, section 20). A request becomes the gRPC request that it stands for, inside of this process.
 
+mod aside;
 pub mod call;
 pub mod error;
 pub mod openapi;
 pub mod pages;
+mod pieces;
 pub mod query;
 pub mod routes;
 pub mod template;
@@ -17,7 +19,6 @@ use axum::body::Body;
 use http::{Extensions, Request, Response, header, request::Parts};
 use prost_reflect::{DescriptorError, DescriptorPool};
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use tonic::Status;
 use tower::{ServiceBuilder, service_fn, util::BoxCloneSyncService};
 use tower_http::{
@@ -26,9 +27,9 @@ use tower_http::{
 };
 
 use self::{
-    call::Collected,
     error::{Failure, JSON},
     pages::Pages,
+    pieces::Pieces,
     query::Query,
     routes::{BadRoutes, BodyIs, Route, Routes},
     transcode::{
@@ -43,11 +44,7 @@ use super::{
     calls::Calls,
     layers::{budget::Held, pace::Patience},
 };
-use crate::{
-    limits::{JSON_BYTES_AT_ONCE_MAX, LARGE_JSON_READERS},
-    proto::DESCRIPTORS,
-    service::Guarded,
-};
+use crate::{proto::DESCRIPTORS, service::Guarded};
 
 /// How long a browser remembers that it may ask.
 const CORS_SECONDS: u64 = 3600;
@@ -106,8 +103,6 @@ struct Inner {
     routes: Routes,
     calls: Calls,
     pages: Pages,
-    /// Permits for large bodies.
-    readers: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -119,7 +114,6 @@ impl Gateway {
             routes,
             calls,
             pages,
-            readers: Arc::new(Semaphore::new(LARGE_JSON_READERS)),
         })))
     }
 
@@ -196,7 +190,7 @@ impl Gateway {
         let timeout = call.timeout;
         let request = if let BodyIs::Nothing = route.body {
             call::discard(body).await;
-            call::Encoded::without_body(call.encode(&[])?, held)
+            call::Encoded::without_body(call.encode(&[])?, held.clone())
         } else {
             let body = if call.is_gzip {
                 Body::new(Unpacked::new(body, route.json_bytes_max))
@@ -204,38 +198,31 @@ impl Gateway {
                 body
             };
             let patience = Patience::new(timeout);
-            let body = call::collect(body, &route, held, patience).await?;
-            if body.bytes().len() <= JSON_BYTES_AT_ONCE_MAX {
+            let body = call::collect(body, &route, held.clone(), patience).await?;
+            let bytes = body.bytes().len();
+            let encode = move || {
                 let message = call.encode(body.bytes())?;
-                body.becomes(message)?
-            } else {
-                self.encode_beside(call, body).await?
-            }
+                Ok(body.becomes(message)?)
+            };
+            aside::run(&held, bytes, encode).await?
         };
         let (answer, place) = call::unary(calls, route.rpc, caller, request, timeout).await?;
-        let message = route.descriptor.output();
-        let json = to_json::write(&Encoded::new(&message, &answer, style), style);
-        let json = json.map_err(|error| Failure::internal(&error))?;
-        let mut response = Response::new(Body::from(json));
+        let (style, bytes) = (style.clone(), answer.len());
+        let write = move || {
+            let message = route.descriptor.output();
+            let json = to_json::write(&Encoded::new(&message, &answer, &style), &style);
+            json.map_err(|error| Failure::internal(&error))
+        };
+        let json = aside::run(&held, bytes, write).await?;
+        // Until the client has taken it.
+        held.replace(json.len())?;
+        let mut response = Response::new(Body::new(Pieces::of(json.into())));
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
         // It stays with the answer until that is taken.
         if let Some(place) = place {
             response.extensions_mut().insert(place);
         }
         Ok(response)
-    }
-
-    /// A body of many small messages takes its time, which is not to be that of other requests.
-    async fn encode_beside(&self, call: Call, body: Collected) -> Result<call::Encoded, Failure> {
-        let permit = Arc::clone(&self.0.readers).acquire_owned().await;
-        let permit = permit.map_err(|error| Failure::internal(&error))?;
-        let encoded = tokio::task::spawn_blocking(move || {
-            // Also when the client has gone away meanwhile.
-            let _permit = permit;
-            let message = call.encode(body.bytes())?;
-            Ok(body.becomes(message)?)
-        });
-        encoded.await.map_err(|error| Failure::internal(&error))?
     }
 
     fn failed(&self, failure: Failure, style: &Style) -> Response<Body> {

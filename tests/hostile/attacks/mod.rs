@@ -2,6 +2,7 @@
 
 mod endless_bodies;
 mod half_requests;
+mod json_floods;
 mod large_texts;
 mod many_parts;
 mod repeated_ack_ids;
@@ -17,6 +18,8 @@ pub(crate) fn all() -> Vec<Box<dyn Attack>> {
     vec![
         Box::new(endless_bodies::EndlessBodies),
         Box::new(half_requests::HalfRequests),
+        Box::new(json_floods::JsonFloods::Bodies),
+        Box::new(json_floods::JsonFloods::Answers),
         Box::new(large_texts::LargeTexts::default()),
         Box::new(many_parts::ManyParts::default()),
         Box::new(repeated_ack_ids::RepeatedAckIds::default()),

@@ -16,6 +16,8 @@ use tower::ServiceExt;
 
 use crate::{Attack, Target, figures::Limits, is_long, raw};
 
+/// What is listed.
+pub(super) const PROJECT: &str = "projects/lists";
 /// Each with 8 KB of labels: a page of them has 3.4 MB.
 const TOPICS: usize = 400;
 
@@ -38,18 +40,7 @@ impl Attack for UnreadLists {
     }
 
     async fn prepare(&mut self, target: &Target) {
-        let mut publisher = PublisherClient::new(target.channel().await);
-        let labels = (0..64).map(|number| (format!("l{number:062}"), "v".repeat(63)));
-        let labels: std::collections::HashMap<_, _> = labels.collect();
-        for number in 0..TOPICS {
-            let topic = Topic {
-                name: format!("projects/lists/topics/topic-{number}"),
-                labels: labels.clone(),
-                ..Topic::default()
-            };
-            let made = publisher.create_topic(topic).await;
-            made.expect("the topic is made");
-        }
+        make_topics(target).await;
     }
 
     async fn run(&mut self, target: &Target) -> Result<u64, String> {
@@ -66,10 +57,26 @@ impl Attack for UnreadLists {
     }
 }
 
+/// Makes those of the project.
+pub(super) async fn make_topics(target: &Target) {
+    let mut publisher = PublisherClient::new(target.channel().await);
+    let labels = (0..64).map(|number| (format!("l{number:062}"), "v".repeat(63)));
+    let labels: std::collections::HashMap<_, _> = labels.collect();
+    for number in 0..TOPICS {
+        let topic = Topic {
+            name: format!("{PROJECT}/topics/topic-{number}"),
+            labels: labels.clone(),
+            ..Topic::default()
+        };
+        let made = publisher.create_topic(topic).await;
+        made.expect("the topic is made");
+    }
+}
+
 /// A list whose answer is never read.
 async fn list(channel: Channel) {
     let request = ListTopicsRequest {
-        project: "projects/lists".to_owned(),
+        project: PROJECT.to_owned(),
         page_size: 1000,
         ..ListTopicsRequest::default()
     };
