@@ -83,6 +83,11 @@ impl Rpc {
         }
     }
 
+    /// Whether it is none.
+    pub const fn is_unserved(&self) -> bool {
+        self.path.is_empty()
+    }
+
     /// The full name of its service, and its own name.
     pub fn names(&self) -> (&'static str, &'static str) {
         let name = self.path.strip_prefix('/').unwrap_or(self.path);

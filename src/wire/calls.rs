@@ -70,7 +70,11 @@ impl Calls {
                 return refused.into_http();
             }
         };
-        let request = frames::check(request, rpc, held.clone()).map(Body::new);
+        let mut request = frames::check(request, rpc, held.clone()).map(Body::new);
+        if rpc.is_unserved() {
+            // Nothing reads it.
+            node_lease::let_arrive(std::mem::take(request.body_mut())).await;
+        }
         let (response, place) = self.answer(rpc, request, &held).await;
         answer::hold(response, Some(held), place, rpc.answers == Answers::Stream)
     }
@@ -139,4 +143,42 @@ fn counted(rpc: &Rpc, message: Bytes, held: &Held) -> Result<Whole, Status> {
     let body = Whole::of(message, rpc.message_bytes_max)?;
     held.add(decoded_bytes)?;
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    use futures_util::stream;
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_of_no_rpc_is_answered_when_its_request_is_there() {
+        let routes = Routes::default();
+        let calls = Calls::new(routes, NodeLease::always(), CancellationToken::new());
+        let held = calls.budget().connection().request(0);
+        let has_arrived = Arc::new(AtomicBool::new(false));
+        let arrives = Arc::clone(&has_arrived);
+        let body = stream::once(async move {
+            tokio::task::yield_now().await;
+            arrives.store(true, Ordering::Relaxed);
+            Ok::<_, Infallible>(Bytes::from_static(&[0; 5]))
+        });
+        let request = Request::post("/google.pubsub.v1.Publisher/Fly")
+            .header("content-type", "application/grpc")
+            .body(Body::from_stream(body))
+            .expect("a request");
+        let answer = calls.call(request, held).await;
+        let status = Status::from_header_map(answer.headers()).expect("a status");
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert!(has_arrived.load(Ordering::Relaxed));
+    }
 }

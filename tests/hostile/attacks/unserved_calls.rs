@@ -1,4 +1,4 @@
-//! Calls of an RPC that does not exist, twenty at once, one after the other.
+//! Calls of an RPC that does not exist, twenty at once, one after the other, on one connection, which is not to end.
 
 use std::time::Instant;
 
@@ -10,8 +10,6 @@ use tonic::Code;
 use crate::{Attack, Target, raw};
 
 const AT_ONCE: usize = 20;
-/// A server may end a connection of whose requests it has reset a thousand; the attacker opens the next one.
-const OF_A_CONNECTION: u64 = 500;
 const PATH: &str = "/google.pubsub.v1.Publisher/Fly";
 
 /// See the module.
@@ -24,7 +22,7 @@ impl Attack for UnservedCalls {
     }
 
     async fn run(&mut self, target: &Target) -> Result<u64, String> {
-        let mut channel = target.channel().await;
+        let channel = target.channel().await;
         let body = Bytes::from(raw::frame(0, b""));
         let start = Instant::now();
         let mut sent = 0;
@@ -36,9 +34,6 @@ impl Attack for UnservedCalls {
                 }
             }
             sent += AT_ONCE as u64;
-            if sent.is_multiple_of(OF_A_CONNECTION) {
-                channel = target.channel().await;
-            }
         }
         Ok(sent)
     }
