@@ -19,6 +19,8 @@ use clap::{
     error::{ContextKind, ContextValue},
 };
 
+use crate::telemetry::printable;
+
 /// Google Pub/Sub that you run yourself.
 ///
 /// Unmodified Google client libraries and grpcurl talk to it. Start it with `packetboat serve` and point
@@ -44,11 +46,11 @@ enum Command {
     Bench(bench::Arguments),
 }
 
-/// Writes to standard output. A command whose output nobody reads does its work all the same.
+/// Writes to standard output what can be printed of it: services choose names in it. A command whose output nobody reads does its work all the same.
 fn print(text: &str) {
     let mut stdout = io::stdout().lock();
     let _written = stdout
-        .write_all(text.as_bytes())
+        .write_all(printable::text(text).as_bytes())
         .and_then(|()| stdout.flush());
 }
 
@@ -85,7 +87,8 @@ pub fn run(cli: Cli) -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         // Nobody is left to tell when standard error is closed. Errors name their causes themselves.
-        let _written = writeln!(io::stderr(), "error: {error}");
+        let error = error.to_string();
+        let _written = writeln!(io::stderr(), "error: {}", printable::text(&error));
         ExitCode::FAILURE
     })
 }

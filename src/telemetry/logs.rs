@@ -1,8 +1,6 @@
 //! Log lines: which, and in what form. They go to standard error.
 
 use std::{
-    borrow::Cow,
-    fmt::Write as _,
     io::{self, IsTerminal, Write},
     str::FromStr,
 };
@@ -15,6 +13,8 @@ use tracing_subscriber::{
     fmt::{MakeWriter, SubscriberBuilder},
     util::SubscriberInitExt,
 };
+
+use super::printable;
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -134,60 +134,13 @@ impl<W: Write> Write for PrintableWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         self.writer
-            .write_all(printable(&text, self.is_terminal).as_bytes())?;
+            .write_all(printable::line(&text, self.is_terminal).as_bytes())?;
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.writer.flush()
     }
-}
-
-/// How the subscriber colours a line: none, dim, italic, and a colour for each level. A name can do no more either.
-const STYLES: [&str; 8] = [
-    "\u{1b}[0m",
-    "\u{1b}[2m",
-    "\u{1b}[3m",
-    "\u{1b}[31m",
-    "\u{1b}[32m",
-    "\u{1b}[33m",
-    "\u{1b}[34m",
-    "\u{1b}[35m",
-];
-
-/// A line with everything escaped, as JSON escapes it, that would not be seen, or would change how the rest is seen.
-fn printable(line: &str, has_colours: bool) -> Cow<'_, str> {
-    let (content, end) = match line.strip_suffix('\n') {
-        Some(content) => (content, "\n"),
-        None => (line, ""),
-    };
-    let is_fine = |at: usize, c: char| {
-        let is_style = || STYLES.iter().any(|style| content[at..].starts_with(style));
-        !deceives(c) || (has_colours && is_style())
-    };
-    if content.char_indices().all(|(at, c)| is_fine(at, c)) {
-        return Cow::Borrowed(line);
-    }
-    let mut shown = String::with_capacity(line.len() + 16);
-    for (at, c) in content.char_indices() {
-        if is_fine(at, c) {
-            shown.push(c);
-        } else {
-            // Writing to a text cannot fail. None of these characters is above U+FFFF.
-            let _written = write!(shown, "\\u{:04x}", u32::from(c));
-        }
-    }
-    shown.push_str(end);
-    Cow::Owned(shown)
-}
-
-/// Control characters, marks that change the direction of text, and ends of lines and paragraphs.
-fn deceives(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        )
 }
 
 #[cfg(test)]
@@ -197,7 +150,7 @@ mod tests {
     use parking_lot::Mutex;
     use serde_json::Value;
 
-    use super::*;
+    use super::{printable::deceives, *};
 
     /// Memory that all writers share.
     #[derive(Clone, Default)]

@@ -93,6 +93,19 @@ async fn rows(location: &Location) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn names_in_its_lines_neither_hide_nor_turn_anything() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("a\u{202e}b");
+    fs::write(&data, "no folder").expect("a file");
+    let data = data.to_str().expect("a text");
+    let output = run(&["doctor", "--data-dir", data]).await;
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8(printed).expect("text");
+    assert!(printed.contains("a\\u202eb"), "{printed}");
+    assert!(!printed.contains('\u{202e}'), "{printed}");
+}
+
+#[tokio::test]
 async fn a_healthy_pair_has_no_problem_and_stays_as_it_is() {
     let (_postgres, location) = healthy().await;
     let kafka = Kafka::new();
