@@ -73,6 +73,54 @@ async fn http1(server: &Server, request: &str) -> String {
     answer
 }
 
+/// What another reader of HTTP/1.1 in front of the server may take for fewer requests, or for other ones.
+#[tokio::test]
+async fn what_another_reader_would_divide_otherwise_is_refused() {
+    let (server, _channel) = serve().await;
+    let publish = "POST /v1/projects/p/topics/t:publish HTTP/1.1";
+    let get = "GET /healthz HTTP/1.1";
+    let host = "host: localhost";
+    let second = format!("{get}\r\n{host}\r\nconnection: close\r\n\r\n");
+    for request in [
+        // Ends of lines within a value: one that is none, and one that makes a line that is no header.
+        format!("{get}\r\n{host}\r\nx: a\rcontent-length: 3\r\n\r\n"),
+        format!("{get}\r\n{host}\r\nx: a\r\r\n\r\n"),
+        format!("{get}\r\n{host}\r\nx: a\n{second}"),
+        format!("{get}\r\n{host}\r\nx: a\r\n b\r\n\r\n"),
+        format!("{get}\r\n{host}\r\nx: a\0b\r\n\r\n"),
+        // Several lengths of a body.
+        format!("{get}\r\n{host}\r\ncontent-length : 3\r\n\r\n"),
+        format!("{get}\r\n{host}\r\ncontent-length: 0\r\ncontent-length: 3\r\n\r\n"),
+        format!(
+            "{publish}\r\n{host}\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{second}"
+        ),
+        format!(
+            "{publish}\r\n{host}\r\ncontent-length: 5\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{second}"
+        ),
+        // Ends of lines between chunks.
+        format!(
+            "{publish}\r\n{host}\r\ntransfer-encoding: chunked\r\n\r\n2\n{{}}\r\n0\r\n\r\n{second}"
+        ),
+        format!(
+            "{publish}\r\n{host}\r\ntransfer-encoding: chunked\r\n\r\n2;a\n{{}}\r\n0\r\n\r\n{second}"
+        ),
+    ] {
+        let answer = http1(&server, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
+        assert_eq!(
+            answer.matches("HTTP/1.1 ").count(),
+            1,
+            "{request:?}: {answer}"
+        );
+    }
+    // An LF ends a line like CR and LF together, everywhere in a head (RFC 9112, section 2.2), so that a request in
+    // which there are both is divided alike by those that follow it. A proxy may pass no LF on within a value (RFC 9110,
+    // section 5.5).
+    let both = format!("{get}\n{host}\r\nx: a\n\n{second}");
+    let answers = http1(&server, &both).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+}
+
 #[tokio::test]
 async fn health_says_serving_for_the_server_and_each_service() {
     let (_server, channel) = serve().await;
