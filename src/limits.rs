@@ -453,8 +453,12 @@ pub const TRANSFER_GRACE_MILLIS: u64 = 30_000;
 pub const TRANSFER_BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 /// Milliseconds after which a stream ends of which its client takes nothing.
 pub const STREAM_UNREAD_MILLIS_MAX: u64 = 10 * 60 * 1000;
-/// Bytes of an answer up to which it is handed to its connection as it is.
+/// Bytes of an answer up to which it is handed to its connection as it is, and waits there without a deadline.
 pub const SMALL_ANSWER_BYTES: usize = 16 * 1024;
+/// Bytes of such answers that one connection holds and has not sent; more are treated as large ones.
+pub const SMALL_ANSWERS_UNSENT_MAX: usize = 256 * 1024;
+/// Bytes of an answer that do not count there: less than its request takes anyway.
+pub const TINY_ANSWER_BYTES: usize = 256;
 /// Bytes of the pieces in which larger ones are.
 pub const ANSWER_PIECE_BYTES: usize = 64 * 1024;
 /// Bytes of an answer that its connection has at most of such pieces.

@@ -149,6 +149,50 @@ async fn an_answer_ends_of_which_the_client_takes_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn few_small_answers_wait_without_an_end_for_a_client_that_takes_nothing() {
+    const CALLS: usize = 200;
+    let world = World::new().await;
+    let mut client = h2::client::Builder::new();
+    // What has begun is handed to HTTP/2 as a whole.
+    let client = client
+        .initial_window_size(512)
+        .handshake::<_, Bytes>(world.connect().await);
+    let (client, connection) = client.await.expect("a connection");
+    tokio::spawn(connection);
+    // An error that repeats it, as far as that is short.
+    let path = format!("http://x/v1/projects/p/topics/{}", "%20".repeat(3_000));
+    let mut answers = Vec::new();
+    for _ in 0..CALLS {
+        let request = Request::get(&path).body(()).expect("a request");
+        let mut client = client.clone().ready().await.expect("it is open");
+        answers.push(client.send_request(request, true).expect("it is open").0);
+    }
+    let mut bytes = 0;
+    let mut unread = Vec::new();
+    for answer in answers {
+        let answer = answer.await.expect("an answer");
+        let length = &answer.headers()["content-length"];
+        bytes = length
+            .to_str()
+            .ok()
+            .and_then(|length| length.parse().ok())
+            .expect("a number");
+        unread.push(answer.into_body());
+    }
+    assert!((limits::TINY_ANSWER_BYTES..limits::SMALL_ANSWER_BYTES).contains(&bytes));
+    let ends = unread.into_iter().map(|mut body| async move {
+        let end = async { while let Some(Ok(_)) = body.data().await {} };
+        timeout(Duration::from_mins(1), end).await.is_ok()
+    });
+    let ended = futures_util::future::join_all(ends).await;
+    let waiting = ended.iter().filter(|ended| !**ended).count();
+    assert!(
+        waiting > 0 && waiting * bytes <= limits::SMALL_ANSWERS_UNSENT_MAX,
+        "{waiting}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_ends_whose_request_does_not_arrive() {
     let world = World::new().await;
     let mut client = http2(&world).await;

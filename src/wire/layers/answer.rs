@@ -16,7 +16,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::{budget::Held, places::Place, unread::Unread};
-use crate::limits::{ANSWER_AHEAD_BYTES_MAX, ANSWER_PIECE_BYTES, SMALL_ANSWER_BYTES};
+use crate::limits::{ANSWER_AHEAD_BYTES_MAX, ANSWER_PIECE_BYTES, TINY_ANSWER_BYTES};
 
 /// `response` to the request that `held` counts until the answer has been taken; `place` is its place among the pages of
 /// lists, `is_stream` says whether it may pause.
@@ -38,7 +38,7 @@ pub fn hold(
             rest: Bytes::new(),
             end: None,
             sleep: None,
-            _held: held,
+            held,
             _place: place,
         })
     })
@@ -55,13 +55,23 @@ struct Answer {
     /// What comes when that is sent.
     end: Option<Frame<Bytes>>,
     sleep: Option<Pin<Box<Sleep>>>,
-    _held: Option<Held>,
+    held: Option<Held>,
     _place: Option<Place>,
 }
 
 type Polled = Poll<Option<Result<Frame<Bytes>, axum::Error>>>;
 
 impl Answer {
+    /// The bytes of a frame that the connection gets in one piece; or those of one for which it has to have room.
+    fn as_it_is(&self, data: Bytes) -> Result<Bytes, Bytes> {
+        match &self.held {
+            Some(held) if data.len() > TINY_ANSWER_BYTES && !self.is_stream => {
+                held.small_answers().count(data)
+            }
+            _ => Ok(data),
+        }
+    }
+
     /// Waits until the connection has no more than so many bytes of a large answer.
     fn poll_unsent(
         &mut self,
@@ -107,11 +117,13 @@ impl HttpBody for Answer {
                 return Poll::Ready(None);
             };
             match frame.into_data() {
-                Ok(data) if data.len() > SMALL_ANSWER_BYTES && !this.is_stream => this.rest = data,
-                Ok(data) => {
-                    this.unread.give(&data);
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
+                Ok(data) => match this.as_it_is(data) {
+                    Ok(data) => {
+                        this.unread.give(&data);
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                    Err(large) => this.rest = large,
+                },
                 Err(end) => this.end = Some(end),
             }
         }

@@ -15,6 +15,7 @@ use tonic::Status;
 
 use super::{
     places::{Place, Places},
+    small::SmallAnswers,
     turns::{Turn, Turns},
 };
 use crate::limits::{REQUEST_BYTES_STEP, REQUEST_BYTES_UNCOUNTED, UNPACKERS};
@@ -51,6 +52,7 @@ impl Budget {
             budget: self.clone(),
             places: self.places.of_another_connection(),
             turns: self.turns.of_another_connection(),
+            small_answers: SmallAnswers::default(),
             held: Mutex::default(),
         }))
     }
@@ -65,6 +67,7 @@ struct Connection {
     budget: Budget,
     places: Places,
     turns: Turns,
+    small_answers: SmallAnswers,
     held: Mutex<Sum>,
 }
 
@@ -191,6 +194,11 @@ impl Held {
     /// As of [`Turns::take`].
     pub async fn turn(&self, bytes: usize) -> Result<Turn, Status> {
         self.0.share.0.turns.take(bytes).await
+    }
+
+    /// The small answers of its connection.
+    pub fn small_answers(&self) -> &SmallAnswers {
+        &self.0.share.0.small_answers
     }
 
     /// Gives the body back: it is not needed any more, or the next message of a stream begins.

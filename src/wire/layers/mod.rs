@@ -12,6 +12,7 @@ pub mod node_lease;
 pub mod pace;
 pub mod places;
 pub mod size;
+pub mod small;
 pub mod turns;
 pub mod unread;
 pub mod unsent;
