@@ -35,6 +35,11 @@ impl Dispatch {
         Self { calls, rest, share }
     }
 
+    /// What the requests of the connection hold.
+    pub(super) fn share(&self) -> &Share {
+        &self.share
+    }
+
     /// For another connection.
     pub(super) fn for_connection(&self) -> Self {
         Self::new(self.calls.clone(), self.rest.clone())

@@ -152,9 +152,11 @@ impl Connections {
             return;
         };
         drop(silent);
-        let stream = TokioIo::new(Stream::new(stream, first));
+        let dispatch = self.dispatch.for_connection();
+        let heads = matches!(protocol, Protocol::Http1).then(|| dispatch.share().clone());
+        let stream = TokioIo::new(Stream::new(stream, first, heads));
         let access = Arc::clone(&self.access);
-        let gate = Gate::new(self.dispatch.for_connection(), access, is_local);
+        let gate = Gate::new(dispatch, access, is_local);
         let service = TowerToHyperService::new(gate);
         let ended = match protocol {
             Protocol::Http1 => self.run(self.http1.serve_connection(stream, service)).await,

@@ -4,7 +4,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::limits::WRITE_WAIT_MILLIS;
+use crate::{limits::WRITE_WAIT_MILLIS, wire::layers::budget::Share};
 
 const WRITE_WAIT: Duration = Duration::from_millis(WRITE_WAIT_MILLIS);
 
@@ -24,15 +24,18 @@ pub(super) struct Stream<S> {
     of: S,
     /// What is to be read before the rest.
     first: Bytes,
+    /// What counts the heads that are read, of HTTP/1.1.
+    heads: Option<Share>,
     /// When it ends, if nothing more of what is written is taken until then.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Stream<S> {
-    pub(super) fn new(stream: S, first: Bytes) -> Self {
+    pub(super) fn new(stream: S, first: Bytes, heads: Option<Share>) -> Self {
         Self {
             of: stream,
             first,
+            heads,
             stalled: None,
         }
     }
@@ -66,7 +69,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.first.is_empty() {
-            return Pin::new(&mut self.of).poll_read(context, buffer);
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.of).poll_read(context, buffer))?;
+            if let Some(heads) = &self.heads {
+                let read = heads.read(buffer.filled().len() - before);
+                read.map_err(|status| io::Error::other(status.message().to_owned()))?;
+            }
+            return Poll::Ready(Ok(()));
         }
         let count = self.first.len().min(buffer.remaining());
         buffer.put_slice(&self.first[..count]);
@@ -117,22 +126,35 @@ mod tests {
     };
 
     use super::*;
+    use crate::{limits::REQUEST_BYTES_UNCOUNTED, wire::layers::budget::Budget};
 
     #[tokio::test]
     async fn what_was_read_before_comes_first() {
         let (mut client, server) = tokio::io::duplex(64);
         client.write_all(b"defghi").await.expect("room");
-        let mut stream = Stream::new(server, Bytes::from_static(b"abc"));
+        let mut stream = Stream::new(server, Bytes::from_static(b"abc"), None);
         let mut read = [0; 9];
         stream.read_exact(&mut read[..2]).await.expect("bytes");
         stream.read_exact(&mut read[2..]).await.expect("bytes");
         assert_eq!(&read, b"abcdefghi");
     }
 
+    #[tokio::test]
+    async fn heads_for_which_there_is_no_room_end_the_connection() {
+        let share = Budget::new(0, usize::MAX).connection();
+        let (mut client, server) = tokio::io::duplex(2 * REQUEST_BYTES_UNCOUNTED);
+        let mut stream = Stream::new(server, Bytes::new(), Some(share));
+        let head = vec![b'a'; REQUEST_BYTES_UNCOUNTED + 1];
+        client.write_all(&head).await.expect("room");
+        let mut read = vec![0; head.len()];
+        let error = stream.read_exact(&mut read).await.expect_err("no room");
+        assert!(error.to_string().contains("holds"), "{error}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
         let (mut client, server) = tokio::io::duplex(1);
-        let mut stream = Stream::new(server, Bytes::new());
+        let mut stream = Stream::new(server, Bytes::new(), None);
         let began = Instant::now();
         let writing = tokio::spawn(async move { stream.write_all(b"abcd").await });
         for _ in 0..2 {

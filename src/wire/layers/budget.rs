@@ -18,7 +18,7 @@ use super::{
     small::SmallAnswers,
     turns::{Turn, Turns},
 };
-use crate::limits::{REQUEST_BYTES_STEP, REQUEST_BYTES_UNCOUNTED, UNPACKERS};
+use crate::limits::{HEADER_BYTES_MAX, REQUEST_BYTES_STEP, REQUEST_BYTES_UNCOUNTED, UNPACKERS};
 
 /// The bytes that are left. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -54,6 +54,7 @@ impl Budget {
             turns: self.turns.of_another_connection(),
             small_answers: SmallAnswers::default(),
             held: Mutex::default(),
+            head: AtomicUsize::new(0),
         }))
     }
 }
@@ -69,6 +70,8 @@ struct Connection {
     turns: Turns,
     small_answers: SmallAnswers,
     held: Mutex<Sum>,
+    /// Bytes that count as those of a head of HTTP/1.1.
+    head: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -83,12 +86,37 @@ impl Share {
     /// # Errors
     /// UNAVAILABLE, which clients repeat, when the server or the connection holds too much.
     pub fn request(&self, bytes: usize) -> Result<Held, Status> {
+        self.end_head();
         self.change(0, bytes)?;
         Ok(Held(Arc::new(Request {
             share: self.clone(),
             fixed: bytes,
             body: AtomicUsize::new(0),
         })))
+    }
+
+    /// Counts bytes that were read from a connection of HTTP/1.1, which holds a head until all of it is there. Where a body
+    /// is read, it counts as a head up to the size of one, until its request ends.
+    ///
+    /// # Errors
+    /// As of [`Share::request`].
+    pub fn read(&self, bytes: usize) -> Result<(), Status> {
+        let head = &self.0.head;
+        let before = head.load(Ordering::Relaxed);
+        let after = HEADER_BYTES_MAX.min(before + bytes);
+        if after > before {
+            self.change(before, after)?;
+            head.store(after, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// No head is being read: a request has begun, or ended.
+    fn end_head(&self) {
+        if self.0.head.load(Ordering::Relaxed) > 0 {
+            // What becomes less is never refused.
+            self.change(self.0.head.swap(0, Ordering::Relaxed), 0).ok();
+        }
     }
 
     /// Counts `after` bytes where there were `before`.
@@ -213,6 +241,7 @@ impl Drop for Request {
     fn drop(&mut self) {
         let all = self.fixed + self.body.load(Ordering::Relaxed);
         self.share.change(all, 0).ok();
+        self.share.end_head();
     }
 }
 
@@ -268,5 +297,27 @@ mod tests {
         budget.connection().request(STEP).expect("another's share");
         drop(held);
         connection.request(10 * STEP).expect("given back");
+    }
+
+    #[test]
+    fn a_head_counts_until_its_request_begins_and_a_body_no_more_than_one() {
+        let budget = Budget::new(HEADER_BYTES_MAX, usize::MAX);
+        let connection = budget.connection();
+        let other = budget.connection();
+        connection.read(UNCOUNTED + STEP).expect("there is room");
+        other.read(HEADER_BYTES_MAX).expect("there is room");
+        assert!(budget.connection().read(HEADER_BYTES_MAX).is_err());
+        other.request(0).expect("nothing more");
+        let request = connection.request(0).expect("nothing more");
+        let all = budget.connection().request(UNCOUNTED + HEADER_BYTES_MAX);
+        drop(all.expect("both heads have become requests"));
+        for _ in 0..10 {
+            connection.read(HEADER_BYTES_MAX).expect("as a head");
+        }
+        drop(request);
+        let all = budget.connection().request(UNCOUNTED + HEADER_BYTES_MAX);
+        let _all = all.expect("given back");
+        let refused = connection.read(UNCOUNTED + 1).expect_err("no room");
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
     }
 }

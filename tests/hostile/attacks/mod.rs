@@ -2,6 +2,7 @@
 
 mod endless_bodies;
 mod half_requests;
+mod headers;
 mod json_floods;
 mod large_texts;
 mod many_parts;
@@ -18,6 +19,7 @@ pub(crate) fn all() -> Vec<Box<dyn Attack>> {
     vec![
         Box::new(endless_bodies::EndlessBodies),
         Box::new(half_requests::HalfRequests),
+        Box::new(headers::Headers),
         Box::new(json_floods::JsonFloods::Bodies),
         Box::new(json_floods::JsonFloods::Answers),
         Box::new(large_texts::LargeTexts::default()),
