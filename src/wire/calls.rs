@@ -162,8 +162,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_of_no_rpc_is_answered_when_its_request_is_there() {
-        let routes = Routes::default();
-        let calls = Calls::new(routes, NodeLease::always(), CancellationToken::new());
+        let services = Services::default();
+        let calls = Calls::new(services, NodeLease::always(), CancellationToken::new());
         let held = calls.budget().connection().request(0);
         let has_arrived = Arc::new(AtomicBool::new(false));
         let arrives = Arc::clone(&has_arrived);

@@ -51,11 +51,11 @@ pub fn services(
     let admin = AdminServer::new(Admin::new(service.clone()));
     let health = health.max_decoding_message_size(DECODED_BYTES_MAX);
     let services = Services::default()
-        .add(publisher.max_decoding_message_size(DECODED_BYTES_MAX))
-        .add(subscriber.max_decoding_message_size(DECODED_BYTES_MAX))
-        .add(schemas.max_decoding_message_size(DECODED_BYTES_MAX))
-        .add(policies.max_decoding_message_size(DECODED_BYTES_MAX))
-        .add(admin.max_decoding_message_size(DECODED_BYTES_MAX))
-        .add(health);
+        .with(publisher.max_decoding_message_size(DECODED_BYTES_MAX))
+        .with(subscriber.max_decoding_message_size(DECODED_BYTES_MAX))
+        .with(schemas.max_decoding_message_size(DECODED_BYTES_MAX))
+        .with(policies.max_decoding_message_size(DECODED_BYTES_MAX))
+        .with(admin.max_decoding_message_size(DECODED_BYTES_MAX))
+        .with(health);
     reflection::add_to(services)
 }

@@ -28,12 +28,12 @@ const SERVED: [&str; 7] = [
 /// The descriptors that were compiled in cannot be read.
 pub fn add_to(services: Services) -> Result<Services, Error> {
     Ok(services
-        .add(
+        .with(
             describe()
                 .build_v1()?
                 .max_decoding_message_size(DECODED_BYTES_MAX),
         )
-        .add(
+        .with(
             describe()
                 .build_v1alpha()?
                 .max_decoding_message_size(DECODED_BYTES_MAX),

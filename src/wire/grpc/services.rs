@@ -15,8 +15,9 @@ type Answer = dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send
 pub struct Services(Vec<(&'static str, Arc<Answer>)>);
 
 impl Services {
-    /// With one more. Those that are asked most come first.
-    pub fn add<S>(mut self, service: S) -> Self
+    /// These and one more. Those that are asked most come first.
+    #[must_use]
+    pub fn with<S>(mut self, service: S) -> Self
     where
         S: NamedService
             + Service<Request<Body>, Response = Response<tonic::body::Body>, Error = Infallible>

@@ -95,8 +95,8 @@ impl Share {
         })))
     }
 
-    /// Counts bytes that were read from a connection of HTTP/1.1, which holds a head until all of it is there. Where a body
-    /// is read, it counts as a head up to the size of one, until its request ends.
+    /// Counts bytes that were read from a connection of HTTP/1.1, which holds a head until all of it is there. Where a
+    /// body is read, it counts as a head up to the size of one, until its request ends.
     ///
     /// # Errors
     /// As of [`Share::request`].

@@ -1,5 +1,5 @@
-//! Turns of JSON that takes its time to be read or written: a few at once, so that the runtime's threads, which have all
-//! other requests, find the machine free as well. What is large has turns of its own, for which nothing else waits.
+//! Turns of JSON that takes its time to be read or written: a few at once, so that the runtime's threads, which have
+//! all other requests, find the machine free as well. What is large has turns of its own, for which nothing else waits.
 
 use std::{num::NonZero, sync::Arc, thread};
 
