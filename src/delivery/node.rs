@@ -105,5 +105,6 @@ pub(super) fn engine_config(record: &SubscriptionRecord) -> Config {
         ack_deadline_millis: u64::from(subscription.ack_deadline_seconds) * 1000,
         retention_millis: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
         durable_leases: false,
+        retry: None,
     }
 }

@@ -1,11 +1,15 @@
 //! Messages of a partition that were delivered and came back, and await redelivery.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    ops::Range,
+};
 
 use super::{
     chunk::{Delivered, Slot},
     queue::Queue,
-    timers::{Timer, Timers},
+    timers::{Timer, Timers, rounded},
 };
 use crate::clock::Timestamp;
 
@@ -17,6 +21,10 @@ pub(super) struct Failed {
     messages: BTreeMap<u64, Delivered>,
     /// Those that may be delivered again and have to be read.
     due: Queue<()>,
+    /// Those that wait until the next flush has stored them.
+    unstored: BTreeSet<u64>,
+    /// Those that the flush on its way stores.
+    flushing: BTreeSet<u64>,
 }
 
 impl Failed {
@@ -25,14 +33,15 @@ impl Failed {
             partition,
             messages: BTreeMap::new(),
             due: Queue::default(),
+            unstored: BTreeSet::new(),
+            flushing: BTreeSet::new(),
         }
     }
 
     /// Takes in what was stored.
     pub(super) fn restore(&mut self, offset: u64, stored: Delivered, timers: &mut Timers) {
         self.messages.insert(offset, stored);
-        let timer = Timer::Redelivery(self.partition);
-        timers.set_offsets(stored.time, timer, offset..offset + 1);
+        self.watch(offset, stored.time, timers);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -55,17 +64,67 @@ impl Failed {
         self.due.push(offset, ());
     }
 
-    /// The message is delivered again, or done. Returns its last delivery, if that failed.
+    /// The last delivery of a message failed; it may be delivered again when that is stored and its time has come.
+    pub(super) fn insert_unstored(&mut self, offset: u64, failed: Delivered) {
+        self.messages.insert(offset, failed);
+        self.unstored.insert(offset);
+    }
+
+    /// Whether failed messages wait to be stored.
+    pub(super) fn has_unstored(&self) -> bool {
+        !self.unstored.is_empty() || !self.flushing.is_empty()
+    }
+
+    /// A flush starts with all that there is to store urgently.
+    pub(super) fn flush_started(&mut self) {
+        self.flushing.append(&mut self.unstored);
+    }
+
+    /// The flush has stored what was to be stored, or the next one has to. Those whose time has come may be delivered
+    /// again: those that `release` does not have must be read.
+    pub(super) fn flushed(
+        &mut self,
+        now: Timestamp,
+        stored: bool,
+        timers: &mut Timers,
+        mut release: impl FnMut(u64) -> bool,
+    ) {
+        if !stored {
+            self.unstored.append(&mut self.flushing);
+            return;
+        }
+        for offset in mem::take(&mut self.flushing) {
+            match self.messages.get(&offset) {
+                Some(failed) if failed.time > now => self.watch(offset, failed.time, timers),
+                Some(_) if !release(offset) => self.due.push(offset, ()),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// The message is delivered again. Returns its last delivery, if that failed.
     pub(super) fn remove(&mut self, offset: u64) -> Option<Delivered> {
         let failed = self.messages.remove(&offset)?;
         self.due.remove(offset);
         Some(failed)
     }
 
-    pub(super) fn forget(&mut self, offsets: Range<u64>) {
+    /// These messages are done.
+    pub(super) fn forget(&mut self, offsets: Range<u64>, timers: &mut Timers) {
         while let Some((&offset, _)) = self.messages.range(offsets.clone()).next() {
-            self.remove(offset);
+            let failed = self.remove(offset);
+            let waits = !self.unstored.remove(&offset) && !self.flushing.remove(&offset);
+            if let Some(failed) = failed.filter(|_| waits) {
+                let timer = Timer::Redelivery(self.partition);
+                timers.unset_offsets(rounded(failed.time), timer, offset..offset + 1);
+            }
         }
+    }
+
+    /// Sees to it that this message is delivered again at this time.
+    fn watch(&self, offset: u64, time: Timestamp, timers: &mut Timers) {
+        let timer = Timer::Redelivery(self.partition);
+        timers.set_offsets(rounded(time), timer, offset..offset + 1);
     }
 
     /// Whether failed messages have to be read.
@@ -114,9 +173,8 @@ impl Failed {
             self.due.remove(offset);
             if let Some(failed) = self.messages.get_mut(&offset) {
                 failed.time = not_before;
-                let timer = Timer::Redelivery(self.partition);
-                timers.set_offsets(not_before, timer, offset..offset + 1);
             }
+            self.watch(offset, not_before, timers);
         }
     }
 
@@ -139,11 +197,14 @@ impl Failed {
 #[cfg(test)]
 impl Failed {
     pub(super) fn check(&self) {
-        assert!(
-            self.due
-                .iter()
-                .all(|(it, ())| self.messages.contains_key(it))
-        );
+        let due = self.due.iter().map(|(offset, ())| offset);
+        let unstored = self.unstored.union(&self.flushing);
+        assert!(due.chain(unstored).all(|it| self.messages.contains_key(it)));
+        assert!(self.due.iter().all(|(it, ())| self.is_stored(*it)));
+    }
+
+    pub(super) fn is_stored(&self, offset: u64) -> bool {
+        !self.unstored.contains(&offset) && !self.flushing.contains(&offset)
     }
 
     /// Offset of each, and when it may be delivered again.

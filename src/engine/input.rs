@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::retry::Backoff;
 use crate::clock::Timestamp;
 
 /// An open stream or a waiting pull. Its number is never used twice in one engine.
@@ -30,6 +31,9 @@ pub struct Config {
     pub retention_millis: u64,
     /// Whether a message leaves only when its lease is durable.
     pub durable_leases: bool,
+    /// How long a message waits for its redelivery after a failure, which is stored before the message leaves again.
+    /// `None`: not at all, and failures are stored a little later.
+    pub retry: Option<Backoff>,
 }
 
 /// How much a consumer takes.

@@ -6,7 +6,7 @@ use super::{
     chunk::{Delivered, Slot},
     input::ConsumerId,
     output::Ended,
-    timers::{Timer, Timers, tick_of, time_of},
+    timers::{Timer, Timers, rounded},
 };
 use crate::clock::Timestamp;
 
@@ -243,11 +243,6 @@ impl Leases {
         ranges.retain(|range| !range.is_empty());
         ranges
     }
-}
-
-/// Deadlines are in ticks, so that leases which end at about the same time share a timer.
-fn rounded(deadline: Timestamp) -> Timestamp {
-    time_of(tick_of(deadline))
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@ use super::{
     dirty::Urgency,
     failed::Failed,
     input::LeaseId,
-    leases::{Holder, Leases},
+    leases::{Holder, Leases, Unacked},
     output::Ended,
     progress::{Progress, Restored},
+    retry::Backoff,
     timers::Timers,
 };
 use crate::{clock::Timestamp, limits::ACK_DEADLINE_SECONDS};
@@ -44,9 +45,10 @@ impl Ledger {
     /// ends below that, so that what lies above its end is void under a new generation.
     ///
     /// The clock may have been set back since, or another node's may be ahead: nothing is waited for longer than it can
-    /// have been meant to be. What failed waits only for damage, which a restart tries at once.
+    /// have been meant to be. Damage is tried at once.
     pub(super) fn restore(
         now: Timestamp,
+        retry: Option<Backoff>,
         state: &PartitionState,
         end: u64,
         timers: &mut Timers,
@@ -64,7 +66,8 @@ impl Ledger {
                 leases.restore(offset, Delivered { time, ..stored }, timers);
             }
             Slot::Failed(stored) => {
-                let time = stored.time.min(now);
+                let wait = retry.map_or(0, |backoff| backoff.millis(stored.attempts));
+                let time = stored.time.min(now.plus_millis(wait));
                 failed.restore(offset, Delivered { time, ..stored }, timers);
             }
         })?;
@@ -127,15 +130,23 @@ impl Ledger {
 
     /// What a flush must write; `all`: also what nobody waits for.
     pub(super) fn take_changes(&mut self, all: bool) -> Option<PartitionChange> {
+        self.failed.flush_started();
         let (leases, failed) = (&self.leases, &self.failed);
         self.progress.take_changes(self.partition, all, |offsets| {
             leases.slots(offsets.clone()).chain(failed.slots(offsets))
         })
     }
 
-    /// The changes of the last flush are durable, or must be written again.
-    pub(super) fn flushed(&mut self, stored: bool) {
+    /// The changes of the last flush are durable, or must be written again. `release`: see [`Failed::flushed`].
+    pub(super) fn flushed(
+        &mut self,
+        now: Timestamp,
+        stored: bool,
+        timers: &mut Timers,
+        release: impl FnMut(u64) -> bool,
+    ) {
         self.progress.flushed(stored);
+        self.failed.flushed(now, stored, timers, release);
     }
 
     /// Leases a message, and returns the delivery's number. [`Ledger::leased_together`] is told of it with its
@@ -196,49 +207,75 @@ impl Ledger {
         extended
     }
 
-    /// Ends a lease without an ack, if it has not ended or been superseded; the message may be delivered again.
-    /// `counts`: as a failed attempt. What never left is none.
+    /// Ends a lease without an ack, if it has not ended or been superseded. The message never reached its consumer, and
+    /// may be delivered again at once.
     pub(super) fn give_back(
         &mut self,
         now: Timestamp,
         lease: LeaseId,
-        counts: bool,
         timers: &mut Timers,
     ) -> Option<Ended> {
-        self.end(now, (lease.offset, lease.number), counts, timers)
+        let unacked = self.leases.end(lease.offset, lease.number, timers)?;
+        Some(self.unacked(now, None, false, unacked))
     }
 
-    fn end(
+    /// Ends a lease without an ack, if it has not ended or been superseded, which is a failed attempt if the message has
+    /// left. It may be delivered again after the wait of `retry`.
+    pub(super) fn fail(
         &mut self,
         now: Timestamp,
-        (offset, number): (u64, u32),
-        counts: bool,
+        retry: Option<Backoff>,
+        lease: LeaseId,
         timers: &mut Timers,
     ) -> Option<Ended> {
-        let unacked = self.leases.end(offset, number, timers)?;
-        let counts = counts && unacked.has_left;
+        let unacked = self.leases.end(lease.offset, lease.number, timers)?;
+        Some(self.unacked(now, retry, unacked.has_left, unacked))
+    }
+
+    fn unacked(
+        &mut self,
+        now: Timestamp,
+        retry: Option<Backoff>,
+        counts: bool,
+        unacked: Unacked,
+    ) -> Ended {
+        let Unacked {
+            ended, attempts, ..
+        } = unacked;
+        let retry = retry.filter(|_| counts);
+        let attempts = attempts.saturating_add(counts.into());
+        let wait = retry.map_or(0, |backoff| backoff.millis(attempts));
         let failed = Delivered {
-            time: now,
-            number,
-            attempts: unacked.attempts.saturating_add(counts.into()),
+            time: now.plus_millis(wait),
+            number: ended.number,
+            attempts,
         };
-        self.failed.insert(offset, failed);
+        let urgency = if retry.is_some() {
+            self.failed.insert_unstored(ended.offset, failed);
+            Urgency::Urgent
+        } else {
+            self.failed.insert(ended.offset, failed);
+            Urgency::Lazy
+        };
         self.progress
-            .leases_changed(offset..offset + 1, Urgency::Lazy);
-        Some(unacked.ended)
+            .leases_changed(ended.offset..ended.offset + 1, urgency);
+        ended
     }
 
     /// Ends the leases of `offsets` whose time has come at this timer. They go to `ended`.
     pub(super) fn expire(
         &mut self,
         now: Timestamp,
+        retry: Option<Backoff>,
         timer: Timestamp,
         offsets: Range<u64>,
         timers: &mut Timers,
         ended: &mut Vec<Ended>,
     ) {
-        for late in self.leases.late(now, timer, offsets, timers) {
-            ended.extend(self.end(now, late, true, timers));
+        for (offset, number) in self.leases.late(now, timer, offsets, timers) {
+            if let Some(unacked) = self.leases.end(offset, number, timers) {
+                ended.push(self.unacked(now, retry, unacked.has_left, unacked));
+            }
         }
     }
 
@@ -256,7 +293,7 @@ impl Ledger {
             return false;
         }
         self.leases.ack(offsets.clone(), timers, ended);
-        self.failed.forget(offsets.clone());
+        self.failed.forget(offsets.clone(), timers);
         self.progress.ack(offsets);
         true
     }
@@ -268,13 +305,18 @@ impl Ledger {
 
     /// Counts offsets that hold nothing to deliver as done, and passes them to `skipped`. Never worth a flush of its
     /// own. A lease outlives its message: the consumer's credit ends with the ack or the deadline.
-    pub(super) fn skip(&mut self, offsets: Range<u64>, mut skipped: impl FnMut(Range<u64>)) {
+    pub(super) fn skip(
+        &mut self,
+        offsets: Range<u64>,
+        timers: &mut Timers,
+        mut skipped: impl FnMut(Range<u64>),
+    ) {
         let start = offsets.start.max(self.progress.cursor());
         if start >= offsets.end {
             return;
         }
         for offsets in self.leases.gaps(start..offsets.end) {
-            self.failed.forget(offsets.clone());
+            self.failed.forget(offsets.clone(), timers);
             skipped(offsets.clone());
             self.progress.skip(offsets);
         }

@@ -28,6 +28,7 @@ mod progress;
 mod queue;
 mod read_ahead;
 mod ready;
+pub mod retry;
 mod skipping;
 mod timers;
 mod unwanted;
@@ -83,7 +84,8 @@ impl Engine {
         ends: &[u64],
     ) -> Result<(Self, Vec<u32>), ChunkError> {
         let mut timers = Timers::default();
-        let (partitions, voided) = Partitions::restore(now, states, ends, &mut timers)?;
+        let (partitions, voided) =
+            Partitions::restore(now, config.retry, states, ends, &mut timers)?;
         let engine = Self {
             config,
             partitions,
@@ -212,7 +214,8 @@ impl Engine {
                     ..
                 } => {
                     if let Some(partition) = self.partitions.get_mut(partition) {
-                        partition.come_due(now, due, &mut self.timers, &mut self.ended);
+                        let retry = self.config.retry;
+                        partition.come_due(now, retry, due, &mut self.timers, &mut self.ended);
                     }
                 }
             }
@@ -240,7 +243,8 @@ impl Engine {
                     self.consumers.skip(now);
                 }
                 if let Some(partition) = self.partitions.get_mut(partition) {
-                    partition.loaded(now, retention, from..next, messages, filtered_bytes);
+                    let timers = &mut self.timers;
+                    partition.loaded(now, retention, from..next, messages, filtered_bytes, timers);
                     if next <= from {
                         // The log had nothing where it should have; asking at once would spin.
                         let retry_at = now.plus_millis(READ_RETRY_MILLIS);
@@ -291,8 +295,9 @@ impl Engine {
             }
             Input::ModifyDeadline(changes) => {
                 let (timers, ended) = (&mut self.timers, &mut self.ended);
+                let retry = self.config.retry;
                 self.partitions
-                    .modify_deadlines(now, changes, timers, ended, verdicts);
+                    .modify_deadlines(now, retry, changes, timers, ended, verdicts);
             }
             Input::Returned(leases) => {
                 let (timers, ended) = (&mut self.timers, &mut self.ended);
@@ -303,7 +308,7 @@ impl Engine {
             Input::Flushed { stored } => {
                 self.flush_in_flight = false;
                 for partition in self.partitions.iter_mut() {
-                    partition.ledger_mut().flushed(stored);
+                    partition.flushed(now, stored, &mut self.timers);
                 }
                 let Self {
                     partitions,

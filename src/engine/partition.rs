@@ -15,6 +15,7 @@ use super::{
     output::{Delivery, Ended, Verdict},
     read_ahead::{Purpose, ReadAhead},
     ready::Ready,
+    retry::Backoff,
     timers::{Due, Timer, Timers},
     wanted::Wanted,
 };
@@ -44,6 +45,7 @@ impl Partition {
     /// what lies above the end is void under a new generation.
     pub(super) fn restore(
         now: Timestamp,
+        retry: Option<Backoff>,
         state: &PartitionState,
         known_end: Option<u64>,
         timers: &mut Timers,
@@ -51,7 +53,7 @@ impl Partition {
         let id = state.partition;
         // A log that does not show this partition yet says nothing about its end.
         let end = known_end.unwrap_or(u64::MAX);
-        let (ledger, seen, is_void) = Ledger::restore(now, state, end, timers)?;
+        let (ledger, seen, is_void) = Ledger::restore(now, retry, state, end, timers)?;
         let mut read_ahead = ReadAhead::new(id, ledger.progress().cursor());
         read_ahead.see_end(known_end.unwrap_or(seen));
         let partition = Self {
@@ -90,6 +92,7 @@ impl Partition {
     pub(super) fn has_unread(&self) -> bool {
         self.read_ahead.is_reading()
             || self.ledger.failed().has_due()
+            || self.ledger.failed().has_unstored()
             || self.read_ahead.has_fresh()
     }
 
@@ -98,10 +101,11 @@ impl Partition {
         self.read_ahead.has_damage()
     }
 
-    /// Whether no read is on its way or may start. `fresh`: messages that were never delivered may be taken on.
+    /// Whether no read is on its way or may start, and no failed message waits to be stored. `fresh`: messages that were never delivered may be taken on.
     pub(super) fn is_read(&self, fresh: bool) -> bool {
         let unread = self.ledger.failed().has_due() || (fresh && self.read_ahead.has_fresh());
-        !self.read_ahead.is_reading() && (!unread || self.read_ahead.is_paused())
+        let is_read = !self.read_ahead.is_reading() && (!unread || self.read_ahead.is_paused());
+        is_read && !self.ledger.failed().has_unstored()
     }
 
     /// Whether this consumer would find nothing among what is loaded.
@@ -175,6 +179,7 @@ impl Partition {
         offsets: Range<u64>,
         messages: Vec<LoadedMessage>,
         filtered_bytes: u64,
+        timers: &mut Timers,
     ) {
         let Range {
             start: from,
@@ -187,12 +192,12 @@ impl Partition {
             bytes += message.body.len() as u64;
             if message.publish_time.plus_millis(retention_millis) > now {
                 let offset = message.offset;
-                self.skip(skipped..offset);
+                self.skip(skipped..offset, timers);
                 skipped = offset + 1;
                 self.load(from, message);
             }
         }
-        self.skip(skipped..next);
+        self.skip(skipped..next, timers);
         self.read_ahead.loaded(from, next, bytes);
         self.advance_cursor();
     }
@@ -221,14 +226,14 @@ impl Partition {
     }
 
     /// Counts offsets that hold nothing to deliver as done. Never worth a flush of its own.
-    fn skip(&mut self, offsets: Range<u64>) {
+    fn skip(&mut self, offsets: Range<u64>, timers: &mut Timers) {
         let Self {
             ledger,
             ready,
             read_ahead,
             ..
         } = self;
-        ledger.skip(offsets, |skipped| {
+        ledger.skip(offsets, timers, |skipped| {
             ready.forget(&skipped);
             read_ahead.forget_damage(skipped);
         });
@@ -255,10 +260,17 @@ impl Partition {
         self.read_ahead.damaged(offsets, retry_at, timers);
     }
 
+    /// The changes of the last flush are durable, or must be written again.
+    pub(super) fn flushed(&mut self, now: Timestamp, stored: bool, timers: &mut Timers) {
+        let Self { ledger, ready, .. } = self;
+        ledger.flushed(now, stored, timers, |offset| ready.release(offset));
+    }
+
     /// Does what the time has come for. Leases that end go to `ended`.
     pub(super) fn come_due(
         &mut self,
         now: Timestamp,
+        retry: Option<Backoff>,
         due: Due,
         timers: &mut Timers,
         ended: &mut Vec<Ended>,
@@ -274,7 +286,7 @@ impl Partition {
         }
         for offsets in due.offsets {
             match due.timer {
-                Timer::Leases(_) => ledger.expire(now, due.at, offsets, timers, ended),
+                Timer::Leases(_) => ledger.expire(now, retry, due.at, offsets, timers, ended),
                 Timer::Redelivery(_) => {
                     let failed = ledger.failed_mut();
                     failed.come_due(now, offsets, |offset| ready.release(offset));
@@ -299,7 +311,7 @@ impl Partition {
         let too_old = frame.fill(now, retention_millis, *id, ready, ledger, timers);
         if !too_old.is_empty() {
             for offsets in too_old {
-                self.skip(offsets);
+                self.skip(offsets, timers);
             }
             self.advance_cursor();
         }
@@ -319,7 +331,7 @@ impl Partition {
         let lease = delivery.lease;
         if delivery.publish_time.plus_millis(retention_millis) <= now {
             // It is read once more and then done.
-            ended.extend(self.ledger.give_back(now, lease, false, timers));
+            ended.extend(self.ledger.give_back(now, lease, timers));
             return false;
         }
         self.ledger.send(lease)
@@ -387,10 +399,12 @@ impl Partition {
         &self.ready
     }
 
-    /// Failed messages that are neither loaded for anybody nor to be read, with the time that they wait for.
+    /// Failed messages that are stored and neither loaded for anybody nor to be read, with the time that they wait for.
     pub(super) fn delayed(&self) -> impl Iterator<Item = Timestamp> {
         let failed = self.ledger.failed();
-        let waits = |offset| !self.ready.is_open(offset) && !failed.is_due(offset);
+        let waits = |offset| {
+            !self.ready.is_open(offset) && !failed.is_due(offset) && failed.is_stored(offset)
+        };
         let times = failed.times();
         times.filter_map(move |(offset, time)| waits(offset).then_some(time))
     }

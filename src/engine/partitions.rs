@@ -9,6 +9,7 @@ use super::{
     input::LeaseId,
     output::{Ended, Verdict},
     partition::Partition,
+    retry::Backoff,
     timers::Timers,
 };
 use crate::clock::Timestamp;
@@ -26,6 +27,7 @@ impl Partitions {
     /// voided.
     pub(super) fn restore(
         now: Timestamp,
+        retry: Option<Backoff>,
         states: &[PartitionState],
         ends: &[u64],
         timers: &mut Timers,
@@ -34,7 +36,7 @@ impl Partitions {
         let mut voided = Vec::new();
         for state in states {
             let end = ends.get(state.partition as usize).copied();
-            let (partition, is_void) = Partition::restore(now, state, end, timers)?;
+            let (partition, is_void) = Partition::restore(now, retry, state, end, timers)?;
             if is_void {
                 voided.push(state.partition);
             }
@@ -154,6 +156,7 @@ impl Partitions {
     pub(super) fn modify_deadlines(
         &mut self,
         now: Timestamp,
+        retry: Option<Backoff>,
         changes: Vec<(LeaseId, u64)>,
         timers: &mut Timers,
         ended: &mut Vec<Ended>,
@@ -166,7 +169,7 @@ impl Partitions {
                 if millis > 0 {
                     return ledger.extend(lease, now.plus_millis(millis), timers);
                 }
-                let ended_now = ledger.give_back(now, lease, true, timers);
+                let ended_now = ledger.fail(now, retry, lease, timers);
                 ended.extend(ended_now);
                 ended_now.is_some()
             });
@@ -191,7 +194,7 @@ impl Partitions {
         for lease in leases {
             if let Some(partition) = self.current(lease) {
                 let ledger = partition.ledger_mut();
-                ended.extend(ledger.give_back(now, lease, false, timers));
+                ended.extend(ledger.give_back(now, lease, timers));
             }
         }
     }

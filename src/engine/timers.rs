@@ -1,8 +1,8 @@
 //! Everything that happens to a subscription by itself, in one table: what comes due, and when.
 //!
-//! Offsets that come due together are ranges of one entry, so that many messages are few ranges. Those of leases go
-//! when the leases end, so that the table grows with what is outstanding, and nobody is woken up for what is over. An
-//! entry for damage or for a redelivery that was put off stays, and may then find nothing.
+//! Offsets that come due together are ranges of one entry, so that many messages are few ranges. Those of leases and
+//! of redeliveries go when these end, so that the table grows with what is outstanding, and nobody is woken up for what
+//! is over. An entry for damage stays, and may then find nothing.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -24,6 +24,11 @@ pub(super) const fn tick_of(deadline: Timestamp) -> u64 {
 /// The time of a tick.
 pub(super) const fn time_of(tick: u64) -> Timestamp {
     Timestamp::from_millis(tick.saturating_mul(TICK_MILLIS))
+}
+
+/// When a timer finds it. Deadlines are in ticks, so that what comes due at about the same time shares one.
+pub(super) fn rounded(deadline: Timestamp) -> Timestamp {
+    time_of(tick_of(deadline))
 }
 
 /// What comes due; the numbers are partitions.

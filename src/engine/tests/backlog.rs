@@ -28,6 +28,7 @@ impl Backlog {
             ack_deadline_millis: 10_000,
             retention_millis: 604_800_000,
             durable_leases: false,
+            retry: None,
         };
         let mut host = Host::new(Timestamp::from_millis(1_000_000_000_000), config, 1);
         for _ in 0..messages {

@@ -50,6 +50,8 @@ pub(super) struct Model {
     numbers: BTreeMap<Position, u32>,
     /// Failed deliveries of each message at its last one.
     attempts: BTreeMap<Position, u32>,
+    /// When messages may be delivered again that failed in this life of the engine.
+    not_before: BTreeMap<Position, Timestamp>,
 }
 
 /// Deadlines are in ticks of 10 ms, rounded up.
@@ -58,8 +60,21 @@ pub(super) fn rounded(deadline: Timestamp) -> Timestamp {
 }
 
 impl Model {
-    pub(super) fn pass_time(&mut self, now: Timestamp) {
-        self.held.retain(|_, held| rounded(held.deadline) > now);
+    pub(super) fn pass_time(&mut self, now: Timestamp, config: Config) {
+        let is_over = |_: &Position, held: &mut Held| rounded(held.deadline) <= now;
+        let over: Vec<Position> = self.held.extract_if(.., is_over).map(|it| it.0).collect();
+        for position in over {
+            self.fails(now, config, position);
+        }
+    }
+
+    fn fails(&mut self, now: Timestamp, config: Config, position: Position) {
+        let failures = self.attempts.get(&position).copied().unwrap_or(0) + 1;
+        let wait = config.retry.map_or(0, |backoff| {
+            let doubled = u128::from(backoff.min_millis) << (failures - 1).min(64);
+            doubled.min(backoff.max_millis.into()) as u64
+        });
+        self.not_before.insert(position, now.plus_millis(wait));
     }
 
     /// The next time at which a lease is over but may last a little, because of rounding.
@@ -102,16 +117,29 @@ impl Model {
         self.acked.insert(position);
     }
 
-    /// Ends or moves the lease, if the id is that of the newest delivery.
-    pub(super) fn change(&mut self, lease: LeaseId, deadline: Option<Timestamp>) {
+    /// Moves the lease, if the id is that of the newest delivery.
+    pub(super) fn extend(&mut self, lease: LeaseId, deadline: Timestamp) {
+        if let Some(held) = self.held.get_mut(&(lease.partition, lease.offset))
+            && held.number == lease.number
+        {
+            held.deadline = deadline;
+        }
+    }
+
+    /// Ends the lease, if the id is that of the newest delivery, which failed if it `counts`.
+    pub(super) fn give_back(
+        &mut self,
+        now: Timestamp,
+        config: Config,
+        lease: LeaseId,
+        counts: bool,
+    ) {
         let position = (lease.partition, lease.offset);
-        let Some(held) = self.held.get_mut(&position) else {
-            return;
-        };
-        if held.number == lease.number {
-            match deadline {
-                Some(deadline) => held.deadline = deadline,
-                None => drop(self.held.remove(&position)),
+        let held = self.held.get(&position);
+        if held.is_some_and(|held| held.number == lease.number) {
+            self.held.remove(&position);
+            if counts {
+                self.fails(now, config, position);
             }
         }
     }
@@ -128,6 +156,7 @@ impl Model {
     /// before their messages left are remembered.
     pub(super) fn restarted(&mut self, stored: BTreeMap<Position, Held>, durable_leases: bool) {
         self.consumers.clear();
+        self.not_before.clear();
         self.held = stored;
         let acked = std::mem::replace(&mut self.acked, self.confirmed.clone());
         self.perhaps.extend(acked);
@@ -282,6 +311,11 @@ impl Model {
             "{position:?} was acknowledged"
         );
         assert!(!self.held.contains_key(&position), "{position:?} is leased");
+        let not_before = self.not_before.get(&position);
+        assert!(
+            not_before.is_none_or(|it| *it <= now),
+            "{position:?} is early"
+        );
         let last = self.numbers.insert(position, lease.number).unwrap_or(0);
         assert!(
             lease.number > last,

@@ -17,6 +17,7 @@ const CONFIG: Config = Config {
     ack_deadline_millis: 10_000,
     retention_millis: 600_000,
     durable_leases: false,
+    retry: None,
 };
 
 fn stored(partition: u32, cursor: u64) -> PartitionState {

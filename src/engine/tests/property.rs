@@ -23,6 +23,7 @@ use crate::{
         input::{Config, ConsumerId, Demand, Input, LeaseId},
         output::{Delivery, Output, Verdict},
         partition::Partition,
+        retry::Backoff,
     },
     limits::{CHUNK_OFFSETS, UNWANTED_MILLIS},
 };
@@ -45,12 +46,23 @@ proptest! {
 
     #[test]
     fn nothing_acknowledged_returns_and_nothing_else_is_lost(operations in operations()) {
-        Run::new(false).run(operations);
+        Run::new(false, None).run(operations);
     }
 
     #[test]
     fn nothing_leaves_before_its_lease_is_durable_if_so_configured(operations in operations()) {
-        Run::new(true).run(operations);
+        Run::new(true, None).run(operations);
+    }
+
+    #[test]
+    fn nothing_leaves_again_before_its_failure_is_stored_and_its_backoff_over(
+        operations in operations(),
+        durable_leases: bool,
+        min_millis in 0u64..20_000,
+        more in 0u64..60_000,
+    ) {
+        let retry = Backoff { min_millis, max_millis: min_millis + more };
+        Run::new(durable_leases, Some(retry)).run(operations);
     }
 }
 
@@ -75,11 +87,12 @@ struct Run {
 }
 
 impl Run {
-    fn new(durable_leases: bool) -> Self {
+    fn new(durable_leases: bool, retry: Option<Backoff>) -> Self {
         let config = Config {
             ack_deadline_millis: 10_003,
             retention_millis: 604_800_000,
             durable_leases,
+            retry,
         };
         Self {
             host: Host::new(Timestamp::from_millis(1_000_000_000_001), config, 2),
@@ -187,15 +200,23 @@ impl Run {
             }
             Operation::ModifyDeadline { pick, run, millis } => {
                 let leases = self.issued(pick, run.into());
-                let deadline = (millis > 0).then(|| self.host.now.plus_millis(millis));
+                let (now, config) = (self.host.now, self.host.config);
+                let deadline = now.plus_millis(millis);
                 let changes = leases.iter().map(|lease| (*lease, millis)).collect();
                 let input = Input::ModifyDeadline(changes);
-                self.ask(&leases, input, |model, lease| model.change(lease, deadline));
+                self.ask(&leases, input, |model, lease| {
+                    if millis > 0 {
+                        model.extend(lease, deadline);
+                    } else {
+                        model.give_back(now, config, lease, true);
+                    }
+                });
             }
             Operation::Return { pick, run } => {
                 let leases = self.issued(pick, run.into());
                 for lease in self.current(&leases) {
-                    self.model.change(lease, None);
+                    let (now, config) = (self.host.now, self.host.config);
+                    self.model.give_back(now, config, lease, false);
                 }
                 self.handle(Input::Returned(leases));
             }
@@ -297,7 +318,7 @@ impl Run {
     fn ask(&mut self, leases: &[LeaseId], input: Input, effect: impl Fn(&mut Model, LeaseId)) {
         let (out, verdicts) = self.host.handle_with_verdicts(input);
         // The time may have passed for leases since the last event.
-        self.model.pass_time(self.host.now);
+        self.model.pass_time(self.host.now, self.host.config);
         assert_eq!(leases.len(), verdicts.len());
         let ends = self.host.log.ends();
         for (lease, verdict) in leases.iter().zip(verdicts) {
@@ -450,7 +471,7 @@ impl Run {
             self.wanted_at = self.host.now;
         }
         self.see_wanted();
-        self.model.pass_time(self.host.now);
+        self.model.pass_time(self.host.now, self.host.config);
         let partitions = &self.host.engine.partitions;
         let leased = |lease: LeaseId| {
             let mut partitions = partitions.iter();
@@ -471,6 +492,10 @@ impl Run {
             Output::Deliver { deliveries, .. } => Some(deliveries),
             Output::Read { .. } | Output::Empty { .. } => None,
         });
+        if config.retry.is_some() {
+            let frames = frames.clone();
+            frames.for_each(|frame| check_stored_failures(&self.host.stored, frame, leased));
+        }
         if config.durable_leases {
             frames.for_each(|frame| check_durable(&self.host.stored, frame, leased));
         } else {
@@ -618,7 +643,9 @@ impl Run {
                 "due, but there is nothing to do"
             );
         }
-        if self.host.reads.is_empty() {
+        let has_unstored = |it: &Partition| it.ledger().failed().has_unstored();
+        let is_storing = self.host.engine.partitions.iter().any(has_unstored);
+        if self.host.reads.is_empty() && !is_storing {
             for (consumer, demand) in &self.model.consumers {
                 let is_immediate = matches!(
                     demand,
@@ -647,7 +674,11 @@ impl Run {
             partition.check(&self.host.engine.timers);
             assert!(is_wanted || !partition.has_loaded(), "nobody wants it");
             assert!(!is_wanted || !partition.leaves_due_unread());
-            assert!(partition.delayed().all(|time| time > self.host.now));
+            assert!(
+                partition
+                    .delayed()
+                    .all(|time| rounded(time) > self.host.now)
+            );
         }
     }
 
@@ -769,6 +800,28 @@ fn check_durable(stored: &Stored, deliveries: &[Delivery], leased: impl Fn(Lease
             });
             let slot = slots.get((delivery.lease.offset % CHUNK_OFFSETS) as usize);
             assert_eq!(slot, Some(&known));
+        }
+    }
+}
+
+/// What was delivered again is stored with all its failures.
+fn check_stored_failures(
+    stored: &Stored,
+    deliveries: &[Delivery],
+    leased: impl Fn(LeaseId) -> Delivered,
+) {
+    for delivery in deliveries {
+        let lease = delivery.lease;
+        let failures = leased(lease).attempts;
+        if failures == 0 {
+            continue;
+        }
+        let slots = stored.slots(lease.partition, lease.offset / CHUNK_OFFSETS);
+        match slots.get((lease.offset % CHUNK_OFFSETS) as usize) {
+            Some(Slot::Failed(stored) | Slot::Leased(stored)) => {
+                assert_eq!(stored.attempts, failures, "{lease:?}");
+            }
+            slot => panic!("{lease:?} is {slot:?}"),
         }
     }
 }

@@ -18,6 +18,7 @@ const CONFIG: Config = Config {
     ack_deadline_millis: 10_000,
     retention_millis: 600_000,
     durable_leases: false,
+    retry: None,
 };
 /// As a clock said that was an hour ahead.
 const DELIVERED: Delivered = Delivered {

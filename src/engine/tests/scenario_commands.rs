@@ -12,6 +12,7 @@ use crate::{
         chunk::Slot,
         input::{Config, ConsumerId, Demand, Input, LeaseId},
         output::Output,
+        retry::Backoff,
     },
 };
 
@@ -44,6 +45,7 @@ impl Scenario {
             ack_deadline_millis: 10_000,
             retention_millis: 600_000,
             durable_leases: false,
+            retry: None,
         };
         Self {
             host: Host::new(START, config, 1),
@@ -170,6 +172,12 @@ impl Scenario {
         }
         if let Some(word) = setting(settings, "durable-leases") {
             config.durable_leases = word == "yes";
+        }
+        if let Some(backoff) = setting(settings, "retry") {
+            config.retry = backoff.split_once("..").map(|(min, max)| Backoff {
+                min_millis: millis(min),
+                max_millis: millis(max),
+            });
         }
         let config = *config;
         self.handle(Input::Configure(config));
