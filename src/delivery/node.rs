@@ -17,7 +17,11 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    engine::input::{Config, ConsumerId},
+    engine::{
+        input::{Config, ConsumerId},
+        retry::Backoff,
+    },
+    resource::subscription::RetryPolicy,
     store::{
         MessageLog, NodeLease, StateStore, cached::CachedResources, operations::Operations,
         resources::SubscriptionRecord,
@@ -92,6 +96,14 @@ impl Node {
     }
 }
 
+fn backoff(policy: RetryPolicy) -> Backoff {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Backoff {
+        min_millis: millis(policy.minimum_backoff),
+        max_millis: millis(policy.maximum_backoff),
+    }
+}
+
 /// What of a subscription's configuration its engine has to know.
 pub(super) fn engine_config(record: &SubscriptionRecord) -> Config {
     let subscription = &record.subscription;
@@ -105,6 +117,6 @@ pub(super) fn engine_config(record: &SubscriptionRecord) -> Config {
         ack_deadline_millis: u64::from(subscription.ack_deadline_seconds) * 1000,
         retention_millis: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
         durable_leases: false,
-        retry: None,
+        retry: subscription.retry_policy.map(backoff),
     }
 }

@@ -26,4 +26,10 @@ impl Requirement {
         version: 2,
         setting: "filter",
     };
+
+    /// Of a subscription with a retry policy, which an older process would deliver failed messages of at once.
+    pub const RETRY_POLICY: Self = Self {
+        version: 2,
+        setting: "retry_policy",
+    };
 }

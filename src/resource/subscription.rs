@@ -16,8 +16,9 @@ use super::{
 use crate::{
     filter::{Filter, FilterError},
     limits::{
-        ACK_DEADLINE_SECONDS, ACK_DEADLINE_SECONDS_DEFAULT, EXPIRATION_SECONDS_DEFAULT,
-        EXPIRATION_SECONDS_MIN, FILTER_BYTES_MAX, RETENTION_SECONDS, RETENTION_SECONDS_DEFAULT,
+        ACK_DEADLINE_SECONDS, ACK_DEADLINE_SECONDS_DEFAULT, BACKOFF_SECONDS_MAX,
+        BACKOFF_SECONDS_MIN_DEFAULT, EXPIRATION_SECONDS_DEFAULT, EXPIRATION_SECONDS_MIN,
+        FILTER_BYTES_MAX, RETENTION_SECONDS, RETENTION_SECONDS_DEFAULT,
     },
 };
 
@@ -36,6 +37,16 @@ impl Default for Expiration {
     fn default() -> Self {
         Self::After(Duration::from_secs(EXPIRATION_SECONDS_DEFAULT))
     }
+}
+
+/// How long a message waits for its redelivery: doubled with each failure, from the minimum to the maximum
+/// (docs/behaviour.md, section 11.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// After the first failure.
+    pub minimum_backoff: Duration,
+    /// At most.
+    pub maximum_backoff: Duration,
 }
 
 /// A subscription as the API shows it.
@@ -57,6 +68,9 @@ pub struct Subscription {
     /// Which messages it gets; `None`: all of its topic. Never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Arc<Filter>>,
+    /// How long failed messages wait; `None`: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_policy: Option<RetryPolicy>,
     /// Whether it was cut off from its topic.
     #[serde(default)]
     pub detached: bool,
@@ -78,6 +92,8 @@ pub struct SubscriptionSettings {
     pub labels: Labels,
     /// See [`filter`].
     pub filter: Option<Arc<Filter>>,
+    /// See [`retry_policy`].
+    pub retry_policy: Option<RetryPolicy>,
 }
 
 impl Subscription {
@@ -85,6 +101,8 @@ impl Subscription {
     pub const fn requirement(&self) -> Requirement {
         if self.filter.is_some() {
             Requirement::FILTER
+        } else if self.retry_policy.is_some() {
+            Requirement::RETRY_POLICY
         } else {
             Requirement::NONE
         }
@@ -114,6 +132,7 @@ impl Subscription {
             expiration,
             labels: settings.labels,
             filter: settings.filter,
+            retry_policy: settings.retry_policy,
             detached: false,
             policy: None,
         }
@@ -136,6 +155,7 @@ impl Subscription {
                     subscription.expiration = expiration.unwrap_or_default();
                 }
                 SubscriptionChange::Labels(labels) => subscription.labels = labels,
+                SubscriptionChange::RetryPolicy(policy) => subscription.retry_policy = policy,
             }
         }
         subscription.consistent()
@@ -165,6 +185,8 @@ pub enum SubscriptionChange {
     Expiration(Option<Expiration>),
     /// All labels.
     Labels(Labels),
+    /// See [`retry_policy`].
+    RetryPolicy(Option<RetryPolicy>),
 }
 
 /// Checks a subscription's ack deadline, seconds. 0 means the default.
@@ -191,6 +213,40 @@ pub fn filter(given: &str) -> Result<Option<Arc<Filter>>, Violation> {
             Err(Violation::too_large("filter", bytes, FILTER_BYTES_MAX))
         }
         Err(error) => Err(Violation::argument(format!("Invalid filter: {error}"))),
+    }
+}
+
+/// Checks both backoffs of a retry policy, of which `None` is the default, and their order.
+pub fn retry_policy(
+    minimum: Option<GivenDuration>,
+    maximum: Option<GivenDuration>,
+) -> Result<RetryPolicy, Violation> {
+    let minimum = backoff("minimum_backoff", minimum, BACKOFF_SECONDS_MIN_DEFAULT)?;
+    let maximum = backoff("maximum_backoff", maximum, BACKOFF_SECONDS_MAX)?;
+    if maximum < minimum {
+        return Err(Violation::BackoffOrder {
+            minimum: minimum.to_string(),
+            maximum: maximum.to_string(),
+        });
+    }
+    Ok(RetryPolicy {
+        minimum_backoff: minimum.to_unsigned(),
+        maximum_backoff: maximum.to_unsigned(),
+    })
+}
+
+fn backoff(
+    field: &'static str,
+    given: Option<GivenDuration>,
+    default_seconds: u64,
+) -> Result<GivenDuration, Violation> {
+    let min = GivenDuration::from_seconds(0);
+    let max = GivenDuration::from_seconds(BACKOFF_SECONDS_MAX);
+    let given = given.unwrap_or_else(|| GivenDuration::from_seconds(default_seconds));
+    if (min..=max).contains(&given) {
+        Ok(given)
+    } else {
+        Err(Violation::out_of_bounds(field, given, min, max))
     }
 }
 

@@ -35,6 +35,7 @@ mod rest;
 mod rest_pages;
 mod restart;
 mod retention;
+mod retry;
 mod start;
 mod start_secured;
 mod start_services;

@@ -2,8 +2,8 @@
 
 use packetboat::proto::google::pubsub::v1::{
     BigQueryConfig, BigtableConfig, CloudStorageConfig, DeadLetterPolicy, Encoding,
-    IngestionDataSourceSettings, JavaScriptUdf, MessageTransform, PushConfig, RetryPolicy,
-    SchemaSettings, Subscription, Topic,
+    IngestionDataSourceSettings, JavaScriptUdf, MessageTransform, PushConfig, SchemaSettings,
+    Subscription, Topic,
     ingestion_data_source_settings::{AwsKinesis, Source},
     message_transform::Transform,
 };
@@ -13,7 +13,7 @@ use crate::support::{
     Pubsub,
     admin::{bare, subscription_name, topic_name},
     ok, refused,
-    values::{days, seconds},
+    values::days,
 };
 
 /// Fails unless a subscription cannot be created with this `field`, nor, where it may change, be given it.
@@ -93,17 +93,6 @@ async fn case_05_a_dead_letter_policy_is_refused() {
         s.dead_letter_policy = Some(DeadLetterPolicy {
             dead_letter_topic: topic_name("dead"),
             max_delivery_attempts: 5,
-        });
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn case_05_a_retry_policy_is_refused() {
-    refused_on_a_subscription("retry_policy", true, |s| {
-        s.retry_policy = Some(RetryPolicy {
-            minimum_backoff: seconds(10),
-            maximum_backoff: seconds(20),
         });
     })
     .await;

@@ -54,6 +54,7 @@ pub(in crate::store) fn subscription_named(name: &str, topic: &Topic) -> Subscri
         expiration: Expiration::After(Duration::from_hours(24)),
         labels: BTreeMap::new(),
         filter: None,
+        retry_policy: None,
         detached: false,
         policy: None,
     }

@@ -1,10 +1,14 @@
-//! Dead letter and retry policies. Neither works yet; a malformed one is told apart from a valid one.
+//! Dead letter and retry policies. The former do not work yet; a malformed one is told apart from a valid one.
 
-use super::duration;
+use super::{duration, to_proto_duration};
 use crate::{
-    limits::{BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_MIN_DEFAULT, DELIVERY_ATTEMPTS},
+    limits::DELIVERY_ATTEMPTS,
     proto::google::pubsub::v1 as proto,
-    resource::{duration::GivenDuration, name::TopicName, violation::Violation},
+    resource::{
+        name::TopicName,
+        subscription::{RetryPolicy, retry_policy},
+        violation::Violation,
+    },
 };
 
 /// Whether the policy is more than a request to clear it, which names no topic.
@@ -45,41 +49,21 @@ pub(super) fn check_dead_letter(policy: Option<&proto::DeadLetterPolicy>) -> Res
     }
 }
 
-/// Checks both backoffs and their order, once the defaults are filled in.
-pub(super) fn check_retry(policy: Option<&proto::RetryPolicy>) -> Result<(), Violation> {
+/// The retry policy that is asked for.
+pub(super) fn retry(policy: Option<&proto::RetryPolicy>) -> Result<Option<RetryPolicy>, Violation> {
     let Some(policy) = policy else {
-        return Ok(());
+        return Ok(None);
     };
-    let minimum = backoff(
-        "minimum_backoff",
-        policy.minimum_backoff,
-        BACKOFF_SECONDS_MIN_DEFAULT,
-    )?;
-    let maximum = backoff(
-        "maximum_backoff",
-        policy.maximum_backoff,
-        BACKOFF_SECONDS_MAX,
-    )?;
-    if maximum < minimum {
-        return Err(Violation::BackoffOrder {
-            minimum: minimum.to_string(),
-            maximum: maximum.to_string(),
-        });
-    }
-    Ok(())
+    let minimum = duration("minimum_backoff", policy.minimum_backoff)?;
+    let maximum = duration("maximum_backoff", policy.maximum_backoff)?;
+    retry_policy(minimum, maximum).map(Some)
 }
 
-fn backoff(
-    field: &'static str,
-    given: Option<prost_types::Duration>,
-    default_seconds: u64,
-) -> Result<GivenDuration, Violation> {
-    let min = GivenDuration::from_seconds(0);
-    let max = GivenDuration::from_seconds(BACKOFF_SECONDS_MAX);
-    match duration(field, given)? {
-        None => Ok(GivenDuration::from_seconds(default_seconds)),
-        Some(given) if (min..=max).contains(&given) => Ok(given),
-        Some(given) => Err(Violation::out_of_bounds(field, given, min, max)),
+/// What the API shows of it.
+pub(super) fn retry_to_proto(policy: RetryPolicy) -> proto::RetryPolicy {
+    proto::RetryPolicy {
+        minimum_backoff: Some(to_proto_duration(policy.minimum_backoff)),
+        maximum_backoff: Some(to_proto_duration(policy.maximum_backoff)),
     }
 }
 
@@ -87,13 +71,18 @@ fn backoff(
 mod tests {
     use super::*;
 
-    fn retry(minimum: Option<i64>, maximum: Option<i64>) -> Result<(), String> {
+    fn backoffs(minimum: Option<i64>, maximum: Option<i64>) -> Result<(u64, u64), String> {
         let seconds = |seconds| prost_types::Duration { seconds, nanos: 0 };
-        check_retry(Some(&proto::RetryPolicy {
+        let policy = retry(Some(&proto::RetryPolicy {
             minimum_backoff: minimum.map(seconds),
             maximum_backoff: maximum.map(seconds),
-        }))
-        .map_err(|violation| violation.to_string())
+        }));
+        let policy = policy.map_err(|violation| violation.to_string())?;
+        let policy = policy.expect("a policy");
+        Ok((
+            policy.minimum_backoff.as_secs(),
+            policy.maximum_backoff.as_secs(),
+        ))
     }
 
     fn attempts(max_delivery_attempts: i32) -> Result<(), String> {
@@ -106,22 +95,23 @@ mod tests {
 
     #[test]
     fn a_backoff_is_0_to_600_seconds_and_its_minimum_not_above_its_maximum() {
-        assert_eq!(retry(None, None), Ok(()));
-        assert_eq!(retry(Some(0), Some(600)), Ok(()));
+        assert_eq!(retry(None), Ok(None));
+        assert_eq!(backoffs(None, None), Ok((10, 600)));
+        assert_eq!(backoffs(Some(0), Some(600)), Ok((0, 600)));
         assert_eq!(
-            retry(Some(660), None),
+            backoffs(Some(660), None),
             Err("The value for minimum_backoff is out of bounds. You passed 11m in the request, but the value must be between 0 and 10m.".to_owned())
         );
-        assert!(retry(Some(-1), None).is_err());
-        assert!(retry(None, Some(601)).is_err());
+        assert!(backoffs(Some(-1), None).is_err());
+        assert!(backoffs(None, Some(601)).is_err());
         assert_eq!(
-            retry(Some(20), Some(10)),
+            backoffs(Some(20), Some(10)),
             Err(
                 "The specified maximum_backoff 10s cannot be smaller than minimum_backoff 20s."
                     .to_owned()
             )
         );
-        assert!(retry(None, Some(9)).is_err());
+        assert!(backoffs(None, Some(9)).is_err());
     }
 
     #[test]

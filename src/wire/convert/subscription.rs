@@ -16,14 +16,13 @@ use crate::{
 };
 
 /// Every mutable field that does not work yet, in the order of the public documentation.
-const UNSUPPORTED: [SubscriptionField; 9] = [
+const UNSUPPORTED: [SubscriptionField; 8] = [
     SubscriptionField::PushConfig,
     SubscriptionField::BigqueryConfig,
     SubscriptionField::CloudStorageConfig,
     SubscriptionField::BigtableConfig,
     SubscriptionField::RetainAckedMessages,
     SubscriptionField::DeadLetterPolicy,
-    SubscriptionField::RetryPolicy,
     SubscriptionField::ExactlyOnce,
     SubscriptionField::Transforms,
 ];
@@ -42,15 +41,17 @@ pub fn created(
 
 /// The settings that a CreateSubscription asks for.
 pub fn to_create(given: &proto::Subscription) -> Result<SubscriptionSettings, Refused> {
-    let settings = SubscriptionSettings {
+    let mut settings = SubscriptionSettings {
         ack_deadline_seconds: ack_deadline_seconds(given.ack_deadline_seconds)?,
         message_retention: retention(given)?.map(message_retention).transpose()?,
         expiration: expiration(given)?,
         labels: label::checked(given.labels.clone())?,
         filter: filter(&given.filter)?,
+        ..SubscriptionSettings::default()
     };
     policy::check_dead_letter_on_create(given.dead_letter_policy.as_ref())?;
     check_unsupported(&UNSUPPORTED, given)?;
+    settings.retry_policy = policy::retry(given.retry_policy.as_ref())?;
     destination::check_single(given)?;
 
     let only_on_create = [(given.enable_message_ordering, "enable_message_ordering")];
@@ -92,6 +93,9 @@ pub fn to_update(
             SubscriptionField::Labels => Some(SubscriptionChange::Labels(label::checked(
                 given.labels.clone(),
             )?)),
+            SubscriptionField::RetryPolicy => Some(SubscriptionChange::RetryPolicy(policy::retry(
+                given.retry_policy.as_ref(),
+            )?)),
             _ => None,
         });
     }
@@ -121,6 +125,7 @@ pub fn to_proto(subscription: Subscription) -> proto::Subscription {
         filter: subscription
             .filter
             .map_or_else(String::new, |filter| filter.as_str().to_owned()),
+        retry_policy: subscription.retry_policy.map(policy::retry_to_proto),
         detached: subscription.detached,
         state: proto::subscription::State::Active.into(),
         ..proto::Subscription::default()
@@ -158,7 +163,6 @@ fn check_unsupported(
             SubscriptionField::DeadLetterPolicy => {
                 policy::check_dead_letter(given.dead_letter_policy.as_ref())?;
             }
-            SubscriptionField::RetryPolicy => policy::check_retry(given.retry_policy.as_ref())?,
             _ => {}
         }
     }
@@ -171,7 +175,8 @@ fn sets(field: SubscriptionField, given: &proto::Subscription) -> (bool, &'stati
         SubscriptionField::AckDeadlineSeconds
         | SubscriptionField::MessageRetention
         | SubscriptionField::Labels
-        | SubscriptionField::Expiration => (false, ""),
+        | SubscriptionField::Expiration
+        | SubscriptionField::RetryPolicy => (false, ""),
         SubscriptionField::PushConfig => destination::sets_push(given.push_config.as_ref()),
         SubscriptionField::BigqueryConfig => {
             (is_set(given.bigquery_config.as_ref()), "bigquery_config")
@@ -190,7 +195,6 @@ fn sets(field: SubscriptionField, given: &proto::Subscription) -> (bool, &'stati
             policy::names_dead_letter_topic(given.dead_letter_policy.as_ref()),
             "dead_letter_policy",
         ),
-        SubscriptionField::RetryPolicy => (given.retry_policy.is_some(), "retry_policy"),
         SubscriptionField::ExactlyOnce => (
             given.enable_exactly_once_delivery,
             "enable_exactly_once_delivery",
@@ -307,13 +311,6 @@ mod tests {
                         dead_letter_topic: "projects/p/topics/dead".into(),
                         max_delivery_attempts: 5,
                     }),
-                    ..base()
-                },
-            ),
-            (
-                "retry_policy",
-                proto::Subscription {
-                    retry_policy: Some(proto::RetryPolicy::default()),
                     ..base()
                 },
             ),

@@ -230,10 +230,10 @@ mod tests {
         check(
             Refused::Unsupported {
                 resource: "Subscription",
-                field: "retry_policy",
+                field: "dead_letter_policy",
             },
             Code::Unimplemented,
-            "Subscription.retry_policy is not implemented: leave it unset",
+            "Subscription.dead_letter_policy is not implemented: leave it unset",
         );
     }
 
