@@ -191,6 +191,16 @@ pub const RETENTION_BYTES: u64 = 16 * 1024 * 1024;
 pub const RETENTION_RANGES_MAX: usize = 64;
 /// Chunks of subscriptions' states that retention reads at once, or one of each subscription.
 pub const RETENTION_CHUNKS_MAX: usize = 128;
+/// Bytes of a topic's log that are read at once to find what the filters of idle subscriptions leave out.
+pub const SKIM_READ_BYTES: usize = 1024 * 1024;
+/// Bytes that are read at most before what was found in them is stored.
+pub const SKIM_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Ranges that are found at most before they are stored.
+pub const SKIM_RANGES_MAX: usize = 100_000;
+/// What is found is stored once a subscription's log has grown by one part in so many of what lies above its cursor.
+pub const SKIM_PARTS_MIN: u64 = 4;
+/// Idle subscriptions that are owned at once to store what their filters leave out.
+pub const SKIM_SUBSCRIPTIONS_MAX: usize = 16;
 /// Milliseconds after which retention checks a topic to which anything happened.
 pub const RETENTION_MILLIS_MAX: u64 = 30_000;
 

@@ -1,5 +1,7 @@
 //! What a subscription's driver is asked for.
 
+use std::ops::Range;
+
 use tokio::sync::oneshot;
 
 use super::{
@@ -7,12 +9,31 @@ use super::{
     error::{DeliveryError, EndCause},
 };
 use crate::{
-    engine::input::{ConsumerId, Demand, LeaseId},
+    engine::input::{ConsumerId, Demand, LeaseId, LoadedMessage},
     limits::LEASES_PER_PASS_MAX,
 };
 
 /// Takes the answer. Nobody may wait for it any more.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, DeliveryError>>;
+
+/// What a filter leaves out of one partition.
+#[derive(Clone, Debug)]
+pub(super) struct Skipped {
+    pub(super) partition: u32,
+    /// Of the subscription's state for which this was found.
+    pub(super) generation: u32,
+    /// Ascending.
+    pub(super) offsets: Vec<Range<u64>>,
+    /// The last record that was read to find them, if any was.
+    pub(super) last: Option<LoadedMessage>,
+}
+
+impl Command {
+    /// Whether somebody uses the subscription with it.
+    pub(super) fn is_use(&self) -> bool {
+        !matches!(self, Self::Skip { .. })
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -44,6 +65,11 @@ pub(super) enum Command {
         changes: Vec<(LeaseId, u64)>,
         reply: Reply<()>,
     },
+    /// Count what a filter leaves out as done. Answered when that is durable.
+    Skip {
+        skipped: Vec<Skipped>,
+        reply: Reply<()>,
+    },
     /// End: the subscription is deleted or detached in the store, or this node's lease is lost.
     End {
         cause: EndCause,
@@ -71,6 +97,7 @@ impl Command {
             Self::Stream { .. }
             | Self::Pull { .. }
             | Self::StreamDeadline { .. }
+            | Self::Skip { .. }
             | Self::End { .. } => 0,
         }
     }
@@ -86,7 +113,9 @@ impl Command {
                     drop(reply.send(Err(error.clone())));
                 }
             }
-            Self::Modify { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Modify { reply, .. } | Self::Skip { reply, .. } => {
+                drop(reply.send(Err(error.clone())));
+            }
             Self::End { reply, .. } => drop(reply.send(())),
         }
     }

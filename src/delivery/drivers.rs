@@ -9,7 +9,7 @@ use super::{
     activity::Freed,
     budget::Budget,
     changes,
-    command::Command,
+    command::{Command, Skipped},
     consumer::{MessageStream, PendingPull},
     driver,
     error::{DeliveryError, EndCause},
@@ -65,11 +65,15 @@ impl Drivers {
         // Ends with the last clone of the flusher, after the last driver.
         tokio::spawn(flush_task);
         let tasks = TaskTracker::new();
-        tasks.spawn(retention::run(Arc::clone(&node)));
+        let drivers = Self {
+            node: Arc::clone(&node),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(retention::run(drivers.clone()));
         tasks.spawn(changes::apply(Arc::clone(&node)));
         tasks.spawn(changes::watch_lease(Arc::clone(&node)));
-        tasks.spawn(owed::give_up(Arc::clone(&node)));
-        Self { node, tasks }
+        tasks.spawn(owed::give_up(node));
+        drivers
     }
 
     /// Asks for up to `messages_max` messages. `immediate`: without waiting for any.
@@ -163,6 +167,19 @@ impl Drivers {
     ) -> Result<(), DeliveryError> {
         let (reply, done) = oneshot::channel();
         self.send(subscription, Command::Modify { changes, reply })
+            .await?;
+        done.await.unwrap_or(Err(EndCause::Stopping.into()))
+    }
+
+    /// Counts what a filter leaves out as done; returns when that is durable. A driver that is started for nothing else
+    /// gives the subscription up then.
+    pub(super) async fn skip(
+        &self,
+        subscription: &Arc<SubscriptionRecord>,
+        skipped: Vec<Skipped>,
+    ) -> Result<(), DeliveryError> {
+        let (reply, done) = oneshot::channel();
+        self.send(subscription, Command::Skip { skipped, reply })
             .await?;
         done.await.unwrap_or(Err(EndCause::Stopping.into()))
     }

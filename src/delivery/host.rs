@@ -4,7 +4,7 @@ use std::{mem, slice, sync::Arc};
 
 use super::{
     budget::{Held, Share},
-    command::{Command, of_one_pass},
+    command::{Command, Skipped, of_one_pass},
     consumers::Consumers,
     error::EndCause,
     flusher::Flushed,
@@ -41,6 +41,10 @@ pub(super) struct Host {
     is_short: bool,
     flushes: Flushes,
     last_used: Timestamp,
+    /// Whether anything was asked for but to skip.
+    is_used: bool,
+    /// The next flush also takes along what may wait.
+    flush_all: bool,
     outputs: Vec<Output>,
 }
 
@@ -72,6 +76,8 @@ impl Host {
             is_short: false,
             flushes: Flushes::new(node.flusher.clone(), record.id, epoch),
             last_used: node.clock.now(),
+            is_used: false,
+            flush_all: false,
             outputs: Vec::new(),
             node,
             record,
@@ -191,7 +197,13 @@ impl Host {
         if batch.is_empty() {
             return None;
         }
-        self.last_used = self.node.clock.now();
+        if batch.iter().any(Command::is_use) {
+            self.last_used = self.node.clock.now();
+            self.is_used = true;
+        } else if !self.is_used {
+            // Nobody waits for it: it is given up as soon as this is stored.
+            self.last_used = Timestamp::ZERO;
+        }
         let mut acked = Vec::new();
         let pass = of_one_pass(batch);
         let mut commands = batch.drain(..pass);
@@ -271,6 +283,13 @@ impl Host {
                 self.handle(Input::ModifyDeadline(changes));
                 drop(reply.send(Ok(())));
             }
+            Command::Skip { skipped, reply } => {
+                for skipped in skipped {
+                    self.skip(skipped);
+                }
+                self.flushes.answer_later(Some(reply));
+                self.flush_all = true;
+            }
             Command::End { cause, reply } => {
                 self.end_consumers(&cause);
                 // The caller may be gone; it has ended all the same.
@@ -279,6 +298,23 @@ impl Host {
             }
         }
         None
+    }
+
+    fn skip(&mut self, skipped: Skipped) {
+        let Skipped {
+            partition,
+            generation,
+            offsets,
+            last,
+        } = skipped;
+        if let (Some(marks), Some(last)) = (&mut self.marks, &last) {
+            marks.read(partition, slice::from_ref(last));
+        }
+        self.handle(Input::Filtered {
+            partition,
+            generation,
+            offsets,
+        });
     }
 
     /// Carries the engine's commands out until it has no more.
@@ -326,7 +362,8 @@ impl Host {
     /// Starts the next flush if one is needed and none is on its way.
     pub(super) fn start_flush(&mut self, now: Timestamp) {
         if self.flushes.are_free(now) {
-            self.flush(false);
+            let all = mem::take(&mut self.flush_all);
+            self.flush(all);
         }
     }
 

@@ -35,6 +35,10 @@ mod registry;
 mod retention;
 #[cfg(test)]
 mod retention_tests;
+mod skim;
+#[cfg(test)]
+mod skim_tests;
+mod skimmed;
 mod stored;
 mod sweep;
 #[cfg(test)]

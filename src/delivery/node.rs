@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     activity::Activity, agreement::Agreement, budget::Budget, flusher::Flusher,
-    lost_logs::LostLogs, owed::Owed, registry::Registry, told::Told,
+    lost_logs::LostLogs, owed::Owed, registry::Registry, skimmed::Skimmed, told::Told,
 };
 use crate::{
     clock::Clock,
@@ -46,6 +46,7 @@ pub(super) struct Node {
     pub(super) agreement: Agreement,
     pub(super) registry: Registry,
     pub(super) lost_logs: LostLogs,
+    pub(super) skimmed: Skimmed,
     /// What this node has to give up.
     pub(super) owed: Owed,
     /// Of deliveries that do not start.
@@ -77,6 +78,7 @@ impl Node {
             clock,
             registry: Registry::default(),
             lost_logs: LostLogs::default(),
+            skimmed: Skimmed::default(),
             owed: Owed::default(),
             told: Mutex::default(),
             stopping: CancellationToken::new(),

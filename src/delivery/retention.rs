@@ -10,7 +10,9 @@ use std::{
 
 use super::{
     changed::Changed,
+    drivers::Drivers,
     node::Node,
+    skim::{self, Skim},
     sweep::{self, Sweep, Turn},
 };
 use crate::{
@@ -21,12 +23,13 @@ use crate::{
 };
 
 /// Checks topics after something happened to them, and now and then all of them, as messages also expire by age.
-pub(super) async fn run(node: Arc<Node>) {
+pub(super) async fn run(drivers: Drivers) {
+    let node = Arc::clone(&drivers.node);
     let stopping = node.stopping.clone();
     // What is in the middle of a call may be left at any point, as by a crash.
     stopping
         .run_until_cancelled(async {
-            let mut retention = Retention::new(&node);
+            let mut retention = Retention::new(&drivers);
             loop {
                 let now = node.clock.now();
                 if retention.turns.is_empty() || now >= retention.check_at {
@@ -44,6 +47,7 @@ pub(super) async fn run(node: Arc<Node>) {
 
 /// The topics that are being swept.
 pub(super) struct Retention<'a> {
+    drivers: &'a Drivers,
     node: &'a Node,
     topics: BTreeMap<TopicIncarnation, Waiting>,
     /// Each of `topics` once.
@@ -52,17 +56,20 @@ pub(super) struct Retention<'a> {
     all_at: Timestamp,
 }
 
-/// A topic's sweep and what changed since it began.
+/// What is done in a topic, and what changed since it began: what filters leave out is found before a sweep.
 #[derive(Default)]
 struct Waiting {
+    skim: Option<Skim>,
     sweep: Option<Sweep>,
     changed: Option<Changed>,
 }
 
 impl<'a> Retention<'a> {
-    pub(super) fn new(node: &'a Node) -> Self {
+    pub(super) fn new(drivers: &'a Drivers) -> Self {
+        let node = drivers.node.as_ref();
         let now = node.clock.now();
         Self {
+            drivers,
             node,
             topics: BTreeMap::new(),
             turns: VecDeque::new(),
@@ -112,7 +119,10 @@ impl<'a> Retention<'a> {
         };
         match self.advance(topic, &mut waiting).await {
             Ok(Turn::More) => {}
-            Ok(Turn::Finished) => waiting.sweep = None,
+            Ok(Turn::Finished) => {
+                waiting.skim = None;
+                waiting.sweep = None;
+            }
             Err(error) => {
                 tracing::warn!(topic = topic.0, %error, "a topic's log was not cleaned; trying again later");
                 // Nobody knows how much of what changed was searched.
@@ -121,7 +131,7 @@ impl<'a> Retention<'a> {
                 return true;
             }
         }
-        if waiting.sweep.is_some() || waiting.changed.is_some() {
+        if waiting.skim.is_some() || waiting.sweep.is_some() || waiting.changed.is_some() {
             self.topics.insert(topic, waiting);
             self.turns.push_back(topic);
         }
@@ -136,8 +146,29 @@ impl<'a> Retention<'a> {
         if let Some(sweep) = &mut waiting.sweep {
             return sweep.turn(self.node).await;
         }
-        let changed = waiting.changed.take().unwrap_or_default();
-        waiting.sweep = sweep::begin(self.node, topic, &changed).await?;
+        let skimmed = match &mut waiting.skim {
+            Some(skim) => match skim.turn(self.drivers).await? {
+                Turn::More => return Ok(Turn::More),
+                Turn::Finished => waiting.skim.take(),
+            },
+            None => None,
+        };
+        let Some(needs) = self.node.store.resources.log_needs(topic).await? else {
+            return Ok(Turn::Finished);
+        };
+        let changed = if let Some(skim) = skimmed {
+            skim.into_changed()
+        } else {
+            let changed = waiting.changed.take().unwrap_or_default();
+            match skim::begin(self.node, &needs, changed).await? {
+                Ok(skim) => {
+                    waiting.skim = Some(skim);
+                    return Ok(Turn::More);
+                }
+                Err(changed) => changed,
+            }
+        };
+        waiting.sweep = sweep::begin(self.node, needs, &changed).await?;
         Ok(Turn::More)
     }
 }

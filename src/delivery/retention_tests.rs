@@ -16,7 +16,7 @@ use crate::{
     limits::CHUNK_OFFSETS,
     resource::{
         name::{SubscriptionName, TopicName},
-        subscription::{Subscription, SubscriptionSettings},
+        subscription::{self, Subscription, SubscriptionSettings},
         topic::Topic,
     },
     store::{
@@ -30,11 +30,11 @@ use crate::{
     },
 };
 
-struct World {
-    drivers: Drivers,
+pub(super) struct World {
+    pub(super) drivers: Drivers,
     state: Arc<MemoryState>,
-    log: Arc<MemoryLog>,
-    faults: Faults,
+    pub(super) log: Arc<MemoryLog>,
+    pub(super) faults: Faults,
 }
 
 impl World {
@@ -58,7 +58,7 @@ impl World {
     }
 
     /// Time stands still, so that retention does nothing by itself once it has seen that there is no topic.
-    async fn at_rest() -> Self {
+    pub(super) async fn at_rest() -> Self {
         let world = Self::new();
         while world.faults.take_calls().0 == 0 {
             tokio::task::yield_now().await;
@@ -66,7 +66,7 @@ impl World {
         world
     }
 
-    async fn topic(&self, name: &str) -> TopicLog {
+    pub(super) async fn topic(&self, name: &str) -> TopicLog {
         let name = TopicName::parse("name", &format!("projects/p/topics/{name}"));
         let name = name.expect("valid");
         let topic = Topic::new(name.clone());
@@ -79,6 +79,16 @@ impl World {
     }
 
     async fn subscription(&self, name: &str, topic: &TopicLog) -> Arc<SubscriptionRecord> {
+        self.filtered(name, topic, "").await
+    }
+
+    /// A subscription with this filter.
+    pub(super) async fn filtered(
+        &self,
+        name: &str,
+        topic: &TopicLog,
+        filter: &str,
+    ) -> Arc<SubscriptionRecord> {
         let name = format!("projects/p/subscriptions/{name}");
         let topics = self.state.logs().await.expect("topics");
         let row = topics
@@ -87,7 +97,10 @@ impl World {
         let subscription = Subscription::new(
             SubscriptionName::parse("name", &name).expect("valid"),
             row.expect("the topic's row").name.clone(),
-            SubscriptionSettings::default(),
+            SubscriptionSettings {
+                filter: subscription::filter(filter).expect("a filter"),
+                ..SubscriptionSettings::default()
+            },
         );
         let starts = [(0, 0)];
         let subscription = subscription.expect("valid");
@@ -109,7 +122,7 @@ impl World {
     }
 
     /// Receives all that is there.
-    async fn receive(&self, subscription: &Arc<SubscriptionRecord>) -> Vec<LeaseId> {
+    pub(super) async fn receive(&self, subscription: &Arc<SubscriptionRecord>) -> Vec<LeaseId> {
         let mut leases = Vec::new();
         loop {
             let mut pull = self
@@ -134,7 +147,7 @@ impl World {
         self.ack(subscription, leases).await;
     }
 
-    async fn ack(&self, subscription: &Arc<SubscriptionRecord>, leases: Vec<LeaseId>) {
+    pub(super) async fn ack(&self, subscription: &Arc<SubscriptionRecord>, leases: Vec<LeaseId>) {
         let acknowledged = self.drivers.acknowledge(subscription, leases).await;
         acknowledged.expect("acknowledged");
     }
@@ -143,7 +156,9 @@ impl World {
     async fn sweep(&self, topic: &TopicLog, changed: &Changed) -> (usize, usize, usize) {
         self.faults.take_calls();
         let node = &self.drivers.node;
-        let begun = sweep::begin(node, topic.incarnation, changed).await;
+        let needs = node.store.resources.log_needs(topic.incarnation).await;
+        let needs = needs.expect("needs").expect("a topic");
+        let begun = sweep::begin(node, needs, changed).await;
         let mut sweep = begun.expect("begun").expect("a sweep");
         let mut turns = 1;
         while sweep.turn(node).await.expect("a turn") == Turn::More {
@@ -154,7 +169,7 @@ impl World {
     }
 
     /// How many of the topic's messages are left.
-    async fn left(&self, topic: &TopicLog) -> usize {
+    pub(super) async fn left(&self, topic: &TopicLog) -> usize {
         let read = self.log.read(topic, 0, 0..u64::MAX, usize::MAX).await;
         read.expect("read").records().count()
     }
@@ -263,7 +278,7 @@ async fn topics_take_turns() {
     world.leave_holes(&large, &subscription).await;
     let small = world.topic("small").await;
     world.append(&small, 10).await;
-    let mut retention = Retention::new(&world.drivers.node);
+    let mut retention = Retention::new(&world.drivers);
     retention.check(Timestamp::from_millis(1_000_000)).await;
     for _ in 0..2 * 3 {
         assert!(retention.turn().await);

@@ -14,12 +14,12 @@ use super::{activity::Freed, changed::Changed, node::Node, stored::unreadable, t
 use crate::{
     engine,
     limits::RETENTION_CHUNKS_MAX,
-    resource::id::{SubscriptionId, TopicIncarnation},
+    resource::id::SubscriptionId,
     store::{
         StoreError,
         log::{Offset, Partition, PartitionBounds, TopicLog, Trims},
         positions::ReadFrom,
-        resources::{LogReader, TopicPhase},
+        resources::{LogNeeds, LogReader, TopicPhase},
     },
 };
 
@@ -58,15 +58,13 @@ struct PartitionSweep {
     done: Vec<Range<Offset>>,
 }
 
-/// Takes care of a topic's state and finds out what there is to sweep, if anything.
+/// Takes care of the state of a topic that has these needs, and finds out what there is to sweep, if anything.
 pub(super) async fn begin(
     node: &Node,
-    topic: TopicIncarnation,
+    needs: LogNeeds,
     changed: &Changed,
 ) -> Result<Option<Sweep>, StoreError> {
-    let Some(needs) = node.store.resources.log_needs(topic).await? else {
-        return Ok(None);
-    };
+    let topic = needs.row.incarnation;
     let resources = node.store.resources.as_ref();
     let Some(log) = needs
         .row

@@ -1,5 +1,7 @@
 //! What an engine is told.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::retry::Backoff;
@@ -105,6 +107,15 @@ pub enum Input {
         until: u64,
         /// When to try again.
         retry_at: Timestamp,
+    },
+    /// Messages that a filter leaves out, found without being asked for.
+    Filtered {
+        /// Where.
+        partition: u32,
+        /// Of the state when they were; another one may be of another log.
+        generation: u32,
+        /// Ascending.
+        offsets: Vec<Range<u64>>,
     },
     /// A consumer came.
     Open {

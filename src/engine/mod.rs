@@ -271,6 +271,18 @@ impl Engine {
                     partition.damaged(from..until, retry_at, &mut self.timers);
                 }
             }
+            Input::Filtered {
+                partition,
+                generation,
+                offsets,
+            } => {
+                let partition = self.partitions.get_mut(partition);
+                if let Some(partition) =
+                    partition.filter(|it| it.ledger().generation() == generation)
+                {
+                    partition.filtered(offsets, &mut self.timers);
+                }
+            }
             Input::Open { consumer, demand } => self.consumers.open(consumer, demand),
             Input::Room { consumer, frames } => {
                 self.consumers.flow().set_room(consumer, frames);

@@ -239,6 +239,15 @@ impl Partition {
         });
     }
 
+    /// Counts messages that a filter leaves out as done, as far as the log is known.
+    pub(super) fn filtered(&mut self, offsets: Vec<Range<u64>>, timers: &mut Timers) {
+        let end = self.read_ahead.end();
+        for offsets in offsets {
+            self.skip(offsets.start..offsets.end.min(end), timers);
+        }
+        self.advance_cursor();
+    }
+
     pub(super) fn read_failed(&mut self, retry_at: Timestamp, timers: &mut Timers) {
         self.read_ahead.failed(retry_at, timers);
     }

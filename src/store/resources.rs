@@ -118,18 +118,41 @@ impl LogNeeds {
 }
 
 /// A subscription that reads a topic's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogReader {
     /// Which one.
     pub subscription: SubscriptionId,
     /// How long it retains a message that nobody acknowledges.
     pub retention: Duration,
+    /// Its name, if it has a filter.
+    pub filtered: Option<SubscriptionName>,
 }
 
 impl LogReader {
-    /// The retention that a stored configuration asks for. Where that cannot be read, nothing may be deleted.
-    pub(super) fn retention_of(name: &str, config: Result<Subscription, sqlx::Error>) -> Duration {
-        readable(name, config).map_or(Duration::MAX, |config| config.message_retention)
+    /// What a stored configuration asks for.
+    pub(super) fn of(subscription: SubscriptionId, config: &Subscription) -> Self {
+        let filtered = config.filter.is_some();
+        Self {
+            subscription,
+            retention: config.message_retention,
+            filtered: filtered.then(|| config.name.clone()),
+        }
+    }
+
+    /// The same of a configuration that may not be readable: nothing may be deleted then.
+    pub(super) fn of_stored(
+        subscription: SubscriptionId,
+        name: &str,
+        config: Result<Subscription, sqlx::Error>,
+    ) -> Self {
+        match readable(name, config) {
+            Some(config) => Self::of(subscription, &config),
+            None => Self {
+                subscription,
+                retention: Duration::MAX,
+                filtered: None,
+            },
+        }
     }
 }
 

@@ -267,6 +267,7 @@ async fn every_log_is_listed_with_who_needs_it(state: &dyn State, _: &ManualCloc
         let reader = subscription.map(|subscription| LogReader {
             subscription,
             retention: Duration::from_mins(10),
+            filtered: None,
         });
         assert_eq!(needs.row, row);
         assert_eq!(needs.readers, Vec::from_iter(reader));

@@ -326,12 +326,9 @@ impl Resources for MemoryState {
             let Some(stored) = tables.topics.get(&topic) else {
                 return Ok(None);
             };
-            let reader = |(_, subscription): (_, SubscriptionId)| LogReader {
-                subscription,
-                retention: tables.subscriptions[&subscription]
-                    .record
-                    .subscription
-                    .message_retention,
+            let reader = |(_, subscription): (_, SubscriptionId)| {
+                let record = &tables.subscriptions[&subscription].record;
+                LogReader::of(subscription, &record.subscription)
             };
             Ok(Some(LogNeeds {
                 row: stored.row(topic),

@@ -301,10 +301,9 @@ async fn needs(connection: &mut PgConnection, row: &PgRow) -> Result<LogNeeds, s
     .fetch_all(connection)
     .await?;
     let reader = |row: &PgRow| {
-        Ok(LogReader {
-            subscription: SubscriptionId(from_sql(row.try_get(0)?)),
-            retention: LogReader::retention_of(row.get(2), from_json(row.try_get(1)?)),
-        })
+        let subscription = SubscriptionId(from_sql(row.try_get(0)?));
+        let config = from_json(row.try_get(1)?);
+        Ok(LogReader::of_stored(subscription, row.get(2), config))
     };
     let readers = readers
         .iter()

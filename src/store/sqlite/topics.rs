@@ -287,10 +287,9 @@ async fn readers(
     .fetch_all(connection)
     .await?;
     let reader = |row: &SqliteRow| {
-        Ok(LogReader {
-            subscription: SubscriptionId(from_sql(row.try_get(0)?)),
-            retention: LogReader::retention_of(row.get(2), from_json(row.try_get(1)?)),
-        })
+        let subscription = SubscriptionId(from_sql(row.try_get(0)?));
+        let config = from_json(row.try_get(1)?);
+        Ok(LogReader::of_stored(subscription, row.get(2), config))
     };
     rows.iter().map(reader).collect()
 }
