@@ -8,6 +8,7 @@ use tokio::{task::JoinHandle, time::timeout};
 use super::{
     BenchError, CallError, Plan, Progress, Report,
     connection::{ANSWER_WAIT_MAX, Connection},
+    filters::{Filters, PARTS},
     measure::{self, MemoryWatch, Sample},
     pacer::publish_at_rate,
     process,
@@ -31,6 +32,10 @@ pub enum Load {
     EndToEnd,
     /// The same to several subscriptions with one stream each
     FanOut,
+    /// End-to-end to one subscription whose filter leaves nine messages in ten out: how fast those are published
+    Filtered,
+    /// End-to-end to --subscriptions with one stream each, of which each gets another message in a hundred
+    FilteredFanOut,
     /// The same by Pull and Acknowledge
     Pull,
     /// Publish single messages at --rate: how long answers and arrivals take
@@ -68,9 +73,11 @@ pub async fn run(
         Load::Holes => 2 * plan.holes,
         _ => u64::MAX,
     };
-    let windowed = matches!(load, Load::EndToEnd | Load::FanOut | Load::Pull);
+    let filters = filters_of(load);
+    let windowed =
+        matches!(load, Load::EndToEnd | Load::FanOut | Load::Pull) || filters != Filters::None;
     let new_subscriptions = usize::from(load == Load::Cold);
-    let run = Run::prepare(&plan, quota, windowed, new_subscriptions).await?;
+    let run = Run::prepare(&plan, quota, windowed, new_subscriptions, filters).await?;
     let created = creating.elapsed();
     let telling = tokio::spawn({
         let run = Arc::clone(&run);
@@ -86,7 +93,7 @@ pub async fn run(
     let reports = match load {
         Load::Publish => publish(&run).await.map_err(BenchError::from),
         Load::HalfRate => half_rate(&run).await,
-        Load::EndToEnd | Load::FanOut | Load::Pull => {
+        Load::EndToEnd | Load::FanOut | Load::Filtered | Load::FilteredFanOut | Load::Pull => {
             both(&run, load).await.map_err(BenchError::from)
         }
         Load::Latency => latency(&run).await,
@@ -110,11 +117,24 @@ pub async fn run(
     Ok(reports)
 }
 
+fn filters_of(load: Load) -> Filters {
+    match load {
+        Load::Filtered => Filters::Tenth,
+        Load::FilteredFanOut => Filters::Hundredth,
+        _ => Filters::None,
+    }
+}
+
 /// `plan` with what a load does not leave open.
 fn shaped(load: Load, plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     match load {
         Load::FanOut => plan.streams = 1,
+        Load::Filtered => (plan.batch, plan.subscriptions, plan.silent) = (PARTS, 1, 0),
+        Load::FilteredFanOut => {
+            (plan.batch, plan.streams, plan.silent) = (PARTS, 1, 0);
+            plan.subscriptions = plan.subscriptions.min(PARTS);
+        }
         Load::Latency | Load::Topics => {
             (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
         }
@@ -201,15 +221,26 @@ async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
     let (start, end) = run.measure(&mut readers).await?;
     run.stop.cancel();
     publishers.finish(&run.counters).await?;
+    let published = measure::now();
     run.arrivals(&mut readers).await?;
+    let behind = published.elapsed();
+    let is_filtered = filters_of(load) != Filters::None;
     let mut report = run.report(match load {
         Load::FanOut => "fan-out",
+        Load::Filtered => "filtered",
+        Load::FilteredFanOut => "filtered-fan-out",
         Load::Pull => "pull",
         _ => "end-to-end",
     });
     report.streams = run.plan.streams * run.readings.len();
+    report.behind_ms = is_filtered.then_some(behind.as_secs_f64() * 1000.0);
     let measured = start.until(end);
-    measured.fill(measured.received, &mut report);
+    let counted = if is_filtered {
+        measured.published
+    } else {
+        measured.received
+    };
+    measured.fill(counted, &mut report);
     run.judge(&mut report);
     Ok(vec![report])
 }

@@ -5,6 +5,7 @@
 
 mod calls;
 mod connection;
+mod filters;
 mod load;
 mod measure;
 mod pacer;

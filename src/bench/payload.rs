@@ -3,7 +3,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
-use super::connection::HEAD_BYTES;
+use super::{
+    connection::HEAD_BYTES,
+    filters::{ATTRIBUTE, Filters},
+};
 
 /// Bytes of a message's mark, so the smallest message.
 pub const MARK_BYTES: usize = 32;
@@ -58,17 +61,25 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// `batch` messages of `data_bytes` each, at least [`MARK_BYTES`].
-    pub(super) fn new(batch: usize, data_bytes: usize) -> Self {
+    /// `batch` messages of `data_bytes` each, at least [`MARK_BYTES`], and with what `filters` ask for.
+    pub(super) fn new(batch: usize, data_bytes: usize, filters: Filters) -> Self {
         let mut data = vec![0; MARK_BYTES];
         data.extend(noise(data_bytes.saturating_sub(MARK_BYTES)));
         let mut message = Vec::with_capacity(data.len() + 8);
         put_field(1, &data, &mut message);
         let data_at = message.len() - data.len();
+        let without_attribute = message.len();
 
         let mut bytes = vec![0; HEAD_BYTES];
         let marks = (0..batch)
-            .map(|_| {
+            .map(|at| {
+                if filters != Filters::None {
+                    message.truncate(without_attribute);
+                    let mut attribute = Vec::new();
+                    put_field(1, ATTRIBUTE.as_bytes(), &mut attribute);
+                    put_field(2, Filters::part(at).as_bytes(), &mut attribute);
+                    put_field(2, &attribute, &mut message);
+                }
                 put_field(2, &message, &mut bytes);
                 bytes.len() - message.len() + data_at
             })
@@ -213,7 +224,7 @@ mod tests {
             sequence: 40,
             sent_micros: 99,
         };
-        let frame = Template::new(4, 100).request("projects/p/topics/t", first, 3);
+        let frame = Template::new(4, 100, Filters::Tenth).request("projects/p/topics/t", first, 3);
         assert_eq!(frame[1..HEAD_BYTES], (frame.len() as u32 - 5).to_be_bytes());
         let request = PublishRequest::decode(&frame[HEAD_BYTES..]).expect("a valid request");
         assert_eq!(request.topic, "projects/p/topics/t");
@@ -224,6 +235,8 @@ mod tests {
                 Mark::from_data(&message.data),
                 Some(Mark { sequence, ..first })
             );
+            let part = Filters::part((sequence - 40) as usize);
+            assert_eq!(message.attributes[ATTRIBUTE], part);
         }
         assert_eq!(request.messages.len(), 3);
     }

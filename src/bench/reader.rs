@@ -67,8 +67,7 @@ impl Reading {
         let before = run.counters.received.fetch_add(first_time, Relaxed);
         if let Some(window) = &run.window {
             // A message makes room when the average reader has it.
-            let listeners = run.listeners();
-            let room = (before + first_time) / listeners - before / listeners;
+            let room = run.arrived_of(before + first_time) - run.arrived_of(before);
             window.add_permits(room as usize);
         }
         arrived

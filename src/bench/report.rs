@@ -53,6 +53,9 @@ pub struct Report {
     /// By how much the files in the server's data directory have grown from the run's beginning to the end of the
     /// measurement, MB of 1,000,000 bytes.
     pub data_mb: Option<f64>,
+    /// Milliseconds from the last publish to the last arrival, where filters leave messages out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind_ms: Option<f64>,
     /// From the moment a publish was due to its answer.
     pub publish_ms: Option<Quantiles>,
     /// From the moment a publish was due to its message's arrival; in redelivery, from the answer to a nack.

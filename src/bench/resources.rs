@@ -10,6 +10,7 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{
     CallError, Plan,
     connection::{ANSWER_WAIT_MAX, Connection},
+    filters::Filters,
     payload::framed,
 };
 use crate::proto::google::pubsub::v1 as proto;
@@ -32,16 +33,18 @@ pub(super) struct Names {
     first: usize,
     topics: usize,
     subscriptions: usize,
+    filters: Filters,
 }
 
 impl Names {
-    pub(super) fn new(plan: &Plan, run: u32) -> Self {
+    pub(super) fn new(plan: &Plan, run: u32, filters: Filters) -> Self {
         Self {
             project: plan.project.clone(),
             run,
             first: 0,
             topics: plan.topics,
             subscriptions: plan.subscriptions,
+            filters,
         }
     }
 
@@ -164,6 +167,7 @@ async fn create(connection: Connection, names: Names, topic: usize) -> Result<()
             name: names.subscription(topic, subscription),
             topic: name.clone(),
             ack_deadline_seconds: ACK_DEADLINE_SECONDS,
+            filter: names.filters.of(subscription),
             ..proto::Subscription::default()
         };
         call(&connection, CREATE_SUBSCRIPTION, &request).await?;

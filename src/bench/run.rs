@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     BenchError, CallError, Plan,
     connection::{ANSWER_WAIT_MAX, Connection},
+    filters::Filters,
     measure::{self, Counters, Sample},
     payload::Template,
     publisher::PUBLISH,
@@ -38,6 +39,7 @@ const CONNECTION_STREAMS_MAX: usize = 50;
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) plan: Plan,
+    filters: Filters,
     /// Tells messages of this run from others.
     pub(super) id: u32,
     pub(super) names: Names,
@@ -72,6 +74,7 @@ impl Run {
         quota: u64,
         windowed: bool,
         new_subscriptions: usize,
+        filters: Filters,
     ) -> Result<Arc<Self>, BenchError> {
         if let Some(pid) = plan.pid
             && super::process::cpu_micros(&pid.to_string()).is_none()
@@ -88,7 +91,7 @@ impl Run {
             reader_connections.push(Connection::open(&plan.addr).await?);
         }
         let connections = reader_connections[..plan.connections].to_vec();
-        let names = Names::new(plan, id);
+        let names = Names::new(plan, id, filters);
         if let Err(error) = names.create(&connections, plan.in_flight).await {
             // What there is by now goes away again; what failed first is what is told.
             let _deleted = names.delete(&connections, plan.in_flight).await;
@@ -109,13 +112,14 @@ impl Run {
             .collect();
         Ok(Arc::new(Self {
             plan: plan.clone(),
+            filters,
             id,
             new_names: names.further(plan.new_topics, new_subscriptions),
             names,
             connections,
             reader_connections,
             counters: Counters::new(),
-            template: Template::new(plan.batch, plan.data_bytes),
+            template: Template::new(plan.batch, plan.data_bytes, filters),
             readings,
             holes: AtomicU64::new(2 * plan.holes),
             quota: AtomicU64::new(quota),
@@ -154,9 +158,16 @@ impl Run {
         at.saturating_duration_since(self.started).as_micros() as u64
     }
 
-    /// Readers per message.
-    pub(super) fn listeners(&self) -> u64 {
-        (self.plan.subscriptions - self.plan.silent) as u64
+    /// How many arrivals there are of so many messages: each has a reader per subscription, unless filters leave it out.
+    pub(super) fn arrivals_of(&self, published: u64) -> u64 {
+        let listeners = (self.plan.subscriptions - self.plan.silent) as u64;
+        published * listeners / self.filters.one_in()
+    }
+
+    /// How many messages have arrived everywhere, on average, when there were so many arrivals.
+    pub(super) fn arrived_of(&self, arrivals: u64) -> u64 {
+        let listeners = (self.plan.subscriptions - self.plan.silent) as u64;
+        arrivals * self.filters.one_in() / listeners
     }
 
     /// Measures for as long as the plan says, after a warm-up, while `tasks` work.
@@ -184,7 +195,7 @@ impl Run {
         let (mut last, mut since) = (0, measure::now());
         loop {
             let progress = self.counters.progress();
-            if progress.received >= progress.published * self.listeners() {
+            if progress.received >= self.arrivals_of(progress.published) {
                 return Ok(());
             }
             if progress.received > last {
@@ -241,7 +252,9 @@ impl Run {
             // This server sends messages of its own making, so nothing can be said.
             return;
         }
-        let lost = (report.published * self.listeners()).saturating_sub(sum.received);
+        let lost = self
+            .arrivals_of(report.published)
+            .saturating_sub(sum.received);
         report.received = Some(sum.received);
         report.lost = Some(lost);
         report.duplicates = Some(sum.duplicates);

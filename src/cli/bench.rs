@@ -70,7 +70,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = value_parser!(u32).range(0..=1_000_000))]
     outstanding: u32,
 
-    /// Subscriptions per topic in fan-out
+    /// Subscriptions per topic in fan-out and filtered-fan-out
     #[arg(long, value_name = "N", default_value = "10", value_parser = value_parser!(u32).range(1..=10_000))]
     subscriptions: u32,
 

@@ -23,6 +23,8 @@ MEASURES = {
     "end-to-end-8": 100,
     "fan-out": None,
     "fan-out-silent": None,
+    "filtered": None,
+    "filtered-100": None,
     "pull": 100,
     "backlog-publish": 100,
     "backlog-drain": None,
@@ -321,6 +323,14 @@ def goals(figures):
             ratio(rate("fan-out", target), acking_readers(figures, "fan-out", target)),
         )
         yield share(f"{target} fan-out: each of nine beside one that never acks", *per_reader, 0.90)
+
+    unfiltered = rate("end-to-end-8", "ephemeral")
+    words = "publish to a filter that drops 90 %, of unfiltered end-to-end"
+    yield share(f"ephemeral {words}", rate("filtered", "ephemeral"), unfiltered, 1.5)
+    words = "publish to 100 subscriptions of 1 % each, of one that gets all"
+    yield share(f"ephemeral {words}", rate("filtered-100", "ephemeral"), unfiltered, 0.25)
+    behind = median("filtered-100", "ephemeral", "behind_ms")
+    yield "ephemeral 100 subscriptions of 1 % each: behind at the end", behind, milliseconds, None, 1000
 
     for target in OURS:
         back = median("redelivery", target, "receive_ms", "p99")

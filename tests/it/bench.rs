@@ -64,6 +64,8 @@ async fn every_load_finds_each_message_once_and_cleans_up() {
         Load::HalfRate,
         Load::EndToEnd,
         Load::FanOut,
+        Load::Filtered,
+        Load::FilteredFanOut,
         Load::Pull,
         Load::Latency,
         Load::Topics,
@@ -84,8 +86,15 @@ async fn every_load_finds_each_message_once_and_cleans_up() {
                 assert_eq!((report.published, report.received), (1000, None));
                 continue;
             }
-            let readers = if load == Load::FanOut { 2 } else { 1 };
-            assert_eq!(report.received, Some(report.published * readers), "{name}");
+            let wanted = match load {
+                Load::FanOut => report.published * 2,
+                Load::Filtered => report.published / 10,
+                Load::FilteredFanOut => report.published * 3 / 100,
+                _ => report.published,
+            };
+            assert_eq!(report.received, Some(wanted), "{name}");
+            let is_filtered = matches!(load, Load::Filtered | Load::FilteredFanOut);
+            assert_eq!(report.behind_ms.is_some(), is_filtered, "{name}");
             assert_eq!(
                 (report.lost, report.duplicates),
                 (Some(0), Some(0)),
