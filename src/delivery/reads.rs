@@ -251,3 +251,68 @@ impl Read {
         (input, held)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        resource::{
+            id::TopicIncarnation,
+            message::{self, Parts},
+            name::TopicName,
+        },
+        store::memory::MemoryLog,
+    };
+
+    /// What a read finds of ten messages that are numbered in an attribute: the offsets that match, that of the last
+    /// record where it does not, and the bytes of what does not.
+    async fn found(filter: &str) -> (Vec<u64>, Option<u64>, u64) {
+        let (clock, _hand) = Clock::manual(Timestamp::from_millis(1_000_000));
+        let log = MemoryLog::new(clock, usize::MAX);
+        let name = TopicName::parse("name", "projects/p/topics/top").expect("valid");
+        let incarnation = TopicIncarnation(1);
+        let location = log.create(incarnation, &name).await.expect("a log");
+        let topic = TopicLog {
+            incarnation,
+            location: Arc::new(location),
+        };
+        let message = |number: u8| {
+            message::encode(&Parts {
+                attributes: vec![("number", &number.to_string())],
+                ..Parts::default()
+            })
+        };
+        let messages: Vec<_> = (0..10).map(message).collect();
+        let bytes: usize = messages.iter().map(Bytes::len).sum();
+        assert_eq!(bytes, 130);
+        log.append(&topic, messages.into()).await.expect("appended");
+        let batch = read(&log, &topic, 0, 0..20, usize::MAX).await;
+        let filter = Filter::parse(filter).expect("a filter");
+        let found = Found::of(&batch.ok().expect("read"), Some(&filter));
+        assert_eq!(found.next, 10);
+        let offsets = found.messages.iter().map(|message| message.offset);
+        (
+            offsets.collect(),
+            found.last.map(|last| last.offset),
+            found.filtered_bytes,
+        )
+    }
+
+    #[tokio::test]
+    async fn what_does_not_match_is_left_out_and_the_last_record_is_known_all_the_same() {
+        for (filter, offsets, last, bytes) in [
+            (r#"attributes.number = "3""#, &[3][..], Some(9), 117),
+            (r#"attributes.number = "9""#, &[9], None, 117),
+            (r#"attributes.number = "x""#, &[], Some(9), 130),
+            (
+                "attributes:number",
+                &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+                None,
+                0,
+            ),
+        ] {
+            assert_eq!(found(filter).await, (offsets.to_vec(), last, bytes));
+        }
+    }
+}
