@@ -466,8 +466,8 @@ impl Run {
 
     fn take(&mut self, out: &[Output]) {
         self.check_ended();
-        let delivers = |it: &Output| matches!(it, Output::Deliver { .. });
-        if out.iter().any(delivers) {
+        let answers = |it: &Output| matches!(it, Output::Deliver { .. } | Output::Empty { .. });
+        if out.iter().any(answers) {
             self.wanted_at = self.host.now;
         }
         self.see_wanted();
