@@ -159,13 +159,13 @@ impl Task {
     }
 
     /// What the file of a log that is started anew may have. One that grew to where it is started anew keeps its room,
-    /// as writing there costs less than making a file longer; one that is started anew for its age needs no more than
-    /// what was written.
+    /// as writing there costs less than making a file longer; one that is started anew for its age needs little more
+    /// than what was written.
     fn file_bytes(&self, progress: Progress) -> u64 {
         if progress.written >= self.restart {
             self.checkpoints.bytes_max()
         } else {
-            2 * progress.written * u64::from(PAGE_BYTES)
+            (progress.written + self.copy) * u64::from(PAGE_BYTES)
         }
     }
 
