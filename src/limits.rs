@@ -136,6 +136,10 @@ pub const UNWANTED_MILLIS: u64 = 1000;
 pub const REDELIVERY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// See [`REDELIVERY_BYTES_MAX`].
 pub const REDELIVERY_MESSAGES_MAX: usize = 2000;
+/// Messages of one ordering key that are read before they can be delivered; behind them the log is read again later.
+pub const KEY_WAITING_MAX: usize = 10_000;
+/// The same of all ordering keys of a subscription.
+pub const ORDERED_WAITING_MAX: usize = 500_000;
 /// Bytes of messages that all subscriptions of a node hold until connections have sent them; reads wait for room.
 pub const DELIVERY_BYTES_HELD_MAX: usize = 256 * 1024 * 1024;
 /// Frames that wait in one stream for its connection to take them.

@@ -84,6 +84,7 @@ impl World {
     /// A stream that takes so many messages at most, as it acknowledges none.
     async fn open_for(&self, subscription: usize, messages_max: Option<u64>) -> MessageStream {
         let opening = StreamOpening {
+            client_id: String::new(),
             ack_deadline_millis: 600_000,
             messages_max,
             bytes_max: None,

@@ -9,7 +9,7 @@ use super::{
     error::{DeliveryError, EndCause},
 };
 use crate::{
-    engine::input::{ConsumerId, Demand, LeaseId, LoadedMessage},
+    engine::input::{ClientId, ConsumerId, Demand, LeaseId, LoadedMessage},
     limits::LEASES_PER_PASS_MAX,
 };
 
@@ -41,6 +41,7 @@ pub(super) enum Command {
     /// Open a stream.
     Stream {
         consumer: ConsumerId,
+        client: Option<ClientId>,
         demand: Demand,
         reply: Reply<MessageStream>,
     },

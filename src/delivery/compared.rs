@@ -294,6 +294,7 @@ mod tests {
                 let messages = read.records().map(|record| LoadedMessage {
                     offset,
                     publish_time: record.publish_time(),
+                    key: None,
                     body: record.message().clone(),
                 });
                 self.marks.read(0, &messages.collect::<Vec<_>>());

@@ -97,6 +97,11 @@ impl Parcel {
         }
     }
 
+    /// Whether its leases have run out.
+    fn is_late(&self) -> bool {
+        self.mailbox.is_past(self.deadline)
+    }
+
     /// The deliveries, which now count as sent; none whose leases have run out meanwhile. None any more on a node that
     /// has stood still for so long that others may have replaced it.
     fn take(mut self) -> Result<(Vec<Delivery>, Held), EndCause> {
@@ -104,7 +109,7 @@ impl Parcel {
             return Err(cause);
         }
         let mut deliveries = mem::take(&mut self.deliveries);
-        if self.mailbox.is_past(self.deadline) {
+        if self.is_late() {
             deliveries.clear();
         }
         let held = self.held.split(usize::MAX);
@@ -337,7 +342,14 @@ impl MessageStream {
                 return Poll::Pending;
             };
             frames.unsent += 1;
+            // What follows may follow on it by its ordering key, and then is not to come first.
+            let behind = if parcel.is_late() {
+                mem::take(&mut frames.queued)
+            } else {
+                VecDeque::new()
+            };
             drop(frames);
+            drop(behind);
             let Presence { id, mailbox } = &self.presence;
             let in_stream = InStream {
                 frames: Arc::clone(&self.frames),
@@ -515,6 +527,19 @@ mod tests {
             world.mailbox.take().returned.is_empty(),
             "its lease is over"
         );
+    }
+
+    #[test]
+    fn what_waits_behind_what_is_past_its_deadline_goes_back() {
+        let mut world = world();
+        world.sender.send(parcel(&[1], &world.mailbox));
+        let mut behind = parcel(&[2], &world.mailbox);
+        behind.deadline = START.plus_millis(60_000);
+        world.sender.send(behind);
+        world.hand.advance(Duration::from_secs(10));
+        assert_eq!(next(&mut world.stream), None);
+        let returned = world.mailbox.take().returned;
+        assert_eq!(returned.iter().map(|it| it.offset).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

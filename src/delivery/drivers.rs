@@ -29,8 +29,10 @@ use crate::{
 };
 
 /// What a stream asks for when it opens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StreamOpening {
+    /// Who opens it; empty if that was not said.
+    pub client_id: String,
     /// Lease of its deliveries, milliseconds.
     pub ack_deadline_millis: u64,
     /// Outstanding messages at most; `None` for no limit.
@@ -114,6 +116,7 @@ impl Drivers {
         let (reply, opened) = oneshot::channel();
         let command = Command::Stream {
             consumer,
+            client: self.node.client(&opening.client_id),
             demand,
             reply,
         };

@@ -66,11 +66,13 @@ impl Host {
         marks: Option<AllMarks>,
     ) -> Self {
         let share = Share::new(&node.budget);
+        let is_ordered = record.subscription.ordered;
+        let hashes = is_ordered.then(|| node.hashes.clone());
         Self {
             engine,
             marks,
             consumers: Consumers::new(Mailbox::new(node.membership.clone(), node.clock.clone())),
-            reads: Reads::new(record.subscription.filter.clone()),
+            reads: Reads::new(record.subscription.filter.clone(), hashes),
             held: share.nothing(),
             share,
             is_short: false,
@@ -247,11 +249,15 @@ impl Host {
         match command {
             Command::Stream {
                 consumer,
+                client,
                 demand,
                 reply,
             } => {
                 if let Some(reply) = self.consumers.admit(reply) {
                     let stream = self.consumers.open_stream(consumer);
+                    if let Some(client) = client {
+                        self.handle(Input::Client { consumer, client });
+                    }
                     self.handle(Input::Open { consumer, demand });
                     // Dropped with an unanswered reply, the stream says itself that it is gone.
                     drop(reply.send(Ok(stream)));
@@ -346,6 +352,10 @@ impl Host {
                         self.consumers.deliver(consumer, deliveries, deadline, held);
                         served.push(consumer);
                     }
+                    Output::Late { partition, offset } => tracing::warn!(
+                        subscription = %self.record.subscription.name, partition, offset,
+                        "a message with an ordering key could not be read before; it may come behind what followed it"
+                    ),
                     Output::Empty { consumer, damaged } => {
                         self.consumers.answer_empty(consumer, damaged);
                     }

@@ -1,6 +1,7 @@
 //! What everything that delivers on this node shares.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     clock::Clock,
     engine::{
-        input::{Config, ConsumerId},
+        input::{ClientId, Config, ConsumerId},
         retry::Backoff,
     },
     resource::subscription::RetryPolicy,
@@ -52,6 +53,8 @@ pub(super) struct Node {
     /// Of deliveries that do not start.
     pub(super) told: Mutex<Told>,
     pub(super) stopping: CancellationToken,
+    /// What ordering keys and clients are hashed with: nobody can choose two that are taken for one.
+    pub(super) hashes: RandomState,
     consumers: AtomicU64,
 }
 
@@ -82,6 +85,7 @@ impl Node {
             owed: Owed::default(),
             told: Mutex::default(),
             stopping: CancellationToken::new(),
+            hashes: RandomState::new(),
             consumers: AtomicU64::new(1),
         }
     }
@@ -89,6 +93,11 @@ impl Node {
     /// A number that no consumer on this node has had.
     pub(super) fn next_consumer(&self) -> ConsumerId {
         ConsumerId(self.consumers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What stands for the client of a stream that has said who it is.
+    pub(super) fn client(&self, client_id: &str) -> Option<ClientId> {
+        (!client_id.is_empty()).then(|| ClientId(self.hashes.hash_one(client_id)))
     }
 
     /// Tells the subscription's driver, if there is one, of its configuration.
@@ -120,5 +129,6 @@ pub(super) fn engine_config(record: &SubscriptionRecord) -> Config {
         retention_millis: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
         durable_leases: false,
         retry: subscription.retry_policy.map(backoff),
+        is_ordered: subscription.ordered,
     }
 }

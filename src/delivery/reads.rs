@@ -1,6 +1,10 @@
 //! Reads of the log on their way, and what their results mean to the engine.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    hash::{BuildHasher, RandomState},
+    ops::Range,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_util::{
@@ -15,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    engine::input::{Input, LoadedMessage},
+    engine::input::{Input, LoadedMessage, OrderingKey},
     filter::Filter,
     limits::{DAMAGE_RETRY_MILLIS, READ_RETRY_MILLIS},
     resource::name::SubscriptionName,
@@ -47,7 +51,8 @@ struct Found {
 }
 
 impl Found {
-    fn of(batch: &ReadBatch, filter: Option<&Filter>) -> Self {
+    fn of(batch: &ReadBatch, filter: Option<&Filter>, hashes: Option<&RandomState>) -> Self {
+        let loaded = |(record, body)| loaded(record, body, hashes);
         let Some(filter) = filter else {
             let mut messages = Vec::with_capacity(batch.count());
             for run in &batch.runs {
@@ -86,10 +91,15 @@ impl Found {
     }
 }
 
-fn loaded((record, body): (LogRecord<'_>, Bytes)) -> LoadedMessage {
+fn loaded(record: LogRecord<'_>, body: Bytes, hashes: Option<&RandomState>) -> LoadedMessage {
+    let key = hashes.and_then(|hashes| {
+        let key = record.scanned().ordering_key();
+        (!key.is_empty()).then(|| OrderingKey::new(hashes.hash_one(key)))
+    });
     LoadedMessage {
         offset: record.offset(),
         publish_time: record.publish_time(),
+        key,
         body,
     }
 }
@@ -104,14 +114,16 @@ enum ReadError {
 pub(super) struct Reads {
     on_their_way: FuturesUnordered<BoxFuture<'static, Read>>,
     filter: Option<Arc<Filter>>,
+    hashes: Option<RandomState>,
 }
 
 impl Reads {
-    /// Of a subscription with this filter.
-    pub(super) fn new(filter: Option<Arc<Filter>>) -> Self {
+    /// Of a subscription with this filter. Ordering keys are read if there is something to hash them with.
+    pub(super) fn new(filter: Option<Arc<Filter>>, hashes: Option<RandomState>) -> Self {
         Self {
             on_their_way: FuturesUnordered::new(),
             filter,
+            hashes,
         }
     }
 
@@ -126,11 +138,11 @@ impl Reads {
         bytes_max: usize,
     ) {
         let (share, log, topic) = (share.clone(), Arc::clone(log), topic.clone());
-        let filter = self.filter.clone();
+        let (filter, hashes) = (self.filter.clone(), self.hashes.clone());
         let read = async move {
             let (bytes_max, mut held) = share.room(bytes_max).await;
             let result = read(log.as_ref(), &topic, partition, range.clone(), bytes_max).await;
-            let result = result.map(|batch| Found::of(&batch, filter.as_deref()));
+            let result = result.map(|batch| Found::of(&batch, filter.as_deref(), hashes.as_ref()));
             let found = result.as_ref().map_or(&[][..], |found| &found.messages);
             held.found(found.iter().map(|message| message.body.len()).sum());
             Read {
@@ -289,7 +301,7 @@ mod tests {
         log.append(&topic, messages.into()).await.expect("appended");
         let batch = read(&log, &topic, 0, 0..20, usize::MAX).await;
         let filter = Filter::parse(filter).expect("a filter");
-        let found = Found::of(&batch.ok().expect("read"), Some(&filter));
+        let found = Found::of(&batch.ok().expect("read"), Some(&filter), None);
         assert_eq!(found.next, 10);
         let offsets = found.messages.iter().map(|message| message.offset);
         (

@@ -319,6 +319,7 @@ impl PartitionSkim {
             self.last = Some(LoadedMessage {
                 offset: last.offset(),
                 publish_time: last.publish_time(),
+                key: None,
                 body: last.message().clone(),
             });
         }

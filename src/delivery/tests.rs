@@ -88,6 +88,7 @@ impl World {
     /// Opens a stream that takes one message at a time, for ten minutes.
     pub(super) async fn open_stream(&self) -> MessageStream {
         let opening = StreamOpening {
+            client_id: String::new(),
             ack_deadline_millis: 600_000,
             messages_max: Some(1),
             bytes_max: None,

@@ -1,9 +1,9 @@
 //! Hands messages out to the consumers, and answers the pulls for which there are none.
 
-use std::mem;
+use std::{collections::BTreeSet, mem};
 
 use super::{
-    flow::Flow,
+    flow::{Flow, Portion},
     frame::Frame,
     input::{Config, ConsumerId, Demand},
     outbox::{Held, Outbox},
@@ -24,12 +24,20 @@ pub(super) struct Consumers {
     /// Something could not be read just now, and no pull has been told.
     found_damage: bool,
     skipping: Skipping,
+    /// Those for whom something may be loaded that is theirs by its ordering key. One that finds nothing goes, and comes
+    /// back when it becomes hungry or something is loaded for it.
+    agenda: BTreeSet<ConsumerId>,
 }
 
 impl Consumers {
     /// Who takes messages, and how many.
     pub(super) fn flow(&mut self) -> &mut Flow {
         &mut self.flow
+    }
+
+    /// Whether this consumer would take a message now.
+    pub(super) fn is_hungry(&self, consumer: ConsumerId) -> bool {
+        self.flow.is_hungry(consumer)
     }
 
     pub(super) fn open(&mut self, consumer: ConsumerId, demand: Demand) {
@@ -114,36 +122,78 @@ impl Consumers {
         out: &mut Vec<Output>,
     ) {
         let (mut in_round, mut share) = (0, 0);
-        while self.flow.hungry() > 0 {
-            let ready = partitions.ready();
-            if ready == 0 {
+        loop {
+            if config.is_ordered {
+                self.note_own(partitions);
+            }
+            if self.flow.hungry() == 0 {
                 return;
             }
-            if in_round == 0 {
-                in_round = self.flow.hungry();
-                // With nothing behind what is ready, it is shared; otherwise full frames are cheaper.
-                let unread = partitions.iter().any(Partition::has_unread);
-                share = if unread {
-                    DELIVERY_MESSAGES_MAX
+            let ready = partitions.ready();
+            let (portion, shared) = if ready > 0 {
+                if in_round == 0 {
+                    in_round = self.flow.hungry();
+                    // With nothing behind what is ready, it is shared; otherwise full frames are cheaper.
+                    let unread = partitions.iter().any(Partition::has_unread);
+                    share = if unread {
+                        DELIVERY_MESSAGES_MAX
+                    } else {
+                        ready.div_ceil(in_round)
+                    };
+                }
+                in_round -= 1;
+                let share = share.min(DELIVERY_MESSAGES_MAX) as u64;
+                // What is a consumer's own is not shared.
+                if config.is_ordered {
+                    (self.flow.next(DELIVERY_MESSAGES_MAX as u64), share)
                 } else {
-                    ready.div_ceil(in_round)
-                };
-            }
-            in_round -= 1;
-            let Some(portion) = self.flow.next(share.min(DELIVERY_MESSAGES_MAX) as u64) else {
+                    (self.flow.next(share), u64::MAX)
+                }
+            } else {
+                (self.next_with_own(partitions), 0)
+            };
+            let Some(portion) = portion else {
                 return;
             };
             let lease_millis = portion
                 .ack_deadline_millis
                 .unwrap_or(config.ack_deadline_millis);
             let deadline = now.plus_millis(lease_millis);
-            let mut frame = Frame::new(portion, deadline, config.durable_leases);
+            let mut frame = Frame::new(portion, shared, deadline, config.durable_leases);
             partitions.fill(now, config.retention_millis, &mut frame, timers);
             if frame.len() == 0 {
                 // All that was ready had become too old.
                 continue;
             }
             self.hand_out(frame, out);
+        }
+    }
+
+    /// Takes in for whom something may be loaded that is theirs.
+    fn note_own(&mut self, partitions: &mut Partitions) {
+        let hungrier = self.flow.take_hungrier();
+        for partition in partitions.iter_mut() {
+            for consumer in &hungrier {
+                partition.hungers(*consumer);
+            }
+            self.agenda.extend(partition.take_offered());
+        }
+        self.agenda.extend(hungrier);
+    }
+
+    /// The next hungry consumer in order for whom something is loaded that is its own.
+    fn next_with_own(&mut self, partitions: &Partitions) -> Option<Portion> {
+        let after = self
+            .flow
+            .last_served()
+            .map_or(0, |ConsumerId(last)| last + 1);
+        loop {
+            let mut behind = self.agenda.range(ConsumerId(after)..);
+            let consumer = *behind.next().or_else(|| self.agenda.first())?;
+            if self.flow.is_hungry(consumer) && partitions.has_own(consumer) {
+                return self.flow.portion(consumer, DELIVERY_MESSAGES_MAX as u64);
+            }
+            self.agenda.remove(&consumer);
         }
     }
 

@@ -19,22 +19,24 @@ pub(super) struct Failed {
     partition: u32,
     /// The last delivery of each, with the time from which on it may be delivered again.
     messages: BTreeMap<u64, Delivered>,
-    /// Those that may be delivered again and have to be read.
+    /// Those that may be delivered again and have to be read. None where ordering keys say which these are.
     due: Queue<()>,
     /// Those that wait until the next flush has stored them.
     unstored: BTreeSet<u64>,
     /// Those that the flush on its way stores.
     flushing: BTreeSet<u64>,
+    is_ordered: bool,
 }
 
 impl Failed {
-    pub(super) fn new(partition: u32) -> Self {
+    pub(super) fn new(partition: u32, is_ordered: bool) -> Self {
         Self {
             partition,
             messages: BTreeMap::new(),
             due: Queue::default(),
             unstored: BTreeSet::new(),
             flushing: BTreeSet::new(),
+            is_ordered,
         }
     }
 
@@ -61,7 +63,9 @@ impl Failed {
     /// The last delivery of a message failed; it may be delivered again now.
     pub(super) fn insert(&mut self, offset: u64, failed: Delivered) {
         self.messages.insert(offset, failed);
-        self.due.push(offset, ());
+        if !self.is_ordered {
+            self.due.push(offset, ());
+        }
     }
 
     /// The last delivery of a message failed; it may be delivered again when that is stored and its time has come.
@@ -119,6 +123,12 @@ impl Failed {
                 timers.unset_offsets(rounded(failed.time), timer, offset..offset + 1);
             }
         }
+    }
+
+    /// Whether a message that failed still waits, for its flush or its time.
+    pub(super) fn waits(&self, now: Timestamp, offset: u64) -> bool {
+        let is_unstored = self.unstored.contains(&offset) || self.flushing.contains(&offset);
+        is_unstored || self.messages.get(&offset).is_some_and(|it| it.time > now)
     }
 
     /// Sees to it that this message is delivered again at this time.

@@ -2,7 +2,10 @@
 //!
 //! An event costs a visit to each consumer that it is about or that gets something, however many others wait.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use super::{
     input::{ConsumerId, Demand},
@@ -85,6 +88,8 @@ pub(super) struct Flow {
     /// Those of these that want an answer now, also with nothing.
     impatient: BTreeSet<ConsumerId>,
     last_served: Option<ConsumerId>,
+    /// Those that have become hungry since this was asked last; `None` where nobody asks.
+    hungrier: Option<Vec<ConsumerId>>,
     /// What all hungry ones would take together.
     wanted: Wanted,
     #[cfg(test)]
@@ -146,6 +151,26 @@ impl Flow {
         });
     }
 
+    /// Notes from now on who becomes hungry.
+    pub(super) fn note_hunger(&mut self) {
+        self.hungrier = Some(Vec::new());
+    }
+
+    /// Who has become hungry since this was asked last.
+    pub(super) fn take_hungrier(&mut self) -> Vec<ConsumerId> {
+        self.hungrier.as_mut().map(mem::take).unwrap_or_default()
+    }
+
+    /// Whether this consumer would take a message now.
+    pub(super) fn is_hungry(&self, id: ConsumerId) -> bool {
+        self.hungry.contains(&id)
+    }
+
+    /// Who was served last.
+    pub(super) fn last_served(&self) -> Option<ConsumerId> {
+        self.last_served
+    }
+
     pub(super) fn hungry(&self) -> usize {
         self.hungry.len()
     }
@@ -164,6 +189,11 @@ impl Flow {
         let after = self.last_served.map_or(0, |ConsumerId(last)| last + 1);
         let mut behind = self.hungry.range(ConsumerId(after)..);
         let id = *behind.next().or_else(|| self.hungry.first())?;
+        self.portion(id, messages)
+    }
+
+    /// What this hungry consumer may get, with at most `messages` for it.
+    pub(super) fn portion(&mut self, id: ConsumerId, messages: u64) -> Option<Portion> {
         let consumer = self.visit(id)?;
         Some(match consumer.demand {
             Demand::Stream {
@@ -238,13 +268,19 @@ impl Flow {
             return;
         }
         let wants = consumer.wants();
-        let wanted = std::mem::replace(&mut consumer.wanted, wants);
+        let wanted = mem::replace(&mut consumer.wanted, wants);
         let is_hungry = consumer.is_hungry();
         let (is_pull, is_immediate) = match consumer.demand {
             Demand::Stream { .. } => (false, false),
             Demand::Pull { immediate, .. } => (true, immediate),
         };
         self.wanted.replace(wanted, wants);
+        if let Some(hungrier) = &mut self.hungrier
+            && is_hungry
+            && !self.hungry.contains(&id)
+        {
+            hungrier.push(id);
+        }
         note(&mut self.hungry, id, is_hungry);
         note(&mut self.pulls, id, is_hungry && is_pull);
         note(&mut self.impatient, id, is_hungry && is_immediate);
@@ -269,6 +305,6 @@ impl Flow {
 
     /// How often a consumer was visited since this was asked last.
     pub(super) fn take_visits(&mut self) -> usize {
-        std::mem::take(&mut self.visits)
+        mem::take(&mut self.visits)
     }
 }

@@ -9,7 +9,7 @@ use super::{
     leases::Holder,
     ledger::Ledger,
     output::Delivery,
-    ready::Ready,
+    source::{Source, Taken},
     timers::Timers,
 };
 use crate::{clock::Timestamp, limits::DELIVERY_BYTES_MAX};
@@ -25,6 +25,8 @@ pub(super) struct Frame {
     deadline: Timestamp,
     /// Whether its leases must be durable before it leaves.
     is_held: bool,
+    /// How many more of its messages may be such that any consumer could have.
+    shared: u64,
     /// What it takes on the way, and of its consumer's credit.
     wire_bytes: usize,
     credit_bytes: u64,
@@ -34,8 +36,10 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn new(portion: Portion, deadline: Timestamp, is_held: bool) -> Self {
+    /// `shared`: so many of its messages may be such that any consumer could have.
+    pub(super) fn new(portion: Portion, shared: u64, deadline: Timestamp, is_held: bool) -> Self {
         Self {
+            shared,
             portion,
             deadline,
             is_held,
@@ -61,12 +65,12 @@ impl Frame {
 
     /// Leases to the consumer what it may have of a partition, until the frame is full. Returns what was loaded in time
     /// but became too old while it waited.
-    pub(super) fn fill(
+    pub(super) fn fill<S: Source>(
         &mut self,
         now: Timestamp,
         retention_millis: u64,
         partition: u32,
-        ready: &mut Ready,
+        ready: &mut S,
         ledger: &mut Ledger,
         timers: &mut Timers,
     ) -> Vec<Range<u64>> {
@@ -75,16 +79,18 @@ impl Frame {
         let mut too_old = Vec::new();
         // Neighbours among those that were never delivered, and among those that were.
         let mut runs = [0..0, 0..0];
-        while let Some(next) = ready.next_for(consumer) {
+        while let Some(next) = ready.next_for(consumer, self.shared > 0) {
             let offset = next.offset;
             let is_too_old = next.publish_time.plus_millis(retention_millis) <= now;
             if !is_too_old && self.is_full_for(next.body.len()) {
                 self.is_full = true;
                 break;
             }
-            let Some(message) = ready.take_next_for(consumer) else {
+            let Some(Taken { message, is_shared }) = ready.take_next_for(consumer, self.shared > 0)
+            else {
                 break;
             };
+            self.shared -= u64::from(is_shared);
             if is_too_old {
                 too_old.push(offset..offset + 1);
                 continue;
@@ -145,6 +151,11 @@ impl Frame {
         self.wire_bytes += delivery.body.len() + MESSAGE_OVERHEAD_BYTES;
         self.credit_bytes += delivery.body.len() as u64;
         self.deliveries.push(delivery);
+    }
+
+    /// How many more of its messages may be such that any consumer could have.
+    pub(super) fn shared(&self) -> u64 {
+        self.shared
     }
 
     /// Whether something was left out for want of room.

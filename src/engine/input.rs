@@ -1,13 +1,13 @@
 //! What an engine is told.
 
-use std::ops::Range;
+use std::{num::NonZeroU64, ops::Range};
 
 use bytes::Bytes;
 
 use super::retry::Backoff;
 use crate::clock::Timestamp;
 
-/// An open stream or a waiting pull. Its number is never used twice in one engine.
+/// An open stream or a waiting pull, from 1. Its number is never used twice in one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConsumerId(pub u64);
 
@@ -36,7 +36,27 @@ pub struct Config {
     /// How long a message waits for its redelivery after a failure, which is stored before the message leaves again.
     /// `None`: not at all, and failures are stored a little later.
     pub retry: Option<Backoff>,
+    /// Whether messages of one ordering key go out in order (docs/behaviour.md, section 10). Never changes.
+    pub is_ordered: bool,
 }
+
+/// What stands for an ordering key: a hash of it under a key that nobody knows. Two keys with one hash are ordered as if
+/// they were one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderingKey(NonZeroU64);
+
+impl OrderingKey {
+    pub(super) const MIN: Self = Self(NonZeroU64::MIN);
+
+    /// That of this hash.
+    pub fn new(hash: u64) -> Self {
+        Self(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX))
+    }
+}
+
+/// What stands for a stream's `client_id`: a hash of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
 
 /// How much a consumer takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +88,8 @@ pub struct LoadedMessage {
     pub offset: u64,
     /// When it was published.
     pub publish_time: Timestamp,
+    /// What it is ordered by; read only where [`Config::is_ordered`].
+    pub key: Option<OrderingKey>,
     /// Its encoded bytes; the engine only hands them on.
     pub body: Bytes,
 }
@@ -116,6 +138,13 @@ pub enum Input {
         generation: u32,
         /// Ascending.
         offsets: Vec<Range<u64>>,
+    },
+    /// The stream that opens next says who it is: keys of an ended stream of this client are its own.
+    Client {
+        /// Its number.
+        consumer: ConsumerId,
+        /// Who it is.
+        client: ClientId,
     },
     /// A consumer came.
     Open {

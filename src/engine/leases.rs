@@ -103,6 +103,11 @@ impl Leases {
             .is_some_and(|lease| lease.number == number)
     }
 
+    /// The how manieth delivery of the message is leased.
+    pub(super) fn number(&self, offset: u64) -> Option<u32> {
+        self.leases.get(&offset).map(|lease| lease.number)
+    }
+
     /// Leases as they are stored.
     pub(super) fn slots(&self, offsets: Range<u64>) -> impl Iterator<Item = (u64, Slot)> {
         self.leases.range(offsets).map(|(offset, lease)| {

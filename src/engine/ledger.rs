@@ -31,13 +31,13 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Nothing has happened above `cursor`.
-    pub(super) fn new(partition: u32, generation: u32, cursor: u64) -> Self {
+    /// Nothing has happened above `cursor`. `is_ordered`: what may be delivered again is found by its ordering key.
+    pub(super) fn new(partition: u32, generation: u32, cursor: u64, is_ordered: bool) -> Self {
         Self {
             partition,
             progress: Progress::new(generation, cursor),
             leases: Leases::new(partition),
-            failed: Failed::new(partition),
+            failed: Failed::new(partition, is_ordered),
         }
     }
 
@@ -51,10 +51,11 @@ impl Ledger {
         retry: Option<Backoff>,
         state: &PartitionState,
         end: u64,
+        is_ordered: bool,
         timers: &mut Timers,
     ) -> Result<(Self, u64, bool), ChunkError> {
         let mut leases = Leases::new(state.partition);
-        let mut failed = Failed::new(state.partition);
+        let mut failed = Failed::new(state.partition, is_ordered);
         let Restored {
             progress,
             seen,
@@ -260,6 +261,29 @@ impl Ledger {
         self.progress
             .leases_changed(ended.offset..ended.offset + 1, urgency);
         ended
+    }
+
+    /// Ends the lease of a message, whichever delivery it is of, as if that had not been.
+    pub(super) fn end_any(
+        &mut self,
+        now: Timestamp,
+        offset: u64,
+        timers: &mut Timers,
+    ) -> Option<Ended> {
+        let number = self.leases.number(offset)?;
+        let unacked = self.leases.end(offset, number, timers)?;
+        Some(self.unacked(now, None, false, unacked))
+    }
+
+    /// Offset and number of the leases of `offsets` whose time has come at this timer.
+    pub(super) fn late(
+        &mut self,
+        now: Timestamp,
+        timer: Timestamp,
+        offsets: Range<u64>,
+        timers: &mut Timers,
+    ) -> Vec<(u64, u32)> {
+        self.leases.late(now, timer, offsets, timers)
     }
 
     /// Ends the leases of `offsets` whose time has come at this timer. They go to `ended`.

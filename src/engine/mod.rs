@@ -9,6 +9,8 @@
 //! Methods by kind: [`Engine::restore`] makes one; [`Engine::handle`] takes an event and the
 //! time; [`Engine::take_changes`] and [`Engine::next_deadline`] are asked after each.
 
+mod affinity;
+mod candidates;
 pub mod change;
 mod chunk;
 mod consumers;
@@ -16,10 +18,13 @@ mod dirty;
 mod failed;
 mod flow;
 mod frame;
+mod in_order;
 pub mod input;
 mod lazy_flush;
 mod leases;
 mod ledger;
+mod loaded;
+mod ordered;
 mod outbox;
 pub mod output;
 mod partition;
@@ -30,6 +35,7 @@ mod read_ahead;
 mod ready;
 pub mod retry;
 mod skipping;
+mod source;
 mod timers;
 mod unwanted;
 pub(crate) mod varint;
@@ -41,20 +47,21 @@ mod tests;
 pub use chunk::ChunkError;
 pub use progress::{done, seen};
 
+use affinity::Affinity;
 use change::{PartitionChange, PartitionState};
 use consumers::Consumers;
 use dirty::Urgency;
 use input::{Config, Input};
 use lazy_flush::LazyFlush;
 use output::{Ended, Output, Verdict};
-use partition::Partition;
+use partition::{LoadLimits, Partition, ReadDemand};
 use partitions::Partitions;
 use timers::{Due, Timer, Timers};
 use unwanted::Unwanted;
 
 use crate::{
     clock::Timestamp,
-    limits::{OUTSTANDING_MAX, READ_RETRY_MILLIS},
+    limits::{ORDERED_WAITING_MAX, OUTSTANDING_MAX, READ_RETRY_MILLIS},
 };
 
 /// What a subscription does next. See the module.
@@ -63,6 +70,7 @@ pub struct Engine {
     config: Config,
     partitions: Partitions,
     consumers: Consumers,
+    affinity: Affinity,
     timers: Timers,
     lazy_flush: LazyFlush,
     unwanted: Unwanted,
@@ -84,12 +92,18 @@ impl Engine {
         ends: &[u64],
     ) -> Result<(Self, Vec<u32>), ChunkError> {
         let mut timers = Timers::default();
+        let is_ordered = config.is_ordered;
         let (partitions, voided) =
-            Partitions::restore(now, config.retry, states, ends, &mut timers)?;
+            Partitions::restore(now, config.retry, states, ends, is_ordered, &mut timers)?;
+        let mut consumers = Consumers::default();
+        if is_ordered {
+            consumers.flow().note_hunger();
+        }
         let engine = Self {
             config,
             partitions,
-            consumers: Consumers::default(),
+            consumers,
+            affinity: Affinity::default(),
             timers,
             lazy_flush: LazyFlush::default(),
             unwanted: Unwanted::default(),
@@ -179,6 +193,11 @@ impl Engine {
         let was_wanted = self.consumers.are_hungry();
         self.pass_time(now);
         self.apply(now, input, out, verdicts);
+        if self.config.is_ordered {
+            for partition in self.partitions.iter_mut() {
+                partition.end_behind_failed(now, &mut self.timers, &mut self.ended);
+            }
+        }
         self.consumers.release_credit(&self.ended);
         if was_wanted || self.consumers.are_hungry() {
             self.unwanted.want(now);
@@ -220,6 +239,11 @@ impl Engine {
                 }
             }
         }
+        if self.config.is_ordered {
+            for partition in self.partitions.iter_mut() {
+                partition.end_late(now, self.config.retry, &mut self.timers, &mut self.ended);
+            }
+        }
     }
 
     fn apply(
@@ -242,9 +266,22 @@ impl Engine {
                 if messages.is_empty() && next > from {
                     self.consumers.skip(now);
                 }
+                let room = ORDERED_WAITING_MAX.saturating_sub(self.partitions.waiting());
                 if let Some(partition) = self.partitions.get_mut(partition) {
-                    let timers = &mut self.timers;
-                    partition.loaded(now, retention, from..next, messages, filtered_bytes, timers);
+                    let limits = LoadLimits {
+                        retention_millis: retention,
+                        room,
+                    };
+                    let read = (from..next, messages, filtered_bytes);
+                    let late = partition.loaded(now, limits, read, &mut self.timers);
+                    out.extend(late.map(|offset| Output::Late {
+                        partition: partition.id(),
+                        offset,
+                    }));
+                    if self.config.is_ordered && next > from && !partition.has_ready() {
+                        // What was found waits for others.
+                        self.consumers.skip(now);
+                    }
                     if next <= from {
                         // The log had nothing where it should have; asking at once would spin.
                         let retry_at = now.plus_millis(READ_RETRY_MILLIS);
@@ -283,6 +320,13 @@ impl Engine {
                     partition.filtered(offsets, &mut self.timers);
                 }
             }
+            Input::Client { consumer, client } if self.config.is_ordered => {
+                if let Some(before) = self.affinity.open(consumer, client) {
+                    for partition in self.partitions.iter_mut() {
+                        partition.inherit(before, consumer);
+                    }
+                }
+            }
             Input::Open { consumer, demand } => self.consumers.open(consumer, demand),
             Input::Room { consumer, frames } => {
                 self.consumers.flow().set_room(consumer, frames);
@@ -300,6 +344,13 @@ impl Engine {
                     let (timers, ended) = (&mut self.timers, &mut self.ended);
                     self.partitions.give_back(now, leases, timers, ended);
                 }
+                let partitions = &self.partitions;
+                let has_keys = |of| partitions.iter().any(|it| it.has_keys(of));
+                if let Some(heir) = self.affinity.close(consumer, has_keys) {
+                    for partition in self.partitions.iter_mut() {
+                        partition.inherit(consumer, heir);
+                    }
+                }
             }
             Input::Ack(leases) => {
                 let (timers, ended) = (&mut self.timers, &mut self.ended);
@@ -316,7 +367,13 @@ impl Engine {
                 self.partitions
                     .give_back(now, leases.into_iter(), timers, ended);
             }
-            Input::Configure(config) => self.config = config,
+            Input::Configure(config) => {
+                let is_ordered = self.config.is_ordered;
+                self.config = Config {
+                    is_ordered,
+                    ..config
+                };
+            }
             Input::Flushed { stored } => {
                 self.flush_in_flight = false;
                 for partition in self.partitions.iter_mut() {
@@ -334,7 +391,7 @@ impl Engine {
                     partition.is_some_and(|it| it.send(now, retention, delivery, timers, ended))
                 });
             }
-            Input::Tick => {}
+            Input::Client { .. } | Input::Tick => {}
         }
     }
 
@@ -362,9 +419,15 @@ impl Engine {
         if !self.unwanted.is_wanted(now) {
             return;
         }
-        let fresh = self.takes_fresh().then(|| self.consumers.wanted());
+        let consumers = &self.consumers;
+        let demand = ReadDemand {
+            wanted: consumers.wanted(),
+            fresh: self.takes_fresh(),
+            waiting: self.partitions.waiting(),
+            is_hungry: &|consumer| consumers.is_hungry(consumer),
+        };
         for partition in self.partitions.iter_mut() {
-            if let Some((range, bytes_max)) = partition.start_read(fresh) {
+            if let Some((range, bytes_max)) = partition.start_read(&demand) {
                 out.push(Output::Read {
                     partition: partition.id(),
                     range,

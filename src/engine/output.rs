@@ -68,6 +68,14 @@ pub enum Output {
         /// In order of delivery; never empty.
         deliveries: Vec<Delivery>,
     },
+    /// A message with an ordering key, set aside as it could not be read, now could be. It goes out behind what
+    /// followed it.
+    Late {
+        /// Where.
+        partition: u32,
+        /// Its position.
+        offset: u64,
+    },
     /// Answer a pull with nothing; it thereby leaves.
     Empty {
         /// Which pull.

@@ -7,13 +7,16 @@
 use std::ops::Range;
 
 use super::{
+    candidates::Candidates,
     change::PartitionState,
     chunk::ChunkError,
     frame::Frame,
+    in_order::ReadFrom,
     input::{ConsumerId, LeaseId, LoadedMessage},
     ledger::Ledger,
+    ordered::Ordered,
     output::{Delivery, Ended, Verdict},
-    read_ahead::{Purpose, ReadAhead},
+    read_ahead::{Purpose, ReadAhead, Room},
     ready::Ready,
     retry::Backoff,
     timers::{Due, Timer, Timers},
@@ -25,20 +28,43 @@ use crate::{clock::Timestamp, limits::REDELIVERY_BYTES_MAX};
 #[derive(Debug)]
 pub(super) struct Partition {
     id: u32,
-    ledger: Ledger,
-    ready: Ready,
-    read_ahead: ReadAhead,
+    pub(super) ledger: Ledger,
+    pub(super) candidates: Candidates,
+    pub(super) read_ahead: ReadAhead,
+}
+
+/// What of a read is taken in.
+#[derive(Clone, Copy)]
+pub(super) struct LoadLimits {
+    pub(super) retention_millis: u64,
+    /// So many more messages with ordering keys may wait.
+    pub(super) room: usize,
+}
+
+/// What may be read, and what for.
+pub(super) struct ReadDemand<'a> {
+    /// How much consumers want.
+    pub(super) wanted: Wanted,
+    /// Messages may be taken on that were never delivered. Those are read when somebody wants them, and beside those that
+    /// were delivered before, which would otherwise be all that the next consumer finds, again and again.
+    pub(super) fresh: bool,
+    /// How many messages with ordering keys wait.
+    pub(super) waiting: usize,
+    /// Whether a consumer would take a message now.
+    pub(super) is_hungry: &'a dyn Fn(ConsumerId) -> bool,
 }
 
 impl Partition {
     /// A partition in which nothing has happened above `cursor`.
-    pub(super) fn new(id: u32, generation: u32, cursor: u64) -> Self {
-        Self {
+    pub(super) fn new(id: u32, generation: u32, cursor: u64, is_ordered: bool) -> Self {
+        let mut partition = Self {
             id,
-            ledger: Ledger::new(id, generation, cursor),
-            ready: Ready::default(),
+            ledger: Ledger::new(id, generation, cursor, is_ordered),
+            candidates: Candidates::new(is_ordered, cursor),
             read_ahead: ReadAhead::new(id, cursor),
-        }
+        };
+        partition.release_keys();
+        partition
     }
 
     /// The partition as it was stored. The second value tells that the log ends below what was seen before, so that
@@ -48,20 +74,24 @@ impl Partition {
         retry: Option<Backoff>,
         state: &PartitionState,
         known_end: Option<u64>,
+        is_ordered: bool,
         timers: &mut Timers,
     ) -> Result<(Self, bool), ChunkError> {
         let id = state.partition;
         // A log that does not show this partition yet says nothing about its end.
         let end = known_end.unwrap_or(u64::MAX);
-        let (ledger, seen, is_void) = Ledger::restore(now, retry, state, end, timers)?;
+        let (ledger, seen, is_void) = Ledger::restore(now, retry, state, end, is_ordered, timers)?;
         let mut read_ahead = ReadAhead::new(id, ledger.progress().cursor());
         read_ahead.see_end(known_end.unwrap_or(seen));
-        let partition = Self {
+        // What a lost end has made void is not waited for.
+        let candidates = Candidates::new(is_ordered, seen.min(end));
+        let mut partition = Self {
             id,
             ledger,
-            ready: Ready::default(),
+            candidates,
             read_ahead,
         };
+        partition.release_keys();
         Ok((partition, is_void))
     }
 
@@ -85,15 +115,23 @@ impl Partition {
 
     /// Messages that could be handed out without reading.
     pub(super) fn ready(&self) -> usize {
-        self.ready.len()
+        self.candidates.len()
     }
 
     /// Whether the log may hold more for a consumer than what is ready.
     pub(super) fn has_unread(&self) -> bool {
         self.read_ahead.is_reading()
-            || self.ledger.failed().has_due()
+            || self.has_due()
             || self.ledger.failed().has_unstored()
             || self.read_ahead.has_fresh()
+    }
+
+    /// Whether something known has to be read.
+    fn has_due(&self) -> bool {
+        match &self.candidates {
+            Candidates::Unordered(_) => self.ledger.failed().has_due(),
+            Candidates::Ordered(ordered) => ordered.has_unread(),
+        }
     }
 
     /// Whether something cannot be delivered because it cannot be read.
@@ -103,65 +141,84 @@ impl Partition {
 
     /// Whether no read is on its way or may start, and no failed message waits to be stored. `fresh`: messages that were never delivered may be taken on.
     pub(super) fn is_read(&self, fresh: bool) -> bool {
-        let unread = self.ledger.failed().has_due() || (fresh && self.read_ahead.has_fresh());
+        let fresh = fresh || self.candidates.ordered().is_some_and(Ordered::is_holding);
+        let unread = self.has_due() || (fresh && self.read_ahead.has_fresh());
         let is_read = !self.read_ahead.is_reading() && (!unread || self.read_ahead.is_paused());
         is_read && !self.ledger.failed().has_unstored()
     }
 
     /// Whether this consumer would find nothing among what is loaded.
     pub(super) fn has_nothing_for(&self, consumer: ConsumerId) -> bool {
-        self.ready.is_empty_for(consumer)
+        self.candidates.is_empty_for(consumer)
     }
 
     /// Whether anything is loaded.
     pub(super) fn has_loaded(&self) -> bool {
-        !self.ready.holds_nothing()
+        !self.candidates.holds_nothing()
     }
 
     /// Whether anything is loaded that a consumer may have now.
     pub(super) fn has_ready(&self) -> bool {
-        self.ready.len() > 0
+        self.candidates.len() > 0
     }
 
     /// Bytes of what is loaded.
     pub(super) fn loaded_bytes(&self) -> usize {
-        self.ready.bytes()
+        self.candidates.bytes()
     }
 
     /// Drops what is loaded: it is read again when it is wanted.
     pub(super) fn drop_loaded(&mut self) {
-        let Self {
-            ledger,
-            ready,
-            read_ahead,
-            ..
-        } = self;
-        let first = ready.clear(|again| ledger.failed_mut().unloaded(again));
-        read_ahead.go_back(first);
+        let first = match &mut self.candidates {
+            Candidates::Unordered(ready) => {
+                let failed = self.ledger.failed_mut();
+                ready.clear(|again| failed.unloaded(again))
+            }
+            // What is known of their keys stays.
+            Candidates::Ordered(ordered) => {
+                ordered.drop_bodies();
+                None
+            }
+        };
+        self.read_ahead.go_back(first);
     }
 
-    /// What to read next, with the bytes to read. `fresh`: how much consumers want, if messages may be taken on that were
-    /// never delivered. Those are read when somebody wants them, and beside those that were delivered before, which would
-    /// otherwise be all that the next consumer finds, again and again.
-    pub(super) fn start_read(&mut self, fresh: Option<Wanted>) -> Option<(Range<u64>, usize)> {
+    /// What to read next, with the bytes to read.
+    pub(super) fn start_read(&mut self, demand: &ReadDemand<'_>) -> Option<(Range<u64>, usize)> {
         let Self {
             ledger,
-            ready,
+            candidates,
             read_ahead,
             ..
         } = self;
-        let due = |gap_max| {
-            let failed = ledger.failed();
-            let room = ready.redelivery_room().filter(|_| failed.has_due())?;
-            failed.due_range(room, gap_max)
-        };
-        let fresh = fresh.filter(|wanted| !wanted.is_none() || ready.lacks_fresh());
-        let fresh = fresh.and_then(|wanted| {
+        let is_holding = candidates.ordered().is_some_and(Ordered::is_holding);
+        if let Some(ordered) = candidates.ordered_mut() {
+            ordered.make_room();
+        }
+        let wanted = demand.wanted;
+        let is_wanted = !wanted.is_none() || candidates.lacks_fresh();
+        let fresh = (is_wanted && (demand.fresh || is_holding)).then(|| {
             let mut room = read_ahead.room_for(wanted);
-            room.messages = room.messages.min(ready.room()?);
+            if is_holding {
+                // Most of it was delivered before, and takes none.
+                return Some(Room::MOST);
+            }
+            room.messages = room.messages.min(candidates.room()?);
             Some(room)
         });
+        let fresh = fresh.flatten();
         let messages = fresh.map(|room| room.messages);
+        let fresh_from = read_ahead.next();
+        let due = |gap_max| match candidates {
+            Candidates::Unordered(ready) => {
+                let failed = ledger.failed();
+                let room = ready.redelivery_room().filter(|_| failed.has_due())?;
+                failed.due_range(room, gap_max)
+            }
+            Candidates::Ordered(ordered) => {
+                ordered.unread_range(gap_max, demand.waiting, fresh_from, demand.is_hungry)
+            }
+        };
         let (range, purpose) = read_ahead.start(ledger.progress(), messages, due)?;
         let bytes_max = match (purpose, fresh) {
             (Purpose::Fresh, Some(room)) => room.bytes,
@@ -171,57 +228,75 @@ impl Partition {
     }
 
     /// Takes in what a read of these offsets found. Whatever of them has no record is done, and messages of
-    /// `filtered_bytes` are as if they had none.
+    /// `filtered_bytes` are as if they had none. Returns one that could not be read before what followed it, if there is
+    /// one.
     pub(super) fn loaded(
         &mut self,
         now: Timestamp,
-        retention_millis: u64,
-        offsets: Range<u64>,
-        messages: Vec<LoadedMessage>,
-        filtered_bytes: u64,
+        limits: LoadLimits,
+        (offsets, messages, filtered_bytes): (Range<u64>, Vec<LoadedMessage>, u64),
         timers: &mut Timers,
-    ) {
+    ) -> Option<u64> {
         let Range {
             start: from,
             end: next,
         } = offsets;
+        let mut read = ReadFrom {
+            now,
+            from,
+            room: limits.room,
+            late: None,
+        };
         // What is to be skipped begins here: neighbours are one range, whether they are missing, filtered or too old.
         let mut skipped = from;
         let mut bytes = filtered_bytes;
         for message in messages {
             bytes += message.body.len() as u64;
-            if message.publish_time.plus_millis(retention_millis) > now {
+            if message.publish_time.plus_millis(limits.retention_millis) > now {
                 let offset = message.offset;
                 self.skip(skipped..offset, timers);
                 skipped = offset + 1;
-                self.load(from, message);
+                match &mut self.candidates {
+                    Candidates::Unordered(ready) => {
+                        let parts = (&mut self.ledger, &self.read_ahead);
+                        Self::load(parts, ready, from, message);
+                    }
+                    Candidates::Ordered(ordered) => {
+                        let parts = (&self.ledger, &self.read_ahead);
+                        Self::load_in_order(parts, ordered, message, &mut read);
+                    }
+                }
             }
         }
         self.skip(skipped..next, timers);
         self.read_ahead.loaded(from, next, bytes);
+        self.see_read_in_order(from..next.max(from));
         self.advance_cursor();
+        read.late
     }
 
     /// Takes a message of a read from `from` on in, if it is to be delivered.
-    fn load(&mut self, from: u64, message: LoadedMessage) {
+    fn load(
+        (ledger, read_ahead): (&mut Ledger, &ReadAhead),
+        ready: &mut Ready,
+        from: u64,
+        message: LoadedMessage,
+    ) {
         let offset = message.offset;
-        let is_new = self.read_ahead.is_new(from, offset);
-        let is_due = self.ledger.failed().is_due(offset);
-        if self.ledger.progress().is_done(offset)
-            || self.ledger.is_leased(offset)
-            || self.ready.contains(offset)
-        {
+        let is_new = read_ahead.is_new(from, offset);
+        let is_due = ledger.failed().is_due(offset);
+        if ledger.progress().is_done(offset) || ledger.is_leased(offset) || ready.contains(offset) {
             return;
         }
         if is_due {
-            if self.ready.insert_again(message) {
-                self.ledger.failed_mut().loaded(offset);
+            if ready.insert_again(message) {
+                ledger.failed_mut().loaded(offset);
             }
-        } else if self.ledger.failed().contains(offset) {
+        } else if ledger.failed().contains(offset) {
             // Its time has not come; the read was for others around it.
-            self.ready.park(message);
+            ready.park(message);
         } else if is_new {
-            self.ready.insert(message);
+            ready.insert(message);
         }
     }
 
@@ -229,12 +304,12 @@ impl Partition {
     fn skip(&mut self, offsets: Range<u64>, timers: &mut Timers) {
         let Self {
             ledger,
-            ready,
+            candidates,
             read_ahead,
             ..
         } = self;
         ledger.skip(offsets, timers, |skipped| {
-            ready.forget(&skipped);
+            candidates.forget(&skipped);
             read_ahead.forget_damage(skipped);
         });
     }
@@ -266,13 +341,24 @@ impl Partition {
         self.ledger
             .failed_mut()
             .put_off(offsets.clone(), retry_at, timers);
-        self.read_ahead.damaged(offsets, retry_at, timers);
+        self.read_ahead.damaged(offsets.clone(), retry_at, timers);
+        if let Some(ordered) = self.candidates.ordered_mut() {
+            ordered.damaged(&offsets);
+            self.see_read_in_order(offsets);
+        }
     }
 
     /// The changes of the last flush are durable, or must be written again.
     pub(super) fn flushed(&mut self, now: Timestamp, stored: bool, timers: &mut Timers) {
-        let Self { ledger, ready, .. } = self;
-        ledger.flushed(now, stored, timers, |offset| ready.release(offset));
+        let Self {
+            ledger,
+            candidates,
+            read_ahead,
+            ..
+        } = self;
+        ledger.flushed(now, stored, timers, |offset| {
+            candidates.release(offset, read_ahead.is_read(offset))
+        });
     }
 
     /// Does what the time has come for. Leases that end go to `ended`.
@@ -286,7 +372,7 @@ impl Partition {
     ) {
         let Self {
             ledger,
-            ready,
+            candidates,
             read_ahead,
             ..
         } = self;
@@ -294,14 +380,21 @@ impl Partition {
             read_ahead.resume();
         }
         for offsets in due.offsets {
-            match due.timer {
-                Timer::Leases(_) => ledger.expire(now, retry, due.at, offsets, timers, ended),
-                Timer::Redelivery(_) => {
-                    let failed = ledger.failed_mut();
-                    failed.come_due(now, offsets, |offset| ready.release(offset));
+            match (due.timer, &mut *candidates) {
+                (Timer::Leases(_), Candidates::Unordered(_)) => {
+                    ledger.expire(now, retry, due.at, offsets, timers, ended);
                 }
-                Timer::Damage(_) => read_ahead.retry_damage(now, offsets),
-                Timer::Read(_) | Timer::Unwanted | Timer::Flush => {}
+                (Timer::Leases(_), Candidates::Ordered(ordered)) => {
+                    ordered.come_late(ledger.late(now, due.at, offsets, timers));
+                }
+                (Timer::Redelivery(_), candidates) => {
+                    let failed = ledger.failed_mut();
+                    failed.come_due(now, offsets, |offset| {
+                        candidates.release(offset, read_ahead.is_read(offset))
+                    });
+                }
+                (Timer::Damage(_), _) => read_ahead.retry_damage(now, offsets),
+                (Timer::Read(_) | Timer::Unwanted | Timer::Flush, _) => {}
             }
         }
     }
@@ -314,10 +407,15 @@ impl Partition {
         frame: &mut Frame,
         timers: &mut Timers,
     ) -> bool {
-        let Self {
-            id, ledger, ready, ..
-        } = self;
-        let too_old = frame.fill(now, retention_millis, *id, ready, ledger, timers);
+        let (id, ledger) = (self.id, &mut self.ledger);
+        let too_old = match &mut self.candidates {
+            Candidates::Unordered(ready) => {
+                frame.fill(now, retention_millis, id, ready, ledger, timers)
+            }
+            Candidates::Ordered(ordered) => {
+                frame.fill(now, retention_millis, id, &mut **ordered, ledger, timers)
+            }
+        };
         if !too_old.is_empty() {
             for offsets in too_old {
                 self.skip(offsets, timers);
@@ -340,7 +438,7 @@ impl Partition {
         let lease = delivery.lease;
         if delivery.publish_time.plus_millis(retention_millis) <= now {
             // It is read once more and then done.
-            ended.extend(self.ledger.give_back(now, lease, timers));
+            self.give_back(now, lease, timers, ended);
             return false;
         }
         self.ledger.send(lease)
@@ -368,7 +466,7 @@ impl Partition {
         // What was never read was never delivered, so an ack of it is not ours (a log that lost its end).
         let offsets = offsets.start.max(cursor)..offsets.end.min(self.read_ahead.end());
         if !offsets.is_empty() && self.ledger.ack(offsets.clone(), timers, ended) {
-            self.ready.forget(&offsets);
+            self.candidates.forget(&offsets);
             self.read_ahead.forget_damage(offsets);
         }
     }
@@ -378,8 +476,12 @@ impl Partition {
         if self.ledger.advance_cursor() {
             self.read_ahead.pass(self.ledger.progress().cursor());
         }
+        self.release_keys();
     }
 }
+
+#[cfg(test)]
+use super::timers::rounded;
 
 #[cfg(test)]
 impl Partition {
@@ -387,32 +489,67 @@ impl Partition {
     pub(super) fn check(&self, timers: &Timers) {
         let (progress, failed) = (self.ledger.progress(), self.ledger.failed());
         self.ledger.check(timers);
-        self.ready.check();
         self.read_ahead.check(progress.cursor());
-        for offset in self.ledger.leased_offsets() {
-            assert!(!self.ready.contains(offset));
+        match &self.candidates {
+            Candidates::Unordered(ready) => {
+                ready.check();
+                for offset in self.ledger.leased_offsets() {
+                    assert!(!ready.contains(offset));
+                }
+                assert!(ready.offsets().all(|it| !progress.is_done(it)));
+                assert!(!ready.offsets().any(|it| failed.is_due(it)));
+                assert!(ready.parked().all(|it| failed.contains(it)));
+            }
+            Candidates::Ordered(ordered) => {
+                ordered.check();
+                for (offset, is_leased) in ordered.known() {
+                    assert!(!progress.is_done(offset), "{offset} is done");
+                    assert_eq!(is_leased, self.ledger.is_leased(offset), "{offset}");
+                }
+                let lies_ahead = |offset: &u64| {
+                    *offset >= self.read_ahead.next() || self.read_ahead.is_damaged(*offset)
+                };
+                for (offset, time) in failed.times() {
+                    let timer = Timer::Redelivery(self.id);
+                    let waits = timers.has(rounded(time), timer, offset);
+                    // What has no key is not noted while it waits.
+                    let waits = waits || !failed.is_stored(offset);
+                    let is_passed_over = || waits || ordered.has_marks();
+                    assert!(ordered.knows(offset) || lies_ahead(&offset) || is_passed_over());
+                }
+            }
         }
-        assert!(self.ready.offsets().all(|it| !progress.is_done(it)));
-        assert!(!self.ready.offsets().any(|it| failed.is_due(it)));
-        assert!(self.ready.parked().all(|it| failed.contains(it)));
     }
 
     /// Whether something is to be delivered again, could be read, and is not.
     pub(super) fn leaves_due_unread(&self) -> bool {
         let idle = !self.read_ahead.is_reading() && !self.read_ahead.is_paused();
-        idle && self.ledger.failed().has_due() && self.ready.redelivery_room().is_some()
+        let has_room = match &self.candidates {
+            Candidates::Unordered(ready) => ready.redelivery_room().is_some(),
+            Candidates::Ordered(_) => true,
+        };
+        idle && self.has_due() && has_room
     }
 
-    /// What is loaded.
+    /// What is loaded of an unordered subscription.
     pub(super) fn loaded_messages(&self) -> &Ready {
-        &self.ready
+        match &self.candidates {
+            Candidates::Unordered(ready) => ready,
+            Candidates::Ordered(_) => panic!("it is ordered"),
+        }
     }
 
     /// Failed messages that are stored and neither loaded for anybody nor to be read, with the time that they wait for.
     pub(super) fn delayed(&self) -> impl Iterator<Item = Timestamp> {
         let failed = self.ledger.failed();
-        let waits = |offset| {
-            !self.ready.is_open(offset) && !failed.is_due(offset) && failed.is_stored(offset)
+        let ready = match &self.candidates {
+            Candidates::Unordered(ready) => Some(ready),
+            Candidates::Ordered(_) => None,
+        };
+        let waits = move |offset| {
+            ready.is_some_and(|ready| !ready.is_open(offset))
+                && !failed.is_due(offset)
+                && failed.is_stored(offset)
         };
         let times = failed.times();
         times.filter_map(move |(offset, time)| waits(offset).then_some(time))

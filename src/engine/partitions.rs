@@ -6,7 +6,7 @@ use super::{
     change::{PartitionChange, PartitionState},
     chunk::ChunkError,
     frame::Frame,
-    input::LeaseId,
+    input::{ConsumerId, LeaseId},
     output::{Ended, Verdict},
     partition::Partition,
     retry::Backoff,
@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
     all: BTreeMap<u32, Partition>,
+    is_ordered: bool,
     /// The next frame begins with this partition, or the next one that there is.
     next: u32,
 }
@@ -30,13 +31,18 @@ impl Partitions {
         retry: Option<Backoff>,
         states: &[PartitionState],
         ends: &[u64],
+        is_ordered: bool,
         timers: &mut Timers,
     ) -> Result<(Self, Vec<u32>), ChunkError> {
-        let mut partitions = Self::default();
+        let mut partitions = Self {
+            is_ordered,
+            ..Self::default()
+        };
         let mut voided = Vec::new();
         for state in states {
             let end = ends.get(state.partition as usize).copied();
-            let (partition, is_void) = Partition::restore(now, retry, state, end, timers)?;
+            let (partition, is_void) =
+                Partition::restore(now, retry, state, end, is_ordered, timers)?;
             if is_void {
                 voided.push(state.partition);
             }
@@ -51,7 +57,7 @@ impl Partitions {
         for (id, end) in (0..).zip(ends) {
             self.all
                 .entry(id)
-                .or_insert_with(|| Partition::new(id, 1, 0))
+                .or_insert_with(|| Partition::new(id, 1, 0, self.is_ordered))
                 .see_end(*end);
         }
     }
@@ -80,6 +86,16 @@ impl Partitions {
         self.iter().map(Partition::ready).sum()
     }
 
+    /// Whether something is loaded that this consumer may have and no other.
+    pub(super) fn has_own(&self, consumer: ConsumerId) -> bool {
+        self.iter().any(|it| it.has_own(consumer))
+    }
+
+    /// Messages with ordering keys that were read and wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.iter().map(Partition::waiting).sum()
+    }
+
     /// Leases and failed messages.
     pub(super) fn outstanding(&self) -> usize {
         let outstanding = |partition: &Partition| partition.ledger().outstanding();
@@ -95,7 +111,7 @@ impl Partitions {
         frame: &mut Frame,
         timers: &mut Timers,
     ) {
-        let mut from = self.next;
+        let (mut from, mut has_shared) = (self.next, false);
         for _ in 0..self.all.len() {
             let next = self.all.range(from..).next();
             let Some(id) = next.or(self.all.first_key_value()).map(|(id, _)| *id) else {
@@ -105,11 +121,14 @@ impl Partitions {
             let Some(partition) = self.all.get_mut(&id) else {
                 return;
             };
-            let before = frame.len();
+            let (before, shared) = (frame.len(), frame.shared());
             let is_full = partition.fill(now, retention_millis, frame, timers);
-            if frame.len() > before {
+            // What only this consumer may have takes no turn from what anybody may.
+            let gave_shared = frame.shared() < shared;
+            if gave_shared || (frame.len() > before && !has_shared) {
                 self.next = from;
             }
+            has_shared |= gave_shared;
             if is_full {
                 return;
             }
@@ -165,13 +184,11 @@ impl Partitions {
         for (lease, millis) in changes {
             let mut partition = self.current(lease);
             let is_applied = partition.as_deref_mut().is_some_and(|partition| {
-                let ledger = partition.ledger_mut();
                 if millis > 0 {
-                    return ledger.extend(lease, now.plus_millis(millis), timers);
+                    let deadline = now.plus_millis(millis);
+                    return partition.ledger_mut().extend(lease, deadline, timers);
                 }
-                let ended_now = ledger.fail(now, retry, lease, timers);
-                ended.extend(ended_now);
-                ended_now.is_some()
+                partition.fail(now, retry, lease, timers, ended)
             });
             if let Some(verdicts) = &mut verdicts {
                 verdicts.push(if is_applied {
@@ -193,8 +210,7 @@ impl Partitions {
     ) {
         for lease in leases {
             if let Some(partition) = self.current(lease) {
-                let ledger = partition.ledger_mut();
-                ended.extend(ledger.give_back(now, lease, timers));
+                partition.give_back(now, lease, timers, ended);
             }
         }
     }

@@ -66,6 +66,14 @@ pub(super) struct Room {
     pub(super) bytes: usize,
 }
 
+impl Room {
+    /// What is ever read at once.
+    pub(super) const MOST: Self = Self {
+        messages: PREFETCH_MESSAGES_MAX,
+        bytes: PREFETCH_BYTES_MAX / 2,
+    };
+}
+
 impl ReadAhead {
     pub(super) fn new(partition: u32, next: u64) -> Self {
         Self {
@@ -112,6 +120,21 @@ impl ReadAhead {
 
     pub(super) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Everything from here on was never read.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether this message was read, if it could be.
+    pub(super) fn is_read(&self, offset: u64) -> bool {
+        offset < self.next && !self.is_damaged(offset)
+    }
+
+    /// Whether this message is set aside as it could not be read.
+    pub(super) fn is_damaged(&self, offset: u64) -> bool {
+        self.damaged.contains_key(&offset)
     }
 
     pub(super) fn see_end(&mut self, end: u64) {
@@ -185,13 +208,18 @@ impl ReadAhead {
         offsets.start..offsets.end.min(end)
     }
 
-    fn fresh_range(&mut self, progress: &Progress, room: u64) -> Option<Range<u64>> {
+    /// Passes over what needs no reading, or cannot be read for now.
+    pub(super) fn pass_known(&mut self, progress: &Progress) {
         loop {
             let known = progress.piece_at(self.next);
             let known = known.or_else(|| Some(self.damaged.get_key_value(&self.next)?.0));
             let Some(known) = known else { break };
             self.next = known.end;
         }
+    }
+
+    fn fresh_range(&mut self, progress: &Progress, room: u64) -> Option<Range<u64>> {
+        self.pass_known(progress);
         let to = self.end.min(self.next.saturating_add(room));
         // What is done in one piece of some length is not worth reading through.
         let stop = progress

@@ -3,11 +3,13 @@
 //! What was delivered before has room of its own, and every second place: neither does a backlog hold up what came
 //! back, nor do messages that come back again and again hold up the backlog.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::ops::Range;
 
 use super::{
     input::{ConsumerId, LoadedMessage},
+    loaded::Loaded,
     queue::Queue,
+    source::{Source, Taken},
 };
 use crate::limits::{
     PREFETCH_BYTES_MAX, PREFETCH_MESSAGES_MAX, REDELIVERY_BYTES_MAX, REDELIVERY_MESSAGES_MAX,
@@ -28,35 +30,6 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// The next message for this consumer. At present anybody may have everything that is not parked.
-    pub(super) fn next_for(&self, _consumer: ConsumerId) -> Option<&LoadedMessage> {
-        let fresh = self.fresh.messages.first_key_value();
-        match self.again.first() {
-            Some((_, again)) if fresh.is_none() || !self.took_again => Some(again),
-            _ => fresh.map(|(_, fresh)| fresh),
-        }
-    }
-
-    /// Takes what [`Ready::next_for`] shows.
-    pub(super) fn take_next_for(&mut self, _consumer: ConsumerId) -> Option<LoadedMessage> {
-        let is_again =
-            !self.again.is_empty() && (self.fresh.messages.is_empty() || !self.took_again);
-        self.took_again = is_again;
-        if is_again {
-            let (_, message) = self.again.pop_first()?;
-            self.again_bytes -= message.body.len();
-            return Some(message);
-        }
-        let (_, message) = self.fresh.messages.pop_first()?;
-        self.fresh.bytes -= message.body.len();
-        Some(message)
-    }
-
-    /// Whether this consumer would find nothing.
-    pub(super) fn is_empty_for(&self, _consumer: ConsumerId) -> bool {
-        self.len() == 0
-    }
-
     /// Messages that a consumer may have.
     pub(super) fn len(&self) -> usize {
         self.fresh.messages.len() + self.again.len()
@@ -168,29 +141,33 @@ impl Ready {
     }
 }
 
-/// Messages by offset.
-#[derive(Debug, Default)]
-struct Loaded {
-    messages: BTreeMap<u64, LoadedMessage>,
-    bytes: usize,
-}
-
-impl Loaded {
-    fn insert(&mut self, message: LoadedMessage) {
-        self.bytes += message.body.len();
-        self.messages.insert(message.offset, message);
-    }
-
-    fn remove(&mut self, offset: u64) -> Option<LoadedMessage> {
-        let message = self.messages.remove(&offset)?;
-        self.bytes -= message.body.len();
-        Some(message)
-    }
-
-    fn forget(&mut self, offsets: &Range<u64>) {
-        while let Some((&offset, _)) = self.messages.range(offsets.clone()).next() {
-            self.remove(offset);
+/// Anybody may have everything that is not parked.
+impl Source for Ready {
+    fn next_for(&self, _consumer: ConsumerId, _shares: bool) -> Option<&LoadedMessage> {
+        let fresh = self.fresh.messages.first_key_value();
+        match self.again.first() {
+            Some((_, again)) if fresh.is_none() || !self.took_again => Some(again),
+            _ => fresh.map(|(_, fresh)| fresh),
         }
+    }
+
+    fn take_next_for(&mut self, _consumer: ConsumerId, _shares: bool) -> Option<Taken> {
+        let is_again =
+            !self.again.is_empty() && (self.fresh.messages.is_empty() || !self.took_again);
+        self.took_again = is_again;
+        let message = if is_again {
+            let (_, message) = self.again.pop_first()?;
+            self.again_bytes -= message.body.len();
+            message
+        } else {
+            let (_, message) = self.fresh.messages.pop_first()?;
+            self.fresh.bytes -= message.body.len();
+            message
+        };
+        Some(Taken {
+            message,
+            is_shared: true,
+        })
     }
 }
 
@@ -251,6 +228,7 @@ mod tests {
         LoadedMessage {
             offset,
             publish_time: Timestamp::ZERO,
+            key: None,
             body: Bytes::from(vec![0; bytes]),
         }
     }
@@ -259,13 +237,20 @@ mod tests {
     fn nobody_finds_what_is_parked_until_it_is_released() {
         let mut ready = Ready::default();
         ready.park(message(3, 10));
-        assert!(ready.is_empty_for(ANYBODY) && ready.contains(3));
+        assert!(ready.len() == 0 && ready.contains(3));
         assert_eq!(ready.bytes(), 10, "it counts as loaded");
-        assert_eq!(ready.next_for(ANYBODY), None);
+        assert_eq!(ready.next_for(ANYBODY, true), None);
         ready.insert(message(5, 10));
-        assert_eq!(ready.next_for(ANYBODY).map(|next| next.offset), Some(5));
+        assert_eq!(
+            ready.next_for(ANYBODY, true).map(|next| next.offset),
+            Some(5)
+        );
         assert!(ready.release(3));
-        let mut taken = || ready.take_next_for(ANYBODY).map(|next| next.offset);
+        let mut taken = || {
+            ready
+                .take_next_for(ANYBODY, true)
+                .map(|next| next.message.offset)
+        };
         assert_eq!([taken(), taken(), taken()], [Some(3), Some(5), None]);
         ready.check();
     }
@@ -282,8 +267,13 @@ mod tests {
         ready.forget(&(3..4));
         ready.check();
         let taken = std::iter::from_fn(|| {
-            let next = ready.next_for(ANYBODY).map(|next| next.offset);
-            assert_eq!(ready.take_next_for(ANYBODY).map(|next| next.offset), next);
+            let next = ready.next_for(ANYBODY, true).map(|next| next.offset);
+            assert_eq!(
+                ready
+                    .take_next_for(ANYBODY, true)
+                    .map(|next| next.message.offset),
+                next
+            );
             next
         });
         assert_eq!(taken.collect::<Vec<_>>(), [5, 10, 20, 11, 12, 13]);

@@ -21,6 +21,12 @@ impl Requirement {
         setting: "",
     };
 
+    /// Of a subscription with ordering, to which an older process would deliver in any order.
+    pub const ORDERING: Self = Self {
+        version: 2,
+        setting: "enable_message_ordering",
+    };
+
     /// Of a subscription with a filter, which an older process would deliver everything to.
     pub const FILTER: Self = Self {
         version: 2,

@@ -62,6 +62,9 @@ pub struct Subscription {
     pub message_retention: Duration,
     /// When an unused subscription is deleted.
     pub expiration: Expiration,
+    /// Whether messages of one ordering key are delivered in order. Never changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ordered: bool,
     /// Free key-value pairs.
     #[serde(default)]
     pub labels: Labels,
@@ -88,6 +91,8 @@ pub struct SubscriptionSettings {
     pub message_retention: Option<Duration>,
     /// See [`expiration_after`].
     pub expiration: Option<Expiration>,
+    /// Whether messages of one ordering key are delivered in order.
+    pub ordered: bool,
     /// Free key-value pairs.
     pub labels: Labels,
     /// See [`filter`].
@@ -103,6 +108,8 @@ impl Subscription {
             Requirement::FILTER
         } else if self.retry_policy.is_some() {
             Requirement::RETRY_POLICY
+        } else if self.ordered {
+            Requirement::ORDERING
         } else {
             Requirement::NONE
         }
@@ -130,6 +137,7 @@ impl Subscription {
                 .unwrap_or(ACK_DEADLINE_SECONDS_DEFAULT),
             message_retention,
             expiration,
+            ordered: settings.ordered,
             labels: settings.labels,
             filter: settings.filter,
             retry_policy: settings.retry_policy,

@@ -127,6 +127,7 @@ impl World {
 
 fn stream_start() -> StreamStart {
     StreamStart {
+        client_id: String::new(),
         subscription: subscription(SUBSCRIPTION),
         ack_deadline_seconds: 10,
         max_outstanding_messages: 0,

@@ -21,6 +21,8 @@ use crate::{
 pub struct StreamStart {
     /// What it consumes.
     pub subscription: SubscriptionName,
+    /// Who consumes; may be empty.
+    pub client_id: String,
     /// 10 to 600.
     pub ack_deadline_seconds: i32,
     /// 0 and less: no limit.
@@ -45,6 +47,7 @@ impl Service {
         let name = start.subscription;
         let record = self.found(&name).await?;
         let opening = StreamOpening {
+            client_id: start.client_id,
             ack_deadline_millis: stream_deadline_millis(start.ack_deadline_seconds)?,
             messages_max: limit(start.max_outstanding_messages),
             bytes_max: limit(start.max_outstanding_bytes),
@@ -120,6 +123,11 @@ impl OpenStream {
             .set_stream_deadline(&self.record, self.consumer, millis)
             .await
             .map_err(|error| self.failed(error))
+    }
+
+    /// Whether messages of one ordering key come in order.
+    pub fn is_ordered(&self) -> bool {
+        self.record.subscription.ordered
     }
 
     /// The error of a stream that ended for this cause.

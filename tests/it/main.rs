@@ -24,6 +24,7 @@ mod leases;
 mod lost_topics;
 mod many_entries;
 mod masks;
+mod ordering;
 mod outages;
 mod paging;
 mod policies;

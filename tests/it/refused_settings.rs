@@ -80,14 +80,6 @@ fn transforms() -> Vec<MessageTransform> {
 }
 
 #[tokio::test]
-async fn message_ordering_is_refused() {
-    refused_on_a_subscription("enable_message_ordering", false, |s| {
-        s.enable_message_ordering = true;
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn case_05_a_dead_letter_policy_is_refused() {
     refused_on_a_subscription("dead_letter_policy", true, |s| {
         s.dead_letter_policy = Some(DeadLetterPolicy {

@@ -29,15 +29,24 @@ impl Backlog {
             retention_millis: 604_800_000,
             durable_leases: false,
             retry: None,
+            is_ordered: false,
         };
         let mut host = Host::new(Timestamp::from_millis(1_000_000_000_000), config, 1);
         for _ in 0..messages {
             host.log.append(0, host.now, Bytes::from(vec![0; bytes]));
         }
+        Self {
+            message_bytes: bytes,
+            ..Self::of(host)
+        }
+    }
+
+    /// With what is in the log of this one, in small messages.
+    pub(super) fn of(host: Host) -> Self {
         let mut backlog = Self {
             host,
             pulls: 0,
-            message_bytes: bytes,
+            message_bytes: 0,
             reads: Vec::new(),
             bytes_read: 0,
         };

@@ -6,6 +6,8 @@ mod host;
 mod idle;
 mod model;
 mod operations;
+mod order;
+mod ordering;
 mod partitions;
 mod property;
 mod read_ahead;

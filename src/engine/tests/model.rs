@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::order::{KeyStates, Order};
 use crate::{
     clock::Timestamp,
     engine::{
@@ -46,6 +47,8 @@ pub(super) struct Model {
     pub(super) perhaps: BTreeSet<Position>,
     /// Every delivery, for later acks.
     pub(super) issued: Vec<LeaseId>,
+    /// If keys keep their order.
+    pub(super) order: Option<Order>,
     /// The last number of each message in this life of the engine.
     numbers: BTreeMap<Position, u32>,
     /// Failed deliveries of each message at its last one.
@@ -60,10 +63,16 @@ pub(super) fn rounded(deadline: Timestamp) -> Timestamp {
 }
 
 impl Model {
+    /// Nothing has happened; whether keys keep their order.
+    pub(super) fn new(is_ordered: bool) -> Self {
+        Self {
+            order: is_ordered.then(Order::default),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn pass_time(&mut self, now: Timestamp, config: Config) {
-        let is_over = |_: &Position, held: &mut Held| rounded(held.deadline) <= now;
-        let over: Vec<Position> = self.held.extract_if(.., is_over).map(|it| it.0).collect();
-        for position in over {
+        for position in self.leases_end(now) {
             self.fails(now, config, position);
         }
     }
@@ -87,13 +96,16 @@ impl Model {
     /// What a request with this id must find, by what is known here; the id is of the current generation and of a
     /// message that the log has. What the engine may count as done by itself is `Done` or not.
     pub(super) fn judge(
-        &self,
+        &mut self,
         now: Timestamp,
         config: Config,
         lease: LeaseId,
         found: Verdict,
     ) -> Verdict {
         let position = (lease.partition, lease.offset);
+        if found == Verdict::Ended && self.ends_behind(position, lease.number) {
+            return found;
+        }
         let held = self.held.get(&position);
         if held.is_some_and(|held| held.number == lease.number) {
             return Verdict::Applied;
@@ -126,22 +138,24 @@ impl Model {
         }
     }
 
-    /// Ends the lease, if the id is that of the newest delivery, which failed if it `counts`.
+    /// Ends the lease, if the id is that of the newest delivery, which failed if it `counts`. Whether it ended.
     pub(super) fn give_back(
         &mut self,
         now: Timestamp,
         config: Config,
         lease: LeaseId,
         counts: bool,
-    ) {
+    ) -> bool {
         let position = (lease.partition, lease.offset);
         let held = self.held.get(&position);
-        if held.is_some_and(|held| held.number == lease.number) {
-            self.held.remove(&position);
-            if counts {
-                self.fails(now, config, position);
-            }
+        if held.is_none_or(|held| held.number != lease.number) {
+            return false;
         }
+        self.held.remove(&position);
+        if counts {
+            self.fails(now, config, position);
+        }
+        true
     }
 
     /// What is too old now may be dropped, and need not come when the retention is raised.
@@ -157,6 +171,7 @@ impl Model {
     pub(super) fn restarted(&mut self, stored: BTreeMap<Position, Held>, durable_leases: bool) {
         self.consumers.clear();
         self.not_before.clear();
+        self.order.iter_mut().for_each(Order::restarted);
         self.held = stored;
         let acked = std::mem::replace(&mut self.acked, self.confirmed.clone());
         self.perhaps.extend(acked);
@@ -175,6 +190,9 @@ impl Model {
         self.perhaps.retain(|position| !lost(position));
         self.numbers.retain(|position, _| !lost(position));
         self.attempts.retain(|position, _| !lost(position));
+        if let Some(order) = &mut self.order {
+            order.absent.retain(|position| !lost(position));
+        }
         // The store may not have known these yet, and then cannot void their ids.
         self.issued
             .retain(|lease| !lost(&(lease.partition, lease.offset)));
@@ -200,6 +218,12 @@ impl Model {
         out: &[Output],
         leased: impl Fn(LeaseId) -> Delivered,
     ) {
+        let delivers = |it: &Output| matches!(it, Output::Deliver { .. });
+        let mut keys = if out.iter().any(delivers) {
+            self.key_states(now, config)
+        } else {
+            KeyStates::new()
+        };
         for output in out {
             match output {
                 Output::Deliver {
@@ -209,13 +233,20 @@ impl Model {
                 } => {
                     let ends = |it: &Delivery| leased(it.lease).time == *deadline;
                     assert!(config.durable_leases || deliveries.iter().all(ends));
+                    for delivery in deliveries {
+                        let lease = delivery.lease;
+                        let position = (lease.partition, lease.offset);
+                        // What never left counts as no attempt, and shows to nobody here.
+                        let attempts = (!config.durable_leases).then(|| leased(lease).attempts);
+                        self.goes_out(&mut keys, position, *consumer, attempts);
+                    }
                     self.delivered(now, config, *consumer, deliveries, &leased);
                 }
                 Output::Empty { consumer, .. } => {
                     let demand = self.consumers.remove(consumer);
                     assert!(matches!(demand, Some(Demand::Pull { .. })));
                 }
-                Output::Read { .. } => {}
+                Output::Read { .. } | Output::Late { .. } => {}
             }
         }
     }

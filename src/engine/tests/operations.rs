@@ -11,6 +11,7 @@ pub(super) enum Operation {
         gap: bool,
     },
     Open {
+        client: u8,
         messages: Option<u8>,
         bytes: Option<u16>,
         frames: u8,
@@ -95,8 +96,8 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         10 => (0u32..2, messages, any::<bool>())
             .prop_map(|(partition, messages, gap)| Publish { partition, messages, gap }),
-        5 => (prop::option::of(1u8..20), prop::option::of(1u16..600), 0u8..4)
-            .prop_map(|(messages, bytes, frames)| Open { messages, bytes, frames }),
+        5 => (0u8..4, prop::option::of(1u8..20), prop::option::of(1u16..600), 0u8..4)
+            .prop_map(|(client, messages, bytes, frames)| Open { client, messages, bytes, frames }),
         8 => (any::<u16>(), 0u8..5).prop_map(|(pick, frames)| Room { pick, frames }),
         1 => (any::<u16>(), 10_000u64..60_000)
             .prop_map(|(pick, millis)| StreamDeadline { pick, millis }),

@@ -18,6 +18,7 @@ const CONFIG: Config = Config {
     retention_millis: 600_000,
     durable_leases: false,
     retry: None,
+    is_ordered: false,
 };
 
 fn stored(partition: u32, cursor: u64) -> PartitionState {
@@ -81,6 +82,7 @@ fn loaded(messages: &[u64]) -> Engine {
         let message = |offset| LoadedMessage {
             offset,
             publish_time: NOW,
+            key: None,
             body: Bytes::new(),
         };
         let loaded = Input::Loaded {

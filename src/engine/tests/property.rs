@@ -13,6 +13,7 @@ use super::{
     host::Host,
     model::{Held, Message, Model, Position, rounded},
     operations::{Operation, operations},
+    order::key_of,
     stored::Stored,
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     engine::{
         Engine,
         chunk::{Delivered, Slot},
-        input::{Config, ConsumerId, Demand, Input, LeaseId},
+        input::{ClientId, Config, ConsumerId, Demand, Input, LeaseId},
         output::{Delivery, Output, Verdict},
         partition::Partition,
         retry::Backoff,
@@ -46,12 +47,12 @@ proptest! {
 
     #[test]
     fn nothing_acknowledged_returns_and_nothing_else_is_lost(operations in operations()) {
-        Run::new(false, None).run(operations);
+        Run::new(false, None, false).run(operations);
     }
 
     #[test]
     fn nothing_leaves_before_its_lease_is_durable_if_so_configured(operations in operations()) {
-        Run::new(true, None).run(operations);
+        Run::new(true, None, false).run(operations);
     }
 
     #[test]
@@ -62,7 +63,37 @@ proptest! {
         more in 0u64..60_000,
     ) {
         let retry = Backoff { min_millis, max_millis: min_millis + more };
-        Run::new(durable_leases, Some(retry)).run(operations);
+        Run::new(durable_leases, Some(retry), false).run(operations);
+    }
+}
+
+proptest! {
+    // What is checked of keys is the dearer part.
+    #![proptest_config(ProptestConfig {
+        cases: cases() / 2,
+        max_shrink_iters: 3000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn keys_keep_their_order_and_their_consumer(operations in operations()) {
+        Run::new(false, None, true).run(operations);
+    }
+
+    #[test]
+    fn keys_keep_their_order_when_nothing_leaves_before_its_lease_is_durable(operations in operations()) {
+        Run::new(true, None, true).run(operations);
+    }
+
+    #[test]
+    fn keys_keep_their_order_while_messages_back_off(
+        operations in operations(),
+        min_millis in 0u64..20_000,
+        more in 0u64..60_000,
+    ) {
+        let retry = Backoff { min_millis, max_millis: min_millis + more };
+        Run::new(false, Some(retry), true).run(operations);
     }
 }
 
@@ -87,16 +118,17 @@ struct Run {
 }
 
 impl Run {
-    fn new(durable_leases: bool, retry: Option<Backoff>) -> Self {
+    fn new(durable_leases: bool, retry: Option<Backoff>, is_ordered: bool) -> Self {
         let config = Config {
             ack_deadline_millis: 10_003,
             retention_millis: 604_800_000,
             durable_leases,
             retry,
+            is_ordered,
         };
         Self {
             host: Host::new(Timestamp::from_millis(1_000_000_000_001), config, 2),
-            model: Model::default(),
+            model: Model::new(is_ordered),
             consumers: 0,
             waiting: Vec::new(),
             flushing: Vec::new(),
@@ -126,15 +158,21 @@ impl Run {
                 self.publish(partition, messages, gap);
             }
             Operation::Open {
+                client,
                 messages,
                 bytes,
                 frames,
-            } => self.open(Demand::Stream {
-                ack_deadline_millis: self.host.config.ack_deadline_millis + 1,
-                messages_max: messages.map_or(u64::MAX, u64::from),
-                bytes_max: bytes.map_or(u64::MAX, u64::from),
-                frames: frames.into(),
-            }),
+            } => {
+                if client > 0 {
+                    self.is_of(ClientId(client.into()));
+                }
+                self.open(Demand::Stream {
+                    ack_deadline_millis: self.host.config.ack_deadline_millis + 1,
+                    messages_max: messages.map_or(u64::MAX, u64::from),
+                    bytes_max: bytes.map_or(u64::MAX, u64::from),
+                    frames: frames.into(),
+                });
+            }
             Operation::Pull {
                 messages,
                 immediate,
@@ -207,8 +245,8 @@ impl Run {
                 self.ask(&leases, input, |model, lease| {
                     if millis > 0 {
                         model.extend(lease, deadline);
-                    } else {
-                        model.give_back(now, config, lease, true);
+                    } else if model.give_back(now, config, lease, true) {
+                        model.failed((lease.partition, lease.offset));
                     }
                 });
             }
@@ -246,6 +284,9 @@ impl Run {
             Operation::Damage { pick, run } => {
                 for (partition, offset) in self.positions(pick, run.into()) {
                     self.host.log.damage(partition, offset);
+                    if let Some(order) = &mut self.model.order {
+                        order.absent.insert((partition, offset));
+                    }
                 }
             }
             Operation::Repair => self.host.log.repair(),
@@ -280,7 +321,8 @@ impl Run {
         for n in 0..u64::from(messages) {
             let bytes = n * 7 % 64;
             let body = Bytes::from(vec![0; bytes as usize]);
-            let offset = self.host.log.append(partition, self.host.now, body);
+            let log = &mut self.host.log;
+            let offset = log.append_of(partition, self.host.now, body, key_of);
             self.model.messages.insert(
                 (partition, offset),
                 Message {
@@ -294,6 +336,15 @@ impl Run {
             self.host.log.append_gap(partition);
         }
         self.handle(Input::LogEnds(self.host.log.ends()));
+    }
+
+    /// The next stream is of this client.
+    fn is_of(&mut self, client: ClientId) {
+        let consumer = ConsumerId(self.consumers + 1);
+        if let Some(order) = &mut self.model.order {
+            order.clients.insert(consumer, client);
+        }
+        self.handle(Input::Client { consumer, client });
     }
 
     fn open(&mut self, demand: Demand) {
@@ -472,6 +523,7 @@ impl Run {
         }
         self.see_wanted();
         self.model.pass_time(self.host.now, self.host.config);
+        self.model.end_behind(self.host.engine.ended());
         let partitions = &self.host.engine.partitions;
         let leased = |lease: LeaseId| {
             let mut partitions = partitions.iter();
@@ -490,7 +542,7 @@ impl Run {
         }
         let frames = out.iter().filter_map(|output| match output {
             Output::Deliver { deliveries, .. } => Some(deliveries),
-            Output::Read { .. } | Output::Empty { .. } => None,
+            Output::Read { .. } | Output::Empty { .. } | Output::Late { .. } => None,
         });
         if config.retry.is_some() {
             let frames = frames.clone();
@@ -503,7 +555,9 @@ impl Run {
             for frame in &frames {
                 self.check_round_robin(frame);
             }
-            self.check_redelivery(&frames);
+            if !config.is_ordered {
+                self.check_redelivery(&frames);
+            }
         }
     }
 
@@ -633,6 +687,9 @@ impl Run {
         let waiting: usize = partitions.map(waiting_to_leave).sum();
         let outstanding = self.host.engine.outstanding();
         assert_eq!(outstanding - waiting, self.model.held.len());
+        if !self.host.engine.ended().is_empty() {
+            self.model.check_keys(self.host.now, self.host.config);
+        }
         assert_eq!(self.host.engine.timers.leases(), outstanding as u64);
         let next = self.host.engine.next_deadline();
         assert!(next.is_none_or(|next| next > self.host.now), "overdue");

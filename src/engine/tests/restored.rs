@@ -19,6 +19,7 @@ const CONFIG: Config = Config {
     retention_millis: 600_000,
     durable_leases: false,
     retry: None,
+    is_ordered: false,
 };
 /// As a clock said that was an hour ahead.
 const DELIVERED: Delivered = Delivered {
@@ -72,6 +73,7 @@ fn a_failed_message_is_delivered_at_once() {
     let message = LoadedMessage {
         offset: 0,
         publish_time: NOW,
+        key: None,
         body: Bytes::from_static(b"m"),
     };
     let loaded = Input::Loaded {

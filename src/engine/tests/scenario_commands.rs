@@ -10,7 +10,7 @@ use crate::{
     clock::Timestamp,
     engine::{
         chunk::Slot,
-        input::{Config, ConsumerId, Demand, Input, LeaseId},
+        input::{ClientId, Config, ConsumerId, Demand, Input, LeaseId, OrderingKey},
         output::Output,
         retry::Backoff,
     },
@@ -30,6 +30,8 @@ pub(super) struct Scenario {
     fixed_room: Vec<ConsumerId>,
     names: BTreeMap<(u32, u64), String>,
     offsets: HashMap<String, (u32, u64)>,
+    /// Ordering keys by name.
+    keys: HashMap<String, u64>,
     /// Every delivery of a message, in order.
     leases: HashMap<String, Vec<LeaseId>>,
     unconfirmed: Vec<String>,
@@ -46,6 +48,7 @@ impl Scenario {
             retention_millis: 600_000,
             durable_leases: false,
             retry: None,
+            is_ordered: false,
         };
         Self {
             host: Host::new(START, config, 1),
@@ -56,6 +59,7 @@ impl Scenario {
             fixed_room: Vec::new(),
             names: BTreeMap::new(),
             offsets: HashMap::new(),
+            keys: HashMap::new(),
             leases: HashMap::new(),
             unconfirmed: Vec::new(),
             reads_fail: false,
@@ -180,10 +184,16 @@ impl Scenario {
             });
         }
         let config = *config;
+        if setting(settings, "ordered").is_some_and(|word| word == "yes") {
+            // Never changes while there is an engine.
+            self.host.config.is_ordered = true;
+            self.host.restart();
+            return;
+        }
         self.handle(Input::Configure(config));
     }
 
-    /// `name`, `name:bytes`, or `gap` for an offset without a record.
+    /// `name`, `name:bytes`, or `gap` for an offset without a record. `key/name` has that ordering key.
     fn publish(&mut self, names: &[&str]) {
         for name in expand(names) {
             if name == "gap" {
@@ -192,7 +202,13 @@ impl Scenario {
             }
             let (name, bytes) = name.split_once(':').unwrap_or((&name, "1"));
             let body = Bytes::from(vec![0; number(bytes) as usize]);
-            let offset = self.host.log.append(0, self.host.now, body);
+            let key = name.split_once('/').map(|(key, _)| key);
+            let key = key.map(|key| {
+                let known = self.keys.len() as u64 + 1;
+                OrderingKey::new(*self.keys.entry(key.to_owned()).or_insert(known))
+            });
+            let log = &mut self.host.log;
+            let offset = log.append_of(0, self.host.now, body, |_| key);
             self.names.insert((0, offset), name.to_owned());
             self.offsets.insert(name.to_owned(), (0, offset));
         }
@@ -211,6 +227,11 @@ impl Scenario {
         if room.is_some() {
             self.fixed_room
                 .push(ConsumerId(self.consumer_names.len() as u64 + 1));
+        }
+        if let Some(client) = setting(settings, "client") {
+            let consumer = ConsumerId(self.consumer_names.len() as u64 + 1);
+            let client = ClientId(number(client));
+            self.handle(Input::Client { consumer, client });
         }
         self.consumer_comes(stream, demand);
     }
@@ -362,6 +383,10 @@ impl Scenario {
                         ""
                     };
                     self.answer(format!("{name} gets nothing{why}"));
+                }
+                Output::Late { partition, offset } => {
+                    let name = &self.names[&(*partition, *offset)];
+                    self.answer(format!("{name} comes late"));
                 }
                 Output::Read { .. } => {}
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     clock::Timestamp,
-    engine::input::{Input, LoadedMessage},
+    engine::input::{Input, LoadedMessage, OrderingKey},
     limits::DAMAGE_RETRY_MILLIS,
 };
 
@@ -26,11 +26,23 @@ impl SimulatedLog {
     }
 
     pub(super) fn append(&mut self, partition: u32, publish_time: Timestamp, body: Bytes) -> u64 {
+        self.append_of(partition, publish_time, body, |_| None)
+    }
+
+    /// A message with the key that its offset has.
+    pub(super) fn append_of(
+        &mut self,
+        partition: u32,
+        publish_time: Timestamp,
+        body: Bytes,
+        key_of: impl FnOnce(u64) -> Option<OrderingKey>,
+    ) -> u64 {
         let records = &mut self.partitions[partition as usize];
         let offset = records.len() as u64;
         records.push(Some(LoadedMessage {
             offset,
             publish_time,
+            key: key_of(offset),
             body,
         }));
         offset

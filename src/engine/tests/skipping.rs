@@ -29,6 +29,7 @@ impl Filtered {
             retention_millis: 604_800_000,
             durable_leases: false,
             retry: None,
+            is_ordered: false,
         };
         let mut host = Host::new(Timestamp::from_millis(1_000_000_000_000), config, 1);
         host.handle(Input::LogEnds(vec![MESSAGES as u64]));
@@ -63,6 +64,7 @@ impl Filtered {
             .map(|offset| LoadedMessage {
                 offset,
                 publish_time: self.host.now,
+                key: None,
                 body: Bytes::from(vec![0; self.message_bytes as usize]),
             })
             .collect();

@@ -45,6 +45,7 @@ pub fn to_create(given: &proto::Subscription) -> Result<SubscriptionSettings, Re
         ack_deadline_seconds: ack_deadline_seconds(given.ack_deadline_seconds)?,
         message_retention: retention(given)?.map(message_retention).transpose()?,
         expiration: expiration(given)?,
+        ordered: given.enable_message_ordering,
         labels: label::checked(given.labels.clone())?,
         filter: filter(&given.filter)?,
         ..SubscriptionSettings::default()
@@ -54,9 +55,7 @@ pub fn to_create(given: &proto::Subscription) -> Result<SubscriptionSettings, Re
     settings.retry_policy = policy::retry(given.retry_policy.as_ref())?;
     destination::check_single(given)?;
 
-    let only_on_create = [(given.enable_message_ordering, "enable_message_ordering")];
-    let on_update_too = UNSUPPORTED.iter().map(|field| sets(*field, given));
-    refuse_unsupported(only_on_create.into_iter().chain(on_update_too))?;
+    refuse_unsupported(UNSUPPORTED.iter().map(|field| sets(*field, given)))?;
     Ok(settings)
 }
 
@@ -126,6 +125,7 @@ pub fn to_proto(subscription: Subscription) -> proto::Subscription {
             .filter
             .map_or_else(String::new, |filter| filter.as_str().to_owned()),
         retry_policy: subscription.retry_policy.map(policy::retry_to_proto),
+        enable_message_ordering: subscription.ordered,
         detached: subscription.detached,
         state: proto::subscription::State::Active.into(),
         ..proto::Subscription::default()
@@ -410,11 +410,6 @@ mod tests {
                 "clearing {field} changes nothing"
             );
         }
-        let ordered = proto::Subscription {
-            enable_message_ordering: true,
-            ..named()
-        };
-        assert_eq!(create(&ordered), unsupported("enable_message_ordering"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! StreamingPull: one task reads the client's requests, the response stream merges answers and messages.
 
 use std::{
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -42,7 +43,7 @@ pub(super) async fn open(
     request: Request<Streaming<StreamingPullRequest>>,
 ) -> Result<Response<Responses>, Status> {
     let (caller, mut requests) = caller::with(request)?;
-    let Some(first) = requests.message().await? else {
+    let Some(mut first) = requests.message().await? else {
         let violation = Violation::argument("the stream ended before it named a subscription");
         return Err(status(ConsumeError::from(violation)));
     };
@@ -51,6 +52,7 @@ pub(super) async fn open(
     let service = service.permit(&caller, needs, [name.as_str()]).await?;
     let start = StreamStart {
         subscription: name,
+        client_id: mem::take(&mut first.client_id),
         ack_deadline_seconds: first.stream_ack_deadline_seconds,
         max_outstanding_messages: first.max_outstanding_messages,
         max_outstanding_bytes: first.max_outstanding_bytes,
@@ -176,7 +178,9 @@ impl Stream for Merged {
             return Poll::Ready(None);
         }
         match this.events.poll_recv(cx) {
-            Poll::Ready(Some(Event::Pong)) => return Poll::Ready(Some(Ok(response(Vec::new())))),
+            Poll::Ready(Some(Event::Pong)) => {
+                return Poll::Ready(Some(Ok(this.response(Vec::new()))));
+            }
             Poll::Ready(Some(Event::End(end))) => {
                 this.ended = true;
                 return Poll::Ready(end.map(Err));
@@ -189,7 +193,8 @@ impl Stream for Merged {
                 if let Some(unsent) = this.messages.take_unsent() {
                     this.sending.put(unsent);
                 }
-                Some(Ok(response(this.receipts.received(deliveries))))
+                let received = this.receipts.received(deliveries);
+                Some(Ok(this.response(received)))
             }
             Err(cause) => {
                 this.ended = true;
@@ -199,14 +204,16 @@ impl Stream for Merged {
     }
 }
 
-/// Every response carries the properties: clients take their absence for a change (docs/behaviour.md, section 7.4).
-fn response(received_messages: Vec<ReceivedMessage>) -> StreamingPullResponse {
-    StreamingPullResponse {
-        received_messages,
-        subscription_properties: Some(SubscriptionProperties {
-            exactly_once_delivery_enabled: false,
-            message_ordering_enabled: false,
-        }),
-        ..StreamingPullResponse::default()
+impl Merged {
+    /// Every response carries the properties: clients take their absence for a change (docs/behaviour.md, section 7.4).
+    fn response(&self, received_messages: Vec<ReceivedMessage>) -> StreamingPullResponse {
+        StreamingPullResponse {
+            received_messages,
+            subscription_properties: Some(SubscriptionProperties {
+                exactly_once_delivery_enabled: false,
+                message_ordering_enabled: self.stream.is_ordered(),
+            }),
+            ..StreamingPullResponse::default()
+        }
     }
 }

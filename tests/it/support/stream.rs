@@ -13,6 +13,8 @@ pub(crate) struct PullStream {
     requests: Option<mpsc::Sender<StreamingPullRequest>>,
     responses: Streaming<StreamingPullResponse>,
     waiting: Vec<Received>,
+    /// Whether frames say that messages come in order.
+    is_ordered: bool,
 }
 
 /// The first request of a stream with a deadline of 10 s, no flow control and protocol version 1.
@@ -40,6 +42,11 @@ impl Client {
 }
 
 impl PullStream {
+    /// Frames are to say that messages come in order.
+    pub(crate) fn expect_ordering(&mut self) {
+        self.is_ordered = true;
+    }
+
     /// Opens a stream over `subscriber`.
     pub(crate) async fn open(
         mut subscriber: SubscriberClient<Transport>,
@@ -58,6 +65,7 @@ impl PullStream {
             requests: Some(requests),
             responses: responses.into_inner(),
             waiting: Vec::new(),
+            is_ordered: false,
         })
     }
 
@@ -203,7 +211,7 @@ impl PullStream {
         let properties = frame.subscription_properties;
         let properties = properties.expect("every frame carries the subscription's properties");
         assert!(!properties.exactly_once_delivery_enabled);
-        assert!(!properties.message_ordering_enabled);
+        assert_eq!(properties.message_ordering_enabled, self.is_ordered);
         self.waiting
             .extend(frame.received_messages.into_iter().map(Received::from));
     }
