@@ -8,12 +8,14 @@ use tokio::{task::JoinHandle, time::timeout};
 use super::{
     BenchError, CallError, Plan, Progress, Report,
     connection::{ANSWER_WAIT_MAX, Connection},
-    filters::{Filters, PARTS},
+    filters::{Content, Filters, PARTS},
+    keys::Keys,
     measure::{self, MemoryWatch, Sample},
     pacer::publish_at_rate,
+    payload::{Mark, Template},
     process,
     publisher::{PUBLISH, publish_all, start_publishers},
-    reader,
+    reader::{self, open_stream},
     run::{Run, Tasks},
     stepwise,
 };
@@ -36,7 +38,11 @@ pub enum Load {
     Filtered,
     /// End-to-end to --subscriptions with one stream each, of which each gets another message in a hundred
     FilteredFanOut,
-    /// The same by Pull and Acknowledge
+    /// End-to-end to a subscription with message ordering: 10,000 keys, in requests of mixed ones
+    Ordered,
+    /// The same behind --messages of one more key, the first of which is leased and never acknowledged
+    BlockedKey,
+    /// End-to-end by Pull and Acknowledge
     Pull,
     /// Publish single messages at --rate: how long answers and arrivals take
     Latency,
@@ -73,11 +79,11 @@ pub async fn run(
         Load::Holes => 2 * plan.holes,
         _ => u64::MAX,
     };
-    let filters = filters_of(load);
+    let content = content_of(load, &plan);
     let windowed =
-        matches!(load, Load::EndToEnd | Load::FanOut | Load::Pull) || filters != Filters::None;
+        matches!(load, Load::EndToEnd | Load::FanOut | Load::Pull) || content != Content::default();
     let new_subscriptions = usize::from(load == Load::Cold);
-    let run = Run::prepare(&plan, quota, windowed, new_subscriptions, filters).await?;
+    let run = Run::prepare(&plan, quota, windowed, new_subscriptions, content).await?;
     let created = creating.elapsed();
     let telling = tokio::spawn({
         let run = Arc::clone(&run);
@@ -93,9 +99,13 @@ pub async fn run(
     let reports = match load {
         Load::Publish => publish(&run).await.map_err(BenchError::from),
         Load::HalfRate => half_rate(&run).await,
-        Load::EndToEnd | Load::FanOut | Load::Filtered | Load::FilteredFanOut | Load::Pull => {
-            both(&run, load).await.map_err(BenchError::from)
-        }
+        Load::EndToEnd
+        | Load::FanOut
+        | Load::Filtered
+        | Load::FilteredFanOut
+        | Load::Ordered
+        | Load::Pull => both(&run, load).await.map_err(BenchError::from),
+        Load::BlockedKey => blocked_key(&run).await.map_err(BenchError::from),
         Load::Latency => latency(&run).await,
         Load::Topics => topics(&run).await,
         Load::Backlog => backlog(&run).await.map_err(BenchError::from),
@@ -117,12 +127,17 @@ pub async fn run(
     Ok(reports)
 }
 
-fn filters_of(load: Load) -> Filters {
-    match load {
+fn content_of(load: Load, plan: &Plan) -> Content {
+    let filters = match load {
         Load::Filtered => Filters::Tenth,
         Load::FilteredFanOut => Filters::Hundredth,
         _ => Filters::None,
-    }
+    };
+    let keys = match load {
+        Load::Ordered | Load::BlockedKey => Keys::among(plan.in_flight),
+        _ => Keys::None,
+    };
+    Content { filters, keys }
 }
 
 /// `plan` with what a load does not leave open.
@@ -138,7 +153,9 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
         Load::Latency | Load::Topics => {
             (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
         }
-        Load::Redelivery => (plan.topics, plan.subscriptions, plan.silent) = (1, 1, 0),
+        Load::Redelivery | Load::BlockedKey => {
+            (plan.topics, plan.subscriptions, plan.silent) = (1, 1, 0);
+        }
         Load::Demand | Load::Unread => (plan.topics, plan.silent) = (1, 0),
         Load::Cold => {
             (plan.batch, plan.topics, plan.subscriptions, plan.silent) = (1, 1, 1, 0);
@@ -148,7 +165,12 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
             plan.outstanding = 0;
         }
         Load::Idle => (plan.subscriptions, plan.silent, plan.streams) = (1, 0, 0),
-        Load::Publish | Load::HalfRate | Load::EndToEnd | Load::Pull | Load::Backlog => {
+        Load::Publish
+        | Load::HalfRate
+        | Load::EndToEnd
+        | Load::Ordered
+        | Load::Pull
+        | Load::Backlog => {
             (plan.subscriptions, plan.silent) = (1, 0);
         }
     }
@@ -224,11 +246,13 @@ async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
     let published = measure::now();
     run.arrivals(&mut readers).await?;
     let behind = published.elapsed();
-    let is_filtered = filters_of(load) != Filters::None;
+    let is_filtered = content_of(load, &run.plan).filters != Filters::None;
     let mut report = run.report(match load {
         Load::FanOut => "fan-out",
         Load::Filtered => "filtered",
         Load::FilteredFanOut => "filtered-fan-out",
+        Load::Ordered => "ordered",
+        Load::BlockedKey => "blocked-key",
         Load::Pull => "pull",
         _ => "end-to-end",
     });
@@ -243,6 +267,39 @@ async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
     measured.fill(counted, &mut report);
     run.judge(&mut report);
     Ok(vec![report])
+}
+
+/// Everything else goes on while one key is blocked.
+async fn blocked_key(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
+    let template = Template::new(
+        run.plan.batch,
+        run.plan.data_bytes,
+        Filters::None,
+        Keys::One,
+    );
+    let topic = run.names.topic(0);
+    let request = |messages| {
+        // Of no run: such a message must not arrive at a reader.
+        template.request(&topic, Mark::default(), messages)
+    };
+    run.connections[0].call(PUBLISH, request(1)).await?;
+    let (_upstream, answers) = open_stream(&run.reader_connections[0], &run.readings[0], 1).await?;
+    let mut answers = answers.await_head().await?;
+    answers.next().await?;
+    let requests = (run.plan.messages / run.plan.batch as u64) as usize;
+    let each = requests.div_ceil(run.plan.in_flight);
+    let mut publishers = Tasks::default();
+    for (_, connection) in (0..run.plan.in_flight).zip(run.connections.iter().cycle().cloned()) {
+        let request = request(run.plan.batch);
+        publishers.spawn(async move {
+            for _ in 0..each {
+                connection.call(PUBLISH, request.clone()).await?;
+            }
+            Ok(())
+        });
+    }
+    publishers.all().await?;
+    both(run, Load::BlockedKey).await
 }
 
 /// What is published one by one at the plan's rate.

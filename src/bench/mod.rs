@@ -6,6 +6,7 @@
 mod calls;
 mod connection;
 mod filters;
+mod keys;
 mod load;
 mod measure;
 mod pacer;

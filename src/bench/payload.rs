@@ -6,6 +6,7 @@ use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_va
 use super::{
     connection::HEAD_BYTES,
     filters::{ATTRIBUTE, Filters},
+    keys::{KEY_BYTES, Keys},
 };
 
 /// Bytes of a message's mark, so the smallest message.
@@ -13,7 +14,7 @@ pub const MARK_BYTES: usize = 32;
 const MAGIC: u64 = 0x7061_636b_6574_626f;
 
 /// What a message says of itself, in the first bytes of its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     /// The run that published it.
     pub(super) run: u32,
@@ -52,22 +53,29 @@ impl Mark {
     }
 }
 
-/// A framed PublishRequest in which only the marks and the topic change.
+/// A framed PublishRequest in which only the marks, the ordering keys and the topic change.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     bytes: Vec<u8>,
     /// Where the marks are.
     marks: Vec<usize>,
+    keys: Keys,
+    /// Where a message's key is, from its mark on, if it has one.
+    key_at: Option<usize>,
 }
 
 impl Template {
-    /// `batch` messages of `data_bytes` each, at least [`MARK_BYTES`], and with what `filters` ask for.
-    pub(super) fn new(batch: usize, data_bytes: usize, filters: Filters) -> Self {
+    /// `batch` messages of `data_bytes` each, at least [`MARK_BYTES`], and with what `filters` and `keys` ask for.
+    pub(super) fn new(batch: usize, data_bytes: usize, filters: Filters, keys: Keys) -> Self {
         let mut data = vec![0; MARK_BYTES];
         data.extend(noise(data_bytes.saturating_sub(MARK_BYTES)));
         let mut message = Vec::with_capacity(data.len() + 8);
         put_field(1, &data, &mut message);
         let data_at = message.len() - data.len();
+        let key_at = (keys != Keys::None).then(|| {
+            put_field(5, &[0; KEY_BYTES], &mut message);
+            message.len() - KEY_BYTES - data_at
+        });
         let without_attribute = message.len();
 
         let mut bytes = vec![0; HEAD_BYTES];
@@ -84,7 +92,12 @@ impl Template {
                 bytes.len() - message.len() + data_at
             })
             .collect();
-        Self { bytes, marks }
+        Self {
+            bytes,
+            marks,
+            keys,
+            key_at,
+        }
     }
 
     /// The request to `topic` with so many messages, at most as many as it was made of, whose first one has the mark
@@ -97,6 +110,10 @@ impl Template {
         for (&at, sequence) in self.marks[..messages].iter().zip(first.sequence..) {
             let mark = Mark { sequence, ..first };
             bytes[at..at + MARK_BYTES].copy_from_slice(&mark.to_bytes());
+            if let Some(key_at) = self.key_at {
+                let key = self.keys.key(mark.publisher, sequence);
+                bytes[at + key_at..][..KEY_BYTES].copy_from_slice(&key);
+            }
         }
         put_field(1, topic.as_bytes(), &mut bytes);
         set_head(&mut bytes);
@@ -224,7 +241,11 @@ mod tests {
             sequence: 40,
             sent_micros: 99,
         };
-        let frame = Template::new(4, 100, Filters::Tenth).request("projects/p/topics/t", first, 3);
+        let frame = Template::new(4, 100, Filters::Tenth, Keys::Many(2)).request(
+            "projects/p/topics/t",
+            first,
+            3,
+        );
         assert_eq!(frame[1..HEAD_BYTES], (frame.len() as u32 - 5).to_be_bytes());
         let request = PublishRequest::decode(&frame[HEAD_BYTES..]).expect("a valid request");
         assert_eq!(request.topic, "projects/p/topics/t");
@@ -237,6 +258,8 @@ mod tests {
             );
             let part = Filters::part((sequence - 40) as usize);
             assert_eq!(message.attributes[ATTRIBUTE], part);
+            let key = Keys::Many(2).key(3, sequence);
+            assert_eq!(message.ordering_key.as_bytes(), key);
         }
         assert_eq!(request.messages.len(), 3);
     }

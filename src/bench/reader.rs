@@ -9,6 +9,7 @@ use super::{
     CallError,
     calls::{ACKNOWLEDGE, PULL},
     connection::{Connection, PendingAnswers, Upstream},
+    keys::Keys,
     payload::{AckFrame, fields, framed, put_field, received},
     run::Run,
     tally::{Counts, Tally},
@@ -32,11 +33,11 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(name: String, silent: bool, publishers: usize) -> Self {
+    pub(super) fn new(name: String, silent: bool, publishers: usize, keys: Keys) -> Self {
         Self {
             name,
             silent,
-            tally: Mutex::new(Tally::new(publishers)),
+            tally: Mutex::new(Tally::new(publishers, keys)),
         }
     }
 
@@ -74,17 +75,17 @@ impl Reading {
     }
 }
 
-/// Opens a stream.
+/// Opens a stream that takes so many messages at once.
 pub(super) async fn open_stream(
-    run: &Run,
     connection: &Connection,
     reading: &Reading,
+    outstanding: i64,
 ) -> Result<(Upstream, PendingAnswers), CallError> {
     let (mut upstream, answers) = connection.start(STREAMING_PULL).await?;
     let start = proto::StreamingPullRequest {
         subscription: reading.name.clone(),
         stream_ack_deadline_seconds: STREAM_ACK_DEADLINE_SECONDS,
-        max_outstanding_messages: run.plan.outstanding,
+        max_outstanding_messages: outstanding,
         ..proto::StreamingPullRequest::default()
     };
     upstream.send(framed(&start)).await?;
@@ -97,7 +98,7 @@ pub(super) async fn stream(
     connection: Connection,
     reading: Arc<Reading>,
 ) -> Result<(), CallError> {
-    let (mut upstream, answers) = open_stream(&run, &connection, &reading).await?;
+    let (mut upstream, answers) = open_stream(&connection, &reading, run.plan.outstanding).await?;
     let Some(answers) = run.end.run_until_cancelled(answers.await_head()).await else {
         return Ok(());
     };

@@ -36,9 +36,10 @@ pub struct Report {
     pub lost: Option<u64>,
     /// Arrivals of a message that had arrived before.
     pub duplicates: Option<u64>,
-    /// Arrivals after a later message of the same publisher; expected with more than one stream.
+    /// Arrivals after a later message of the same publisher, expected with more than one stream; or of the same ordering
+    /// key, if messages have one, which makes the run void.
     pub reordered: Option<u64>,
-    /// The run lost messages: none of its figures counts.
+    /// The run lost messages, or broke the order of a key: none of its figures counts.
     pub void: bool,
     /// CPU of this process.
     pub generator_cpu_micros_per_message: Option<f64>,

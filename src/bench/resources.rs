@@ -10,7 +10,8 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{
     CallError, Plan,
     connection::{ANSWER_WAIT_MAX, Connection},
-    filters::Filters,
+    filters::Content,
+    keys::Keys,
     payload::framed,
 };
 use crate::proto::google::pubsub::v1 as proto;
@@ -33,18 +34,18 @@ pub(super) struct Names {
     first: usize,
     topics: usize,
     subscriptions: usize,
-    filters: Filters,
+    content: Content,
 }
 
 impl Names {
-    pub(super) fn new(plan: &Plan, run: u32, filters: Filters) -> Self {
+    pub(super) fn new(plan: &Plan, run: u32, content: Content) -> Self {
         Self {
             project: plan.project.clone(),
             run,
             first: 0,
             topics: plan.topics,
             subscriptions: plan.subscriptions,
-            filters,
+            content,
         }
     }
 
@@ -167,7 +168,8 @@ async fn create(connection: Connection, names: Names, topic: usize) -> Result<()
             name: names.subscription(topic, subscription),
             topic: name.clone(),
             ack_deadline_seconds: ACK_DEADLINE_SECONDS,
-            filter: names.filters.of(subscription),
+            filter: names.content.filters.of(subscription),
+            enable_message_ordering: names.content.keys != Keys::None,
             ..proto::Subscription::default()
         };
         call(&connection, CREATE_SUBSCRIPTION, &request).await?;

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     BenchError, CallError, Plan,
     connection::{ANSWER_WAIT_MAX, Connection},
-    filters::Filters,
+    filters::Content,
+    keys::Keys,
     measure::{self, Counters, Sample},
     payload::Template,
     publisher::PUBLISH,
@@ -39,7 +40,7 @@ const CONNECTION_STREAMS_MAX: usize = 50;
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) plan: Plan,
-    filters: Filters,
+    content: Content,
     /// Tells messages of this run from others.
     pub(super) id: u32,
     pub(super) names: Names,
@@ -74,7 +75,7 @@ impl Run {
         quota: u64,
         windowed: bool,
         new_subscriptions: usize,
-        filters: Filters,
+        content: Content,
     ) -> Result<Arc<Self>, BenchError> {
         if let Some(pid) = plan.pid
             && super::process::cpu_micros(&pid.to_string()).is_none()
@@ -91,7 +92,7 @@ impl Run {
             reader_connections.push(Connection::open(&plan.addr).await?);
         }
         let connections = reader_connections[..plan.connections].to_vec();
-        let names = Names::new(plan, id, filters);
+        let names = Names::new(plan, id, content);
         if let Err(error) = names.create(&connections, plan.in_flight).await {
             // What there is by now goes away again; what failed first is what is told.
             let _deleted = names.delete(&connections, plan.in_flight).await;
@@ -107,19 +108,20 @@ impl Run {
                     names.subscription(topic, subscription),
                     silent,
                     plan.in_flight + 1,
+                    content.keys,
                 ))
             })
             .collect();
         Ok(Arc::new(Self {
             plan: plan.clone(),
-            filters,
+            content,
             id,
             new_names: names.further(plan.new_topics, new_subscriptions),
             names,
             connections,
             reader_connections,
             counters: Counters::new(),
-            template: Template::new(plan.batch, plan.data_bytes, filters),
+            template: Template::new(plan.batch, plan.data_bytes, content.filters, content.keys),
             readings,
             holes: AtomicU64::new(2 * plan.holes),
             quota: AtomicU64::new(quota),
@@ -161,13 +163,13 @@ impl Run {
     /// How many arrivals there are of so many messages: each has a reader per subscription, unless filters leave it out.
     pub(super) fn arrivals_of(&self, published: u64) -> u64 {
         let listeners = (self.plan.subscriptions - self.plan.silent) as u64;
-        published * listeners / self.filters.one_in()
+        published * listeners / self.content.filters.one_in()
     }
 
     /// How many messages have arrived everywhere, on average, when there were so many arrivals.
     pub(super) fn arrived_of(&self, arrivals: u64) -> u64 {
         let listeners = (self.plan.subscriptions - self.plan.silent) as u64;
-        arrivals * self.filters.one_in() / listeners
+        arrivals * self.content.filters.one_in() / listeners
     }
 
     /// Measures for as long as the plan says, after a warm-up, while `tasks` work.
@@ -238,7 +240,7 @@ impl Run {
         }
     }
 
-    /// Adds what arrived, and whether that was everything.
+    /// Adds what arrived, and whether that was everything, in order if messages have keys.
     pub(super) fn judge(&self, report: &mut Report) {
         let mut sum = Counts::default();
         for reading in self.readings.iter().filter(|reading| !reading.silent) {
@@ -260,7 +262,8 @@ impl Run {
         report.duplicates = Some(sum.duplicates);
         report.reordered = Some(sum.reordered);
         // What is not ours may be one of ours that was damaged.
-        report.void = lost > 0 || sum.foreign > 0;
+        let breaks_order = self.content.keys != Keys::None && sum.reordered > 0;
+        report.void = lost > 0 || sum.foreign > 0 || breaks_order;
     }
 }
 

@@ -90,7 +90,8 @@ pub(super) async fn unread(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     let mut streams = Vec::new();
     for reading in &run.readings {
         for connection in connections.by_ref().take(run.plan.streams) {
-            let (upstream, answers) = open_stream(run, connection, reading).await?;
+            let (upstream, answers) =
+                open_stream(connection, reading, run.plan.outstanding).await?;
             streams.push((upstream, answers.await_head().await?));
         }
     }

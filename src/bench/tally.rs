@@ -1,6 +1,6 @@
 //! What arrived: each message once, twice, out of its order, or not at all.
 
-use super::payload::Mark;
+use super::{keys::Keys, payload::Mark};
 
 /// Messages of one publisher to one topic; a mark beyond it is not one of ours.
 const SEQUENCE_MAX: u64 = 1 << 30;
@@ -10,6 +10,7 @@ const SEQUENCE_MAX: u64 = 1 << 30;
 pub(super) struct Tally {
     /// By publisher.
     publishers: Vec<Arrived>,
+    keys: Keys,
     /// Counts over all publishers.
     pub(super) counts: Counts,
 }
@@ -21,25 +22,30 @@ pub(super) struct Counts {
     pub(super) received: u64,
     /// Further arrivals of these.
     pub(super) duplicates: u64,
-    /// First arrivals after a later message of the same publisher.
+    /// First arrivals after a later message of the same publisher, or of the same key if messages have one.
     pub(super) reordered: u64,
     /// Messages that this run did not publish, or that came with a broken mark.
     pub(super) foreign: u64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Arrived {
     /// One bit per sequence number.
     bits: Vec<u64>,
-    /// One more than the highest sequence number so far.
-    end: u64,
+    /// Of each series, one more than the highest sequence number so far.
+    ends: Vec<u64>,
 }
 
 impl Tally {
     /// Of a run with so many publishers.
-    pub(super) fn new(publishers: usize) -> Self {
+    pub(super) fn new(publishers: usize, keys: Keys) -> Self {
+        let none = Arrived {
+            bits: Vec::new(),
+            ends: vec![0; keys.series() as usize],
+        };
         Self {
-            publishers: vec![Arrived::default(); publishers],
+            publishers: vec![none; publishers],
+            keys,
             counts: Counts::default(),
         }
     }
@@ -63,10 +69,11 @@ impl Tally {
             return false;
         }
         arrived.bits[word] |= bit;
-        if mark.sequence < arrived.end {
+        let end = &mut arrived.ends[(mark.sequence % self.keys.series()) as usize];
+        if mark.sequence < *end {
             self.counts.reordered += 1;
         } else {
-            arrived.end = mark.sequence + 1;
+            *end = mark.sequence + 1;
         }
         self.counts.received += 1;
         true
@@ -87,7 +94,7 @@ mod tests {
                 sent_micros: 0,
             })
         };
-        let mut tally = Tally::new(2);
+        let mut tally = Tally::new(2, Keys::None);
         for arrival in [
             mark(0, 0),
             mark(0, 70),
@@ -110,5 +117,10 @@ mod tests {
                 foreign: 4
             }
         );
+        let mut tally = Tally::new(1, Keys::Many(10));
+        for sequence in [0, 11, 1, 10, 21] {
+            tally.arrived(1, mark(0, sequence));
+        }
+        assert_eq!((tally.counts.received, tally.counts.reordered), (5, 1));
     }
 }

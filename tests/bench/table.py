@@ -25,6 +25,10 @@ MEASURES = {
     "fan-out-silent": None,
     "filtered": None,
     "filtered-100": None,
+    "end-to-end-8x10": None,
+    "ordered": None,
+    "ordered-8x10": None,
+    "ordered-blocked": None,
     "pull": 100,
     "backlog-publish": 100,
     "backlog-drain": None,
@@ -331,6 +335,15 @@ def goals(figures):
     yield share(f"ephemeral {words}", rate("filtered-100", "ephemeral"), unfiltered, 0.25)
     behind = median("filtered-100", "ephemeral", "behind_ms")
     yield "ephemeral 100 subscriptions of 1 % each: behind at the end", behind, milliseconds, None, 1000
+
+    for ordered, plain, least in (("ordered", "end-to-end-8", 0.75), ("ordered-8x10", "end-to-end-8x10", 0.50)):
+        words = f"ephemeral {ordered}, of {plain}"
+        yield share(words, rate(ordered, "ephemeral"), rate(plain, "ephemeral"), least)
+    for target in OURS:
+        words = f"{target} ordered beside a key that is blocked, of without it"
+        yield share(words, rate("ordered-blocked", target), rate("ordered", target), 0.80)
+    memory = median("ordered-blocked", "durable", "server_rss_peak_mb")
+    yield "durable ordered beside a key that is blocked: peak resident memory, MB", memory, number, None, 100
 
     for target in OURS:
         back = median("redelivery", target, "receive_ms", "p99")

@@ -66,6 +66,8 @@ async fn every_load_finds_each_message_once_and_cleans_up() {
         Load::FanOut,
         Load::Filtered,
         Load::FilteredFanOut,
+        Load::Ordered,
+        Load::BlockedKey,
         Load::Pull,
         Load::Latency,
         Load::Topics,
