@@ -79,7 +79,20 @@ impl Marks {
     /// As they were stored. What cannot be read says nothing.
     pub(super) fn stored(state: &PartitionState) -> Self {
         let row = state.retained.iter().find(|row| row.key == KEY);
-        row.and_then(|row| decode(&row.body)).unwrap_or_default()
+        row.and_then(Self::of_row).unwrap_or_default()
+    }
+
+    /// As they were stored in this row; `None` for what cannot be read.
+    pub(super) fn of_row(row: &RetainedRow) -> Option<Self> {
+        decode(&row.body)
+    }
+
+    /// Those that tell whether a log is the one of which all the others are: the highest, and the one with which it was
+    /// last found to be the same, as those above that may be of another log already.
+    pub(super) fn telling(&self) -> impl Iterator<Item = Mark> {
+        let top = self.ascending.last().copied();
+        let compared = top.and_then(|top| self.compared_below(top));
+        top.into_iter().chain(compared)
     }
 
     /// Those with which a state has to be compared that speaks of the offsets below `seen`, the highest first. The one

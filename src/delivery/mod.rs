@@ -35,6 +35,9 @@ mod registry;
 mod retention;
 #[cfg(test)]
 mod retention_tests;
+mod same_log;
+#[cfg(test)]
+mod same_log_tests;
 mod skim;
 #[cfg(test)]
 mod skim_tests;

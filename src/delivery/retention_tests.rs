@@ -78,7 +78,11 @@ impl World {
         topic.expect("is live").log
     }
 
-    async fn subscription(&self, name: &str, topic: &TopicLog) -> Arc<SubscriptionRecord> {
+    pub(super) async fn subscription(
+        &self,
+        name: &str,
+        topic: &TopicLog,
+    ) -> Arc<SubscriptionRecord> {
         self.filtered(name, topic, "").await
     }
 

@@ -10,7 +10,10 @@ use std::{
 
 use rangemap::RangeSet;
 
-use super::{activity::Freed, changed::Changed, node::Node, stored::unreadable, topic_logs};
+use super::{
+    activity::Freed, changed::Changed, node::Node, same_log::SameLog, stored::unreadable,
+    topic_logs,
+};
 use crate::{
     engine,
     limits::RETENTION_CHUNKS_MAX,
@@ -56,6 +59,8 @@ struct PartitionSweep {
     open: Range<Offset>,
     /// Found, and not deleted yet.
     done: Vec<Range<Offset>>,
+    /// Of which log that was said.
+    same_log: SameLog,
 }
 
 /// Takes care of the state of a topic that has these needs, and finds out what there is to sweep, if anything.
@@ -112,20 +117,23 @@ pub(super) async fn begin(
     for bounds in bounds {
         if bounds.start < bounds.end {
             let sweep = begin_partition(node, &log, bounds, &needs.readers, changed).await?;
-            partitions.push_back(sweep);
+            partitions.extend(sweep);
         }
     }
     Ok(Some(Sweep { log, partitions }))
 }
 
+/// `None` where nothing may be deleted, as it cannot be told what is needed.
 async fn begin_partition(
     node: &Node,
     log: &TopicLog,
     bounds: PartitionBounds,
     readers: &[LogReader],
     changed: &Changed,
-) -> Result<PartitionSweep, StoreError> {
-    let needs = needs(node, log, bounds, readers).await?;
+) -> Result<Option<PartitionSweep>, StoreError> {
+    let Some((needs, same_log)) = needs(node, log, bounds, readers).await? else {
+        return Ok(None);
+    };
     let lowest = needs.values().copied().min().unwrap_or(bounds.end);
     let lowest = lowest.clamp(bounds.start, bounds.end);
     let prefix = bounds.start..lowest;
@@ -145,22 +153,24 @@ async fn begin_partition(
         }
     }
     rest.retain(|range| !range.is_empty());
-    Ok(PartitionSweep {
+    Ok(Some(PartitionSweep {
         partition: bounds.partition,
         needs,
         rest,
         done: Vec::from_iter((!prefix.is_empty()).then(|| prefix.clone())),
         open: prefix,
-    })
+        same_log,
+    }))
 }
 
-/// From which offset on each subscription may need messages: what lies below is done or has expired.
+/// From which offset on each subscription may need messages: what lies below is done or has expired. And what tells the
+/// log of which that is true. `None` where the log is another one already.
 async fn needs(
     node: &Node,
     log: &TopicLog,
     bounds: PartitionBounds,
     readers: &[LogReader],
-) -> Result<BTreeMap<SubscriptionId, Offset>, StoreError> {
+) -> Result<Option<(BTreeMap<SubscriptionId, Offset>, SameLog)>, StoreError> {
     let mut horizons = BTreeMap::new();
     for reader in readers {
         if let Entry::Vacant(horizon) = horizons.entry(reader.retention) {
@@ -175,13 +185,16 @@ async fn needs(
         .collect();
     let positions = node.store.positions.as_ref();
     let read = positions.positions(&asked, bounds.partition, 0, 1).await?;
+    let Some(same_log) = SameLog::of(node, log, bounds, &read.states).await? else {
+        return Ok(None);
+    };
     let needs = readers.iter().map(|reader| {
         let state = read.states.get(&reader.subscription);
         let cursor = state.map_or(0, |state| state.cursor);
         let horizon = horizons.get(&reader.retention).copied().unwrap_or(0);
         (reader.subscription, cursor.max(horizon))
     });
-    Ok(needs.collect())
+    Ok(Some((needs.collect(), same_log)))
 }
 
 const fn from(subscription: SubscriptionId, offset: Offset) -> ReadFrom {
@@ -198,13 +211,11 @@ impl Sweep {
             return Ok(Turn::Finished);
         };
         if !partition.done.is_empty() {
-            match node
-                .log
-                .trim(&self.log, partition.partition, &partition.done)
-                .await
-            {
-                Ok(Some(next)) => partition.skip_to(next),
-                Ok(None) => partition.done.clear(),
+            match partition.trim(node, &self.log).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.partitions.pop_front();
+                }
                 // The topic was deleted meanwhile.
                 Err(StoreError::NoSuchLog) => return Ok(Turn::Finished),
                 Err(error) => return Err(error),
@@ -217,6 +228,19 @@ impl Sweep {
 }
 
 impl PartitionSweep {
+    /// Deletes some of what was found. False where that was found out about another log.
+    async fn trim(&mut self, node: &Node, log: &TopicLog) -> Result<bool, StoreError> {
+        // Each time, as it may have become another one while other topics had their turns.
+        if !self.same_log.is_there(node, log).await? {
+            return Ok(false);
+        }
+        match node.log.trim(log, self.partition, &self.done).await? {
+            Some(next) => self.skip_to(next),
+            None => self.done.clear(),
+        }
+        Ok(true)
+    }
+
     /// What is done below `offset` has been deleted as far as it can be.
     fn skip_to(&mut self, offset: Offset) {
         let passed = self.done.partition_point(|range| range.end <= offset);

@@ -19,7 +19,7 @@ use super::{
         AppendedRun, LogEnds, LogLocation, Offset, Partition, PartitionBounds, ReadBatch, TopicLog,
         Trims,
     },
-    positions::{Acquire, Flush, FlushOutcome, Owner, PositionsRead, ReadFrom},
+    positions::{Acquire, Flush, FlushOutcome, Owner, PositionsRead, ReadFrom, Retained},
     resources::{
         CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow, UpdateError,
     },
@@ -561,6 +561,16 @@ impl<S: Positions> Positions for Faulty<S> {
         let chunks = read.states.values().map(|state| state.chunks.len());
         self.faults.0.lock().chunks += chunks.sum::<usize>();
         Ok(read)
+    }
+
+    async fn retained(
+        &self,
+        subscriptions: &[SubscriptionId],
+        partition: Partition,
+        key: u64,
+    ) -> Result<Vec<Retained>, StoreError> {
+        let retained = self.inner.retained(subscriptions, partition, key);
+        self.faults.run("retained", retained).await
     }
 }
 

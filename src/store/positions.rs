@@ -9,7 +9,7 @@ use super::{
     log::{Offset, Partition},
 };
 use crate::{
-    engine::change::{PartitionChange, PartitionState},
+    engine::change::{PartitionChange, PartitionState, RetainedRow},
     limits::CHUNK_OFFSETS,
     resource::id::{SubscriptionId, TopicIncarnation},
 };
@@ -102,6 +102,17 @@ pub struct PositionsRead {
     pub states: BTreeMap<SubscriptionId, PartitionState>,
 }
 
+/// A retained row of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retained {
+    /// Whose.
+    pub subscription: SubscriptionId,
+    /// The generation that its state in the partition has.
+    pub generation: u32,
+    /// The row.
+    pub row: RetainedRow,
+}
+
 impl PositionsRead {
     /// Up to which chunk, exclusive, a read goes that may not go to `limit` or above, and up to which offset it is
     /// complete then.
@@ -151,4 +162,12 @@ pub trait Positions: Send + Sync + 'static {
         until: Offset,
         chunks_max: usize,
     ) -> Result<PositionsRead, StoreError>;
+    /// The rows with this key that these subscriptions (each at most once) retain in one partition, in any order. Those
+    /// of voided generations are left out.
+    async fn retained(
+        &self,
+        subscriptions: &[SubscriptionId],
+        partition: Partition,
+        key: u64,
+    ) -> Result<Vec<Retained>, StoreError>;
 }

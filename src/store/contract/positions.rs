@@ -12,7 +12,7 @@ use crate::{
     resource::{id::SubscriptionId, name::SubscriptionName},
     store::{
         StoreError,
-        positions::{Acquire, Acquired, Flush, FlushOutcome, ReadFrom},
+        positions::{Acquire, Acquired, Flush, FlushOutcome, ReadFrom, Retained},
         resources::CreateError,
     },
 };
@@ -26,6 +26,7 @@ contract!(state on [memory, sqlite, postgres]: {
     chunks_below_the_cursor_are_removed,
     a_newer_generation_replaces_chunks,
     retained_rows_outlive_the_cursor_and_end_with_the_generation,
+    retained_rows_of_many_are_read_by_their_key,
     positions_are_read_without_taking_the_subscription_over,
     positions_of_many_are_read_piece_by_piece,
     a_closed_state_refuses,
@@ -345,4 +346,65 @@ async fn retained_rows_outlive_the_cursor_and_end_with_the_generation(
     assert_eq!(outcome, FlushOutcome::Stored);
     let acquired = acquire(state, id).await;
     assert_eq!(acquired.partitions[0].retained, [retained(5, 90, b"five")]);
+}
+
+async fn retained_rows_of_many_are_read_by_their_key(state: &dyn State, _: &ManualClock) {
+    let topic = live_topic(state, "projects/p/topics/top").await;
+    let mut ids = Vec::new();
+    for (name, body) in [("one", b"1" as &[u8]), ("two", b"2"), ("other", b"3")] {
+        let name = format!("projects/p/subscriptions/{name}");
+        let id = subscribed(state, &name, &topic).await.id;
+        let epoch = acquire(state, id).await.epoch;
+        let first = PartitionChange {
+            retain: vec![retained(3, 50, body), retained(u64::MAX >> 1, 60, b"")],
+            ..change(10, vec![], vec![])
+        };
+        assert_eq!(flush(state, id, epoch, first).await, FlushOutcome::Stored);
+        ids.push(id);
+    }
+    let read = async |subscriptions: &[SubscriptionId], partition, key| {
+        let read = state.retained(subscriptions, partition, key).await;
+        let mut read = read.expect("read");
+        read.sort_unstable_by_key(|retained| retained.subscription);
+        read
+    };
+    let of = |subscription, generation, row| Retained {
+        subscription,
+        generation,
+        row,
+    };
+    let both = [
+        of(ids[0], 1, retained(3, 50, b"1")),
+        of(ids[1], 1, retained(3, 50, b"2")),
+    ];
+    let asked = [ids[1], SubscriptionId(999), ids[0]];
+    assert_eq!(read(&asked, 0, 3).await, both);
+    assert_eq!(read(&ids, 0, 4).await, []);
+    assert_eq!(read(&ids, 1, 3).await, []);
+    let last = [of(ids[2], 1, retained(u64::MAX >> 1, 60, b""))];
+    assert_eq!(read(&ids[2..], 0, u64::MAX >> 1).await, last);
+
+    // What a voided generation had is gone before it is removed.
+    let epoch = acquire(state, ids[0]).await.epoch;
+    let voided = PartitionChange {
+        generation: 2,
+        ..change(0, vec![], vec![])
+    };
+    assert_eq!(
+        flush(state, ids[0], epoch, voided).await,
+        FlushOutcome::Stored
+    );
+    assert_eq!(read(&ids[..1], 0, 3).await, []);
+    let epoch = acquire(state, ids[0]).await.epoch;
+    let newer = PartitionChange {
+        generation: 2,
+        retain: vec![retained(3, 90, b"new")],
+        ..change(0, vec![], vec![])
+    };
+    assert_eq!(
+        flush(state, ids[0], epoch, newer).await,
+        FlushOutcome::Stored
+    );
+    let newer = [of(ids[0], 2, retained(3, 90, b"new"))];
+    assert_eq!(read(&ids[..1], 0, 3).await, newer);
 }

@@ -17,7 +17,7 @@ use crate::{
     store::{
         Membership, Positions, Resources, StateBackend, StoreError,
         log::{LogLocation, Offset, Partition, TopicLog},
-        positions::{Acquire, Acquired, Flush, FlushOutcome, PositionsRead, ReadFrom},
+        positions::{Acquire, Acquired, Flush, FlushOutcome, PositionsRead, ReadFrom, Retained},
         records::{Record, RecordKey},
         resources::{
             CreateError, LockedTopic, LogNeeds, LogReader, SubscriptionRecord, TopicPhase,
@@ -550,6 +550,26 @@ impl Positions for MemoryState {
                 complete_to,
                 states: states.collect(),
             })
+        })
+    }
+
+    async fn retained(
+        &self,
+        subscriptions: &[SubscriptionId],
+        partition: Partition,
+        key: u64,
+    ) -> Result<Vec<Retained>, StoreError> {
+        self.with(|tables| {
+            let retained = subscriptions.iter().filter_map(|&subscription| {
+                let stored = tables.subscriptions.get(&subscription)?;
+                let position = stored.positions.get(&partition)?;
+                Some(Retained {
+                    subscription,
+                    generation: position.generation,
+                    row: position.retained.get(&key)?.clone(),
+                })
+            });
+            Ok(retained.collect())
         })
     }
 }

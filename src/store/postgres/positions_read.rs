@@ -1,4 +1,4 @@
-//! Reads a part of the state of many subscriptions, with three statements whatever their number.
+//! Reads a part of the state of many subscriptions, with as many statements whatever their number.
 //!
 //! A flush between two of them does no harm: the chunks are those of one moment, and what was done once stays done.
 
@@ -11,13 +11,14 @@ use super::{
     positions::{chunk, small},
 };
 use crate::{
-    engine::change::PartitionState,
+    clock::Timestamp,
+    engine::change::{PartitionState, RetainedRow},
     limits::CHUNK_OFFSETS,
     resource::id::{SubscriptionId, TopicIncarnation},
     store::{
         StoreError,
         log::{Offset, Partition},
-        positions::{Furthest, PositionsRead, ReadFrom},
+        positions::{Furthest, PositionsRead, ReadFrom, Retained},
         rows::{from_sql, to_sql},
     },
 };
@@ -64,6 +65,42 @@ pub(super) async fn read(
         complete_to,
         states,
     })
+}
+
+/// The rows with this key, of the generation that each state has.
+pub(super) async fn retained(
+    database: &Database,
+    subscriptions: &[SubscriptionId],
+    partition: Partition,
+    key: u64,
+) -> Result<Vec<Retained>, StoreError> {
+    let asked: Vec<_> = subscriptions.iter().map(|id| to_sql(id.0)).collect();
+    let mut connection = database.connection().await?;
+    let rows = bounded(
+        sqlx::query(
+            "SELECT subscription, generation, until, body
+            FROM positions JOIN retained USING (subscription, partition, generation)
+            WHERE subscription = ANY ($1::bigint[]) AND partition = $2 AND key = $3",
+        )
+        .bind(asked)
+        .bind(i64::from(partition))
+        .bind(to_sql(key))
+        .fetch_all(&mut *connection),
+    );
+    let rows = rows.await.map_err(|error| connection.failed(&error))?;
+    let retained = |row: &PgRow| {
+        Ok(Retained {
+            subscription: SubscriptionId(from_sql(row.try_get(0)?)),
+            generation: small(row, 1)?,
+            row: RetainedRow {
+                key,
+                until: Timestamp::from_millis(from_sql(row.try_get(2)?)),
+                body: row.try_get::<Vec<u8>, _>(3)?.into(),
+            },
+        })
+    };
+    let retained: Result<_, sqlx::Error> = rows.iter().map(retained).collect();
+    retained.map_err(|error| connection.failed(&error))
 }
 
 /// The highest cursor in each partition of each topic.

@@ -40,7 +40,7 @@ use crate::{
         Membership, NodeLease, Positions, Resources, StateBackend, StoreError,
         log::{LogLocation, Offset, Partition, TopicLog},
         membership::Changes,
-        positions::{Acquire, Flush, FlushOutcome, Owner, PositionsRead, ReadFrom},
+        positions::{Acquire, Flush, FlushOutcome, Owner, PositionsRead, ReadFrom, Retained},
         resources::{
             CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow,
             UpdateError,
@@ -347,6 +347,15 @@ impl Positions for PostgresState {
     ) -> Result<PositionsRead, StoreError> {
         let database = &self.database;
         positions_read::read(database, subscriptions, partition, until, chunks_max).await
+    }
+
+    async fn retained(
+        &self,
+        subscriptions: &[SubscriptionId],
+        partition: Partition,
+        key: u64,
+    ) -> Result<Vec<Retained>, StoreError> {
+        positions_read::retained(&self.database, subscriptions, partition, key).await
     }
 }
 

@@ -1,22 +1,23 @@
-//! Reads a part of the state of many subscriptions, with three statements whatever their number.
+//! Reads a part of the state of many subscriptions, with as many statements whatever their number.
 
 use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    checksum::{check, position_checksum},
+    checksum::{check, position_checksum, retained_checksum},
     database::Database,
     positions,
 };
 use crate::{
-    engine::change::PartitionState,
+    clock::Timestamp,
+    engine::change::{PartitionState, RetainedRow},
     limits::CHUNK_OFFSETS,
     resource::id::{SubscriptionId, TopicIncarnation},
     store::{
         StoreError,
         log::{Offset, Partition},
-        positions::{Furthest, PositionsRead, ReadFrom},
+        positions::{Furthest, PositionsRead, ReadFrom, Retained},
         rows::{from_sql, to_json, to_sql},
     },
 };
@@ -58,6 +59,47 @@ pub(super) async fn read(
         complete_to,
         states,
     })
+}
+
+/// The rows with this key, of the generation that each state has.
+pub(super) async fn retained(
+    database: &Database,
+    subscriptions: &[SubscriptionId],
+    partition: Partition,
+    key: u64,
+) -> Result<Vec<Retained>, StoreError> {
+    let asked: Vec<_> = subscriptions.iter().map(|id| to_sql(id.0)).collect();
+    let read = async {
+        let rows = sqlx::query(
+            "SELECT subscription, generation, until, body, retained.crc32
+            FROM json_each(?1) AS asked CROSS JOIN positions ON subscription = asked.value AND partition = ?2
+            JOIN retained USING (subscription, partition, generation) WHERE retained.key = ?3",
+        )
+        .bind(to_json(&asked)?)
+        .bind(partition)
+        .bind(to_sql(key))
+        .fetch_all(database.readers())
+        .await?;
+        let retained = |row: &SqliteRow| {
+            let subscription = SubscriptionId(from_sql(row.try_get(0)?));
+            let generation = row.try_get(1)?;
+            let retained = RetainedRow {
+                key,
+                until: Timestamp::from_millis(from_sql(row.try_get(2)?)),
+                body: row.try_get::<Vec<u8>, _>(3)?.into(),
+            };
+            let expected = retained_checksum(subscription, partition, generation, &retained);
+            check(subscription, row.try_get(4)?, expected)?;
+            Ok(Retained {
+                subscription,
+                generation,
+                row: retained,
+            })
+        };
+        rows.iter().map(retained).collect::<Result<_, _>>()
+    };
+    read.await
+        .map_err(|error: sqlx::Error| database.failed(&error))
 }
 
 /// The highest cursor in each partition of each topic.

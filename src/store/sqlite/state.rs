@@ -21,7 +21,7 @@ use crate::{
     store::{
         Membership, Positions, Resources, StateBackend, StoreError,
         log::{LogLocation, Offset, Partition, TopicLog},
-        positions::{Acquire, Flush, FlushOutcome, PositionsRead, ReadFrom},
+        positions::{Acquire, Flush, FlushOutcome, PositionsRead, ReadFrom, Retained},
         resources::{
             CreateError, LockedTopic, LogNeeds, SubscriptionRecord, TopicRecord, TopicRow,
             UpdateError,
@@ -240,6 +240,15 @@ impl Positions for SqliteState {
     ) -> Result<PositionsRead, StoreError> {
         let database = &self.database;
         positions_read::read(database, subscriptions, partition, until, chunks_max).await
+    }
+
+    async fn retained(
+        &self,
+        subscriptions: &[SubscriptionId],
+        partition: Partition,
+        key: u64,
+    ) -> Result<Vec<Retained>, StoreError> {
+        positions_read::retained(&self.database, subscriptions, partition, key).await
     }
 }
 
