@@ -59,12 +59,16 @@ func (b *bench) createTopic() {
 
 func (b *bench) createSubscription(name string, ackDeadlineSeconds int32) string {
 	b.Helper()
-	path := "projects/" + project + "/subscriptions/" + name
-	_, err := b.client.SubscriptionAdminClient.CreateSubscription(b.ctx, &pubsubpb.Subscription{
-		Name: path, Topic: b.topic, AckDeadlineSeconds: ackDeadlineSeconds,
-	})
+	return b.createSubscriptionWith(name, &pubsubpb.Subscription{AckDeadlineSeconds: ackDeadlineSeconds})
+}
+
+// createSubscriptionWith creates one with these settings, whose name and topic it fills in.
+func (b *bench) createSubscriptionWith(name string, settings *pubsubpb.Subscription) string {
+	b.Helper()
+	settings.Name, settings.Topic = "projects/"+project+"/subscriptions/"+name, b.topic
+	_, err := b.client.SubscriptionAdminClient.CreateSubscription(b.ctx, settings)
 	check(b.T, err)
-	return path
+	return settings.Name
 }
 
 // publish sends small messages, numbered from 0, and returns their ids.
