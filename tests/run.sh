@@ -175,8 +175,9 @@ for pair in embedded kafka+postgres; do
     python3 "$clients/tally.py" go "$scratch/go-$pair.txt" || failed=1
 
   step "Node client, $pair"
-  (cd "$clients/node" && NODE_PATH=$node_client "$node" --test --test-reporter=spec --test-reporter-destination=stdout \
-    --test-reporter=junit --test-reporter-destination="$scratch/node-$pair.xml") || failed=1
+  (cd "$clients/node" && NODE_PATH=$node_client "$node" --test --test-concurrency=4 --test-reporter=spec \
+    --test-reporter-destination=stdout --test-reporter=junit --test-reporter-destination="$scratch/node-$pair.xml") ||
+    failed=1
 
   step "Rust client, $pair"
   (cd "$clients/rust" && cargo test --profile gate --locked --target-dir "$target") |

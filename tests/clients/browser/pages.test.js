@@ -70,7 +70,7 @@ describe("pages in a browser", () => {
   after(() => end());
 
   test("a page of another site reads nothing and changes nothing", async (t) => {
-    const address = await startServer(t);
+    const { host: address } = await startServer(t);
     await prepare(address);
     const port = await servePages(t);
     const page = await browser.newPage();
@@ -108,7 +108,7 @@ describe("pages in a browser", () => {
   });
 
   test("a name that is pointed to this machine is not answered", async (t) => {
-    const address = await startServer(t);
+    const { host: address } = await startServer(t);
     await prepare(address);
     const [, port] = address.split(":");
     const page = await browser.newPage();
@@ -129,7 +129,7 @@ describe("pages in a browser", () => {
   });
 
   test("a page of this machine may use the server, and /docs works under its own policy", async (t) => {
-    const address = await startServer(t);
+    const { host: address } = await startServer(t);
     await prepare(address);
     const port = await servePages(t);
     const page = await browser.newPage();

@@ -16,7 +16,7 @@ const DATA = Buffer.from(Array.from({ length: 256 }, (_, at) => at));
 
 /** The client's methods, on a server of the test's own. */
 async function startRest(t) {
-  const rootUrl = `http://${await startServer(t)}/`;
+  const rootUrl = `http://${(await startServer(t)).host}/`;
   return google.pubsub({ version: "v1", rootUrl, timeout: CALL_LIMIT_MS }).projects;
 }
 
