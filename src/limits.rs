@@ -66,7 +66,9 @@ pub const EXPIRATION_SECONDS_DEFAULT: u64 = 31 * 86_400;
 /// Bytes of a subscription's filter (section 12.1).
 pub const FILTER_BYTES_MAX: usize = 256;
 /// Delivery attempts before a message is forwarded to a dead letter topic (section 4.1).
-pub const DELIVERY_ATTEMPTS: std::ops::RangeInclusive<i32> = 5..=100;
+pub const DELIVERY_ATTEMPTS: std::ops::RangeInclusive<u32> = 5..=100;
+/// The same where the policy does not say.
+pub const DELIVERY_ATTEMPTS_DEFAULT: u32 = 5;
 /// Longest backoff of a retry policy, seconds (section 4.1).
 pub const BACKOFF_SECONDS_MAX: u64 = 600;
 /// Minimum backoff of a retry policy that names none, seconds (section 4.1).
@@ -157,6 +159,33 @@ pub const SKIP_FLUSH_MILLIS: u64 = 1000;
 /// Milliseconds after which a Pull that wants an answer at once gets an empty one while everything that is read for it is
 /// skipped (filtered, expired, compacted).
 pub const PULL_SKIP_MILLIS: u64 = 1000;
+/// Dead letters of one subscription that are being forwarded at a time.
+pub const FORWARDS_MAX: usize = 256;
+/// The same of one partition; they are read and published together.
+pub const FORWARDS_PER_PARTITION_MAX: usize = 64;
+/// Batches of dead letters of all subscriptions that are being forwarded at a time.
+pub const FORWARD_BATCHES_MAX: usize = 16;
+/// About how many bytes of them are read and published at a time; at least one message.
+pub const FORWARD_BYTES: usize = 256 * 1024;
+/// Dead letters that lie farther apart than so many offsets are read one by one.
+pub const FORWARD_GAP_MAX: u64 = 32;
+/// Milliseconds before a dead letter is forwarded again of which it is not known whether it was.
+pub const FORWARD_RETRY_MILLIS: u64 = 1000;
+/// Milliseconds for which a dead letter topic counts as missing without being looked up.
+pub const FORWARD_LOOKUP_MILLIS: u64 = 1000;
+/// Milliseconds for which a driver that ends waits for the dead letters that it is forwarding.
+pub const FORWARD_END_MILLIS: u64 = 2000;
+/// Dead letters that were published and are not acknowledged durably, as far as a node remembers them for the next
+/// driver of their subscription.
+pub const FORWARDED_MAX: usize = 10_000;
+/// Milliseconds between two checks whether a node has come or gone, whose subscriptions may have dead letters.
+pub const RESUME_MILLIS: u64 = 2000;
+/// Milliseconds for which they are searched for then: longer than it takes until others may take over from it.
+pub const RESUME_AGAIN_MILLIS: u64 = 20_000;
+/// Subscriptions that one query finds then.
+pub const RESUME_PAGE: usize = 500;
+/// Subscriptions that are taken over at a time then.
+pub const RESUME_SUBSCRIPTIONS_MAX: usize = 8;
 /// Milliseconds before a failed read of the log is tried again.
 pub const READ_RETRY_MILLIS: u64 = 1000;
 /// Milliseconds before a damaged part of the log is tried again.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Drivers, activity::Freed, lost_logs};
+use super::{Drivers, activity::Freed, lost_logs, node::Node};
 use crate::{
     resource::{id::TopicIncarnation, message::AcceptedMessages, name::TopicName},
     store::{
@@ -43,34 +43,7 @@ impl Drivers {
         messages: AcceptedMessages,
         bytes: u64,
     ) -> Result<Appended, AppendError> {
-        let node = &self.node;
-        let record = node.resources.topic(topic).await?;
-        let log = &record.as_ref().ok_or(AppendError::NoTopic)?.log;
-        let sent = node.clock.now();
-        let appended = node.log.append(log, messages).await;
-        node.operations
-            .note(Operation::Append, appended.as_ref().err());
-        let runs = match appended {
-            Ok(runs) => runs,
-            Err(StoreError::NoSuchLog) => return Err(self.why_not_appended(topic, log).await),
-            Err(error) => return Err(error.into()),
-        };
-        node.agreement.appended(log, &runs, sent);
-        let topic = log.incarnation;
-        if node.log.trims() == Trims::Anywhere {
-            let freed = Freed::appended(bytes);
-            node.activity.add(topic, freed, sent);
-        }
-        Ok(Appended { topic, runs })
-    }
-
-    /// Why there is no such log: its topic was deleted since it was read, or not by us.
-    async fn why_not_appended(&self, topic: &TopicName, log: &TopicLog) -> AppendError {
-        match self.lost_log(topic, log).await {
-            Ok(Some(text)) => AppendError::LogGone(text),
-            Ok(None) => AppendError::NoTopic,
-            Err(error) => error.into(),
-        }
+        append(&self.node, topic, messages, bytes).await
     }
 
     /// What to say of a topic whose log is not there; `None` when the topic is not there either.
@@ -80,5 +53,41 @@ impl Drivers {
         log: &TopicLog,
     ) -> Result<Option<String>, StoreError> {
         lost_logs::gone(&self.node, topic, log).await
+    }
+}
+
+/// See [`Drivers::append`].
+pub(super) async fn append(
+    node: &Node,
+    topic: &TopicName,
+    messages: AcceptedMessages,
+    bytes: u64,
+) -> Result<Appended, AppendError> {
+    let record = node.resources.topic(topic).await?;
+    let log = &record.as_ref().ok_or(AppendError::NoTopic)?.log;
+    let sent = node.clock.now();
+    let appended = node.log.append(log, messages).await;
+    node.operations
+        .note(Operation::Append, appended.as_ref().err());
+    let runs = match appended {
+        Ok(runs) => runs,
+        Err(StoreError::NoSuchLog) => return Err(why_not_appended(node, topic, log).await),
+        Err(error) => return Err(error.into()),
+    };
+    node.agreement.appended(log, &runs, sent);
+    let topic = log.incarnation;
+    if node.log.trims() == Trims::Anywhere {
+        let freed = Freed::appended(bytes);
+        node.activity.add(topic, freed, sent);
+    }
+    Ok(Appended { topic, runs })
+}
+
+/// Why there is no such log: its topic was deleted since it was read, or not by us.
+async fn why_not_appended(node: &Node, topic: &TopicName, log: &TopicLog) -> AppendError {
+    match lost_logs::gone(node, topic, log).await {
+        Ok(Some(text)) => AppendError::LogGone(text),
+        Ok(None) => AppendError::NoTopic,
+        Err(error) => error.into(),
     }
 }

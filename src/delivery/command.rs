@@ -31,7 +31,7 @@ pub(super) struct Skipped {
 impl Command {
     /// Whether somebody uses the subscription with it.
     pub(super) fn is_use(&self) -> bool {
-        !matches!(self, Self::Skip { .. })
+        !matches!(self, Self::Skip { .. } | Self::Wake { .. })
     }
 }
 
@@ -71,6 +71,8 @@ pub(super) enum Command {
         skipped: Vec<Skipped>,
         reply: Reply<()>,
     },
+    /// Do what is due without being asked for. Answered at once.
+    Wake { reply: Reply<()> },
     /// End: the subscription is deleted or detached in the store, or this node's lease is lost.
     End {
         cause: EndCause,
@@ -99,6 +101,7 @@ impl Command {
             | Self::Pull { .. }
             | Self::StreamDeadline { .. }
             | Self::Skip { .. }
+            | Self::Wake { .. }
             | Self::End { .. } => 0,
         }
     }
@@ -114,7 +117,7 @@ impl Command {
                     drop(reply.send(Err(error.clone())));
                 }
             }
-            Self::Modify { reply, .. } | Self::Skip { reply, .. } => {
+            Self::Modify { reply, .. } | Self::Skip { reply, .. } | Self::Wake { reply } => {
                 drop(reply.send(Err(error.clone())));
             }
             Self::End { reply, .. } => drop(reply.send(())),

@@ -434,6 +434,7 @@ mod tests {
                 number: 1,
             },
             publish_time: START,
+            attempt: 0,
             body: Bytes::from_static(&[0; MESSAGE_BYTES]),
         };
         let deliveries = offsets.iter().map(delivery).collect();

@@ -206,6 +206,7 @@ impl Driver {
                 }
             }
             Wake::Host(Event::Read(ended)) => read = Some(ended),
+            Wake::Host(Event::Forwarded(ended)) => self.host.forwarded(ended),
             Wake::Host(Event::Mail)
             | Wake::Commands(_)
             | Wake::LogClosed
@@ -259,6 +260,7 @@ impl Driver {
             while !self.batch.is_empty() {
                 self.host.obey(&mut self.batch);
             }
+            self.host.end_forwards().await;
             self.host.flush_everything().await;
         }
         let error = cause.cloned().unwrap_or(EndCause::Stopping).into();

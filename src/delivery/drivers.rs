@@ -15,7 +15,7 @@ use super::{
     error::{DeliveryError, EndCause},
     flusher::Flusher,
     node::{Node, engine_config},
-    owed, retention,
+    owed, resume, retention,
 };
 use crate::{
     clock::Clock,
@@ -72,6 +72,7 @@ impl Drivers {
             tasks: tasks.clone(),
         };
         tasks.spawn(retention::run(drivers.clone()));
+        tasks.spawn(resume::run(drivers.clone()));
         tasks.spawn(changes::apply(Arc::clone(&node)));
         tasks.spawn(changes::watch_lease(Arc::clone(&node)));
         tasks.spawn(owed::give_up(node));
@@ -184,6 +185,17 @@ impl Drivers {
         let (reply, done) = oneshot::channel();
         self.send(subscription, Command::Skip { skipped, reply })
             .await?;
+        done.await.unwrap_or(Err(EndCause::Stopping.into()))
+    }
+
+    /// Has the subscription's driver do what it does by itself; returns when it has begun. One that is started for nothing
+    /// else gives the subscription up when nothing is left to do.
+    pub(super) async fn wake(
+        &self,
+        subscription: &Arc<SubscriptionRecord>,
+    ) -> Result<(), DeliveryError> {
+        let (reply, done) = oneshot::channel();
+        self.send(subscription, Command::Wake { reply }).await?;
         done.await.unwrap_or(Err(EndCause::Stopping.into()))
     }
 

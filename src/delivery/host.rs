@@ -1,6 +1,8 @@
 //! Tells one subscription's engine what happens, and carries out what it wants. Waits for nothing by itself.
 
-use std::{mem, slice, sync::Arc};
+use std::{mem, slice, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use super::{
     budget::{Held, Share},
@@ -9,6 +11,8 @@ use super::{
     error::EndCause,
     flusher::Flushed,
     flushes::Flushes,
+    forward,
+    forwards::Forwards,
     mailbox::Mailbox,
     marks::AllMarks,
     node::Node,
@@ -21,7 +25,7 @@ use crate::{
         input::{ConsumerId, Input, LeaseId},
         output::Output,
     },
-    limits::DRIVER_IDLE_MILLIS,
+    limits::{DRIVER_IDLE_MILLIS, FORWARD_END_MILLIS},
     store::resources::SubscriptionRecord,
 };
 
@@ -40,6 +44,7 @@ pub(super) struct Host {
     /// The last read was a small one: the budget has no room.
     is_short: bool,
     flushes: Flushes,
+    forwards: Forwards,
     last_used: Timestamp,
     /// Whether anything was asked for but to skip.
     is_used: bool,
@@ -52,6 +57,7 @@ pub(super) struct Host {
 pub(super) enum Event {
     Flushed(Flushed),
     Read(Read),
+    Forwarded(forward::Ended),
     /// A consumer has said something.
     Mail,
 }
@@ -77,6 +83,7 @@ impl Host {
             share,
             is_short: false,
             flushes: Flushes::new(node.flusher.clone(), record.id, epoch),
+            forwards: Forwards::new(&node, &record),
             last_used: node.clock.now(),
             is_used: false,
             flush_all: false,
@@ -92,6 +99,7 @@ impl Host {
             biased;
             Some(flushed) = self.flushes.ended() => Event::Flushed(flushed),
             Some(read) = self.reads.next() => Event::Read(read),
+            Some(ended) = self.forwards.next() => Event::Forwarded(ended),
             () = self.consumers.mailbox().rung() => Event::Mail,
         }
     }
@@ -159,6 +167,24 @@ impl Host {
             self.tell(input);
             next = self.reads.ended();
         }
+    }
+
+    /// Takes in what came of forwarding dead letters.
+    pub(super) fn forwarded(&mut self, ended: forward::Ended) {
+        self.flushes.acked().ack(&ended.done());
+        self.handle(ended.into_input());
+    }
+
+    /// Waits for a while for the dead letters that are being forwarded, and starts no more.
+    pub(super) async fn end_forwards(&mut self) {
+        self.forwards.end();
+        let ended = async {
+            while let Some(ended) = self.forwards.next().await {
+                self.forwarded(ended);
+            }
+        };
+        // What is still on its way then is forwarded again by the next driver.
+        let _ = timeout(Duration::from_millis(FORWARD_END_MILLIS), ended).await;
     }
 
     /// Takes in what consumers have said.
@@ -296,6 +322,10 @@ impl Host {
                 self.flushes.answer_later(Some(reply));
                 self.flush_all = true;
             }
+            Command::Wake { reply } => {
+                self.handle(Input::Tick);
+                drop(reply.send(Ok(())));
+            }
             Command::End { cause, reply } => {
                 self.end_consumers(&cause);
                 // The caller may be gone; it has ended all the same.
@@ -352,6 +382,11 @@ impl Host {
                         self.consumers.deliver(consumer, deliveries, deadline, held);
                         served.push(consumer);
                     }
+                    Output::Forward {
+                        partition,
+                        generation,
+                        messages,
+                    } => self.forwards.start(partition, generation, messages),
                     Output::Late { partition, offset } => tracing::warn!(
                         subscription = %self.record.subscription.name, partition, offset,
                         "a message with an ordering key could not be read before; it may come behind what followed it"
@@ -383,6 +418,9 @@ impl Host {
         if let (Some(changes), Some(marks)) = (&mut changes, &mut self.marks) {
             marks.add_to(changes);
         }
+        if changes.is_some() {
+            self.forwards.flush_started();
+        }
         self.flushes.start(changes);
     }
 
@@ -399,6 +437,7 @@ impl Host {
                 if !stored && let Some(marks) = &mut self.marks {
                     marks.were_not_stored();
                 }
+                self.forwards.flushed(stored);
                 self.handle(Input::Flushed { stored });
                 None
             }

@@ -20,6 +20,9 @@ mod drivers;
 mod error;
 mod flusher;
 mod flushes;
+mod forward;
+mod forwarding;
+mod forwards;
 mod host;
 mod log_check;
 mod lost_logs;
@@ -32,6 +35,7 @@ mod owed;
 mod ownership;
 mod reads;
 mod registry;
+mod resume;
 mod retention;
 #[cfg(test)]
 mod retention_tests;

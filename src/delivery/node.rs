@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     activity::Activity, agreement::Agreement, budget::Budget, flusher::Flusher,
-    lost_logs::LostLogs, owed::Owed, registry::Registry, skimmed::Skimmed, told::Told,
+    forwarding::Forwarding, lost_logs::LostLogs, owed::Owed, registry::Registry, skimmed::Skimmed,
+    told::Told,
 };
 use crate::{
     clock::Clock,
@@ -47,6 +48,7 @@ pub(super) struct Node {
     pub(super) agreement: Agreement,
     pub(super) registry: Registry,
     pub(super) lost_logs: LostLogs,
+    pub(super) forwarding: Forwarding,
     pub(super) skimmed: Skimmed,
     /// What this node has to give up.
     pub(super) owed: Owed,
@@ -81,6 +83,7 @@ impl Node {
             clock,
             registry: Registry::default(),
             lost_logs: LostLogs::default(),
+            forwarding: Forwarding::default(),
             skimmed: Skimmed::default(),
             owed: Owed::default(),
             told: Mutex::default(),
@@ -129,6 +132,10 @@ pub(super) fn engine_config(record: &SubscriptionRecord) -> Config {
         retention_millis: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
         durable_leases: false,
         retry: subscription.retry_policy.map(backoff),
+        attempts_max: subscription
+            .dead_letter_policy
+            .as_ref()
+            .map(|policy| policy.max_delivery_attempts),
         is_ordered: subscription.ordered,
     }
 }

@@ -104,7 +104,8 @@ fn loaded(record: LogRecord<'_>, body: Bytes, hashes: Option<&RandomState>) -> L
     }
 }
 
-enum ReadError {
+/// Why nothing was read.
+pub(super) enum ReadError {
     Failed(StoreError),
     /// Readable again from here.
     Damaged(StoreError, u64),
@@ -166,7 +167,8 @@ impl Reads {
     }
 }
 
-async fn read(
+/// Reads records of a log, and finds where damage ends.
+pub(super) async fn read(
     log: &dyn MessageLog,
     topic: &TopicLog,
     partition: u32,

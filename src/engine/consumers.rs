@@ -159,7 +159,7 @@ impl Consumers {
                 .ack_deadline_millis
                 .unwrap_or(config.ack_deadline_millis);
             let deadline = now.plus_millis(lease_millis);
-            let mut frame = Frame::new(portion, shared, deadline, config.durable_leases);
+            let mut frame = Frame::new(portion, shared, deadline, config);
             partitions.fill(now, config.retention_millis, &mut frame, timers);
             if frame.len() == 0 {
                 // All that was ready had become too old.

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     chunk::{Delivered, Slot},
+    dead_letter::Forwards,
     queue::Queue,
     timers::{Timer, Timers, rounded},
 };
@@ -25,6 +26,8 @@ pub(super) struct Failed {
     unstored: BTreeSet<u64>,
     /// Those that the flush on its way stores.
     flushing: BTreeSet<u64>,
+    /// Those that are dead letters.
+    forwards: Forwards,
     is_ordered: bool,
 }
 
@@ -36,6 +39,7 @@ impl Failed {
             due: Queue::default(),
             unstored: BTreeSet::new(),
             flushing: BTreeSet::new(),
+            forwards: Forwards::new(partition),
             is_ordered,
         }
     }
@@ -44,6 +48,28 @@ impl Failed {
     pub(super) fn restore(&mut self, offset: u64, stored: Delivered, timers: &mut Timers) {
         self.messages.insert(offset, stored);
         self.watch(offset, stored.time, timers);
+    }
+
+    /// Takes in what was stored of a dead letter.
+    pub(super) fn restore_dead(&mut self, offset: u64, stored: Delivered) {
+        self.messages.insert(offset, stored);
+        self.forwards.mark(offset);
+        self.forwards.is_stored(offset);
+    }
+
+    /// Dead letters.
+    pub(super) fn forwards(&self) -> &Forwards {
+        &self.forwards
+    }
+
+    /// As [`Failed::forwards`].
+    pub(super) fn forwards_mut(&mut self) -> &mut Forwards {
+        &mut self.forwards
+    }
+
+    /// How often a message has failed.
+    pub(super) fn attempts(&self, offset: u64) -> u32 {
+        self.messages.get(&offset).map_or(0, |it| it.attempts)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -74,6 +100,12 @@ impl Failed {
         self.unstored.insert(offset);
     }
 
+    /// As [`Failed::insert_unstored`], of a dead letter: it is forwarded when that is stored.
+    pub(super) fn insert_dead(&mut self, offset: u64, failed: Delivered) {
+        self.insert_unstored(offset, failed);
+        self.forwards.mark(offset);
+    }
+
     /// Whether failed messages wait to be stored.
     pub(super) fn has_unstored(&self) -> bool {
         !self.unstored.is_empty() || !self.flushing.is_empty()
@@ -82,6 +114,7 @@ impl Failed {
     /// A flush starts with all that there is to store urgently.
     pub(super) fn flush_started(&mut self) {
         self.flushing.append(&mut self.unstored);
+        self.forwards.flush_started();
     }
 
     /// The flush has stored what was to be stored, or the next one has to. Those whose time has come may be delivered
@@ -98,11 +131,41 @@ impl Failed {
             return;
         }
         for offset in mem::take(&mut self.flushing) {
-            match self.messages.get(&offset) {
-                Some(failed) if failed.time > now => self.watch(offset, failed.time, timers),
-                Some(_) if !release(offset) => self.due.push(offset, ()),
-                Some(_) | None => {}
+            if self.forwards.contains(offset) {
+                self.forwards.is_stored(offset);
+            } else {
+                self.await_time(now, offset, timers, &mut release);
             }
+        }
+    }
+
+    /// Sees to it that a message that waits for nothing else is delivered again when its time has come.
+    fn await_time(
+        &mut self,
+        now: Timestamp,
+        offset: u64,
+        timers: &mut Timers,
+        release: &mut impl FnMut(u64) -> bool,
+    ) {
+        match self.messages.get(&offset) {
+            Some(failed) if failed.time > now => self.watch(offset, failed.time, timers),
+            Some(_) if !release(offset) => self.due.push(offset, ()),
+            Some(_) | None => {}
+        }
+    }
+
+    /// A dead letter cannot be forwarded, and is delivered again as any failed message. `release`: see
+    /// [`Failed::flushed`].
+    pub(super) fn keep(
+        &mut self,
+        now: Timestamp,
+        offset: u64,
+        timers: &mut Timers,
+        mut release: impl FnMut(u64) -> bool,
+    ) {
+        let is_stored = !self.unstored.contains(&offset) && !self.flushing.contains(&offset);
+        if self.forwards.remove(offset, timers) && is_stored {
+            self.await_time(now, offset, timers, &mut release);
         }
     }
 
@@ -118,6 +181,7 @@ impl Failed {
         while let Some((&offset, _)) = self.messages.range(offsets.clone()).next() {
             let failed = self.remove(offset);
             let waits = !self.unstored.remove(&offset) && !self.flushing.remove(&offset);
+            let waits = !self.forwards.remove(offset, timers) && waits;
             if let Some(failed) = failed.filter(|_| waits) {
                 let timer = Timer::Redelivery(self.partition);
                 timers.unset_offsets(rounded(failed.time), timer, offset..offset + 1);
@@ -125,10 +189,12 @@ impl Failed {
         }
     }
 
-    /// Whether a message that failed still waits, for its flush or its time.
+    /// Whether a message that failed still waits, for its flush or its time, or is a dead letter.
     pub(super) fn waits(&self, now: Timestamp, offset: u64) -> bool {
         let is_unstored = self.unstored.contains(&offset) || self.flushing.contains(&offset);
-        is_unstored || self.messages.get(&offset).is_some_and(|it| it.time > now)
+        is_unstored
+            || self.forwards.contains(offset)
+            || self.messages.get(&offset).is_some_and(|it| it.time > now)
     }
 
     /// Sees to it that this message is delivered again at this time.
@@ -206,7 +272,10 @@ impl Failed {
 
 #[cfg(test)]
 impl Failed {
-    pub(super) fn check(&self) {
+    pub(super) fn check(&self, timers: &Timers) {
+        let is_failed = |offset| self.messages.contains_key(&offset);
+        self.forwards.check(is_failed, timers);
+        assert!(self.due.iter().all(|(it, ())| !self.forwards.contains(*it)));
         let due = self.due.iter().map(|(offset, ())| offset);
         let unstored = self.unstored.union(&self.flushing);
         assert!(due.chain(unstored).all(|it| self.messages.contains_key(it)));

@@ -5,7 +5,7 @@ use std::{mem, ops::Range};
 use super::{
     dirty::Urgency,
     flow::Portion,
-    input::{ConsumerId, LeaseId},
+    input::{Config, ConsumerId, LeaseId},
     leases::Holder,
     ledger::Ledger,
     output::Delivery,
@@ -25,6 +25,8 @@ pub(super) struct Frame {
     deadline: Timestamp,
     /// Whether its leases must be durable before it leaves.
     is_held: bool,
+    /// Whether its messages say which attempt they are.
+    shows_attempts: bool,
     /// How many more of its messages may be such that any consumer could have.
     shared: u64,
     /// What it takes on the way, and of its consumer's credit.
@@ -37,12 +39,13 @@ pub(super) struct Frame {
 
 impl Frame {
     /// `shared`: so many of its messages may be such that any consumer could have.
-    pub(super) fn new(portion: Portion, shared: u64, deadline: Timestamp, is_held: bool) -> Self {
+    pub(super) fn new(portion: Portion, shared: u64, deadline: Timestamp, config: Config) -> Self {
         Self {
             shared,
             portion,
             deadline,
-            is_held,
+            is_held: config.durable_leases,
+            shows_attempts: config.attempts_max.is_some(),
             wire_bytes: 0,
             credit_bytes: 0,
             deliveries: Vec::with_capacity(portion.messages.min(64) as usize),
@@ -96,7 +99,7 @@ impl Frame {
                 continue;
             }
             let bytes = message.body.len() as u64;
-            let number = ledger.lease(offset, self.deadline, self.holder(), bytes);
+            let (number, failures) = ledger.lease(offset, self.deadline, self.holder(), bytes);
             let run = &mut runs[usize::from(number > 1)];
             if offset != run.end {
                 let ended = mem::replace(run, offset..offset);
@@ -111,6 +114,11 @@ impl Frame {
                     number,
                 },
                 publish_time: message.publish_time,
+                attempt: if self.shows_attempts {
+                    failures.saturating_add(1)
+                } else {
+                    0
+                },
                 body: message.body,
             });
         }

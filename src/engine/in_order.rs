@@ -9,7 +9,7 @@ use super::{
     output::Ended,
     partition::Partition,
     read_ahead::ReadAhead,
-    retry::Backoff,
+    retry::FailureRules,
     timers::Timers,
 };
 use crate::clock::Timestamp;
@@ -105,12 +105,12 @@ impl Partition {
     pub(super) fn fail(
         &mut self,
         now: Timestamp,
-        retry: Option<Backoff>,
+        rules: FailureRules,
         lease: LeaseId,
         timers: &mut Timers,
         ended: &mut Vec<Ended>,
     ) -> bool {
-        let Some(one) = self.ledger.fail(now, retry, lease, timers) else {
+        let Some(one) = self.ledger.fail(now, rules, lease, timers) else {
             return false;
         };
         ended.push(one);
@@ -122,7 +122,7 @@ impl Partition {
     pub(super) fn end_late(
         &mut self,
         now: Timestamp,
-        retry: Option<Backoff>,
+        rules: FailureRules,
         timers: &mut Timers,
         ended: &mut Vec<Ended>,
     ) {
@@ -134,7 +134,7 @@ impl Partition {
                 offset: late.0,
                 number: late.1,
             };
-            self.fail(now, retry, lease, timers, ended);
+            self.fail(now, rules, lease, timers, ended);
         }
     }
 

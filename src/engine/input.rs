@@ -4,7 +4,10 @@ use std::{num::NonZeroU64, ops::Range};
 
 use bytes::Bytes;
 
-use super::retry::Backoff;
+use super::{
+    dead_letter::Outcome,
+    retry::{Backoff, FailureRules},
+};
 use crate::clock::Timestamp;
 
 /// An open stream or a waiting pull, from 1. Its number is never used twice in one engine.
@@ -36,8 +39,21 @@ pub struct Config {
     /// How long a message waits for its redelivery after a failure, which is stored before the message leaves again.
     /// `None`: not at all, and failures are stored a little later.
     pub retry: Option<Backoff>,
+    /// A message that failed so often is forwarded to the dead letter topic. `None`: there is none. With one, deliveries
+    /// say which attempt they are, and failures are stored before the message leaves again.
+    pub attempts_max: Option<u32>,
     /// Whether messages of one ordering key go out in order (docs/behaviour.md, section 10). Never changes.
     pub is_ordered: bool,
+}
+
+impl Config {
+    /// What becomes of a message whose delivery failed.
+    pub(super) const fn failure_rules(&self) -> FailureRules {
+        FailureRules {
+            retry: self.retry,
+            attempts_max: self.attempts_max,
+        }
+    }
 }
 
 /// What stands for an ordering key: a hash of it under a key that nobody knows. Two keys with one hash are ordered as if
@@ -178,6 +194,13 @@ pub enum Input {
     ModifyDeadline(Vec<(LeaseId, u64)>),
     /// Deliveries that never reached the consumer: available again at once, no attempt counted.
     Returned(Vec<LeaseId>),
+    /// What came of [`super::Output::Forward`], of each message by itself or together.
+    Forwarded {
+        /// As asked.
+        partition: u32,
+        /// By offset.
+        outcomes: Vec<(u64, Outcome)>,
+    },
     /// The configuration changed.
     Configure(Config),
     /// The changes that [`super::Engine::take_changes`] gave last are durable, or not.

@@ -6,6 +6,7 @@ use super::{
     chunk::{Delivered, Slot},
     input::ConsumerId,
     output::Ended,
+    retry::FailureRules,
     timers::{Timer, Timers, rounded},
 };
 use crate::clock::Timestamp;
@@ -101,6 +102,12 @@ impl Leases {
         self.leases
             .get(&offset)
             .is_some_and(|lease| lease.number == number)
+    }
+
+    /// Whether one of them is of a message that is a dead letter with its next failure.
+    pub(super) fn have_last_attempt(&self, rules: FailureRules) -> bool {
+        let mut leases = self.leases.values();
+        leases.any(|lease| rules.forward_next(lease.attempts))
     }
 
     /// The how manieth delivery of the message is leased.

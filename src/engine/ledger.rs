@@ -13,7 +13,7 @@ use super::{
     leases::{Holder, Leases, Unacked},
     output::Ended,
     progress::{Progress, Restored},
-    retry::Backoff,
+    retry::FailureRules,
     timers::Timers,
 };
 use crate::{clock::Timestamp, limits::ACK_DEADLINE_SECONDS};
@@ -48,7 +48,7 @@ impl Ledger {
     /// have been meant to be. Damage is tried at once.
     pub(super) fn restore(
         now: Timestamp,
-        retry: Option<Backoff>,
+        rules: FailureRules,
         state: &PartitionState,
         end: u64,
         is_ordered: bool,
@@ -67,9 +67,14 @@ impl Ledger {
                 leases.restore(offset, Delivered { time, ..stored }, timers);
             }
             Slot::Failed(stored) => {
-                let wait = retry.map_or(0, |backoff| backoff.millis(stored.attempts));
+                let wait = rules.wait_millis(stored.attempts);
                 let time = stored.time.min(now.plus_millis(wait));
-                failed.restore(offset, Delivered { time, ..stored }, timers);
+                let stored = Delivered { time, ..stored };
+                if rules.forward(stored.attempts) {
+                    failed.restore_dead(offset, stored);
+                } else {
+                    failed.restore(offset, stored, timers);
+                }
             }
         })?;
         let ledger = Self {
@@ -150,15 +155,15 @@ impl Ledger {
         self.failed.flushed(now, stored, timers, release);
     }
 
-    /// Leases a message, and returns the delivery's number. [`Ledger::leased_together`] is told of it with its
-    /// neighbours.
+    /// Leases a message, and returns the delivery's number and how many before it failed. [`Ledger::leased_together`] is
+    /// told of it with its neighbours.
     pub(super) fn lease(
         &mut self,
         offset: u64,
         deadline: Timestamp,
         holder: Holder,
         bytes: u64,
-    ) -> u32 {
+    ) -> (u32, u32) {
         let (number, attempts) = self
             .failed
             .remove(offset)
@@ -169,7 +174,13 @@ impl Ledger {
             attempts,
         };
         self.leases.grant(offset, granted, holder, bytes);
-        granted.number
+        (granted.number, attempts)
+    }
+
+    /// Whether dead letters are to be forwarded, or messages leased that are dead letters with their next failure.
+    pub(super) fn has_last_attempts(&self, rules: FailureRules) -> bool {
+        let dead_letters = self.failed.forwards().is_active();
+        dead_letters || (rules.attempts_max.is_some() && self.leases.have_last_attempt(rules))
     }
 
     /// Sees to it that leases of neighbours end in time, and are stored.
@@ -217,41 +228,47 @@ impl Ledger {
         timers: &mut Timers,
     ) -> Option<Ended> {
         let unacked = self.leases.end(lease.offset, lease.number, timers)?;
-        Some(self.unacked(now, None, false, unacked))
+        Some(self.unacked(now, FailureRules::default(), false, unacked))
     }
 
     /// Ends a lease without an ack, if it has not ended or been superseded, which is a failed attempt if the message has
-    /// left. It may be delivered again after the wait of `retry`.
+    /// left. What becomes of it is what `rules` say.
     pub(super) fn fail(
         &mut self,
         now: Timestamp,
-        retry: Option<Backoff>,
+        rules: FailureRules,
         lease: LeaseId,
         timers: &mut Timers,
     ) -> Option<Ended> {
         let unacked = self.leases.end(lease.offset, lease.number, timers)?;
-        Some(self.unacked(now, retry, unacked.has_left, unacked))
+        Some(self.unacked(now, rules, unacked.has_left, unacked))
     }
 
     fn unacked(
         &mut self,
         now: Timestamp,
-        retry: Option<Backoff>,
+        rules: FailureRules,
         counts: bool,
         unacked: Unacked,
     ) -> Ended {
         let Unacked {
             ended, attempts, ..
         } = unacked;
-        let retry = retry.filter(|_| counts);
+        let rules = if counts {
+            rules
+        } else {
+            FailureRules::default()
+        };
         let attempts = attempts.saturating_add(counts.into());
-        let wait = retry.map_or(0, |backoff| backoff.millis(attempts));
         let failed = Delivered {
-            time: now.plus_millis(wait),
+            time: now.plus_millis(rules.wait_millis(attempts)),
             number: ended.number,
             attempts,
         };
-        let urgency = if retry.is_some() {
+        let urgency = if rules.forward(attempts) {
+            self.failed.insert_dead(ended.offset, failed);
+            Urgency::Urgent
+        } else if rules.store_failures() {
             self.failed.insert_unstored(ended.offset, failed);
             Urgency::Urgent
         } else {
@@ -272,7 +289,7 @@ impl Ledger {
     ) -> Option<Ended> {
         let number = self.leases.number(offset)?;
         let unacked = self.leases.end(offset, number, timers)?;
-        Some(self.unacked(now, None, false, unacked))
+        Some(self.unacked(now, FailureRules::default(), false, unacked))
     }
 
     /// Offset and number of the leases of `offsets` whose time has come at this timer.
@@ -290,7 +307,7 @@ impl Ledger {
     pub(super) fn expire(
         &mut self,
         now: Timestamp,
-        retry: Option<Backoff>,
+        rules: FailureRules,
         timer: Timestamp,
         offsets: Range<u64>,
         timers: &mut Timers,
@@ -298,7 +315,7 @@ impl Ledger {
     ) {
         for (offset, number) in self.leases.late(now, timer, offsets, timers) {
             if let Some(unacked) = self.leases.end(offset, number, timers) {
-                ended.push(self.unacked(now, retry, unacked.has_left, unacked));
+                ended.push(self.unacked(now, rules, unacked.has_left, unacked));
             }
         }
     }
@@ -357,7 +374,7 @@ impl Ledger {
     pub(super) fn check(&self, timers: &Timers) {
         self.progress.check();
         self.leases.check(timers);
-        self.failed.check();
+        self.failed.check(timers);
         for offset in self.leases.offsets() {
             assert!(!self.progress.is_done(offset) && !self.failed.contains(offset));
         }

@@ -14,9 +14,11 @@ mod candidates;
 pub mod change;
 mod chunk;
 mod consumers;
+pub mod dead_letter;
 mod dirty;
 mod failed;
 mod flow;
+mod forwarding;
 mod frame;
 mod in_order;
 pub mod input;
@@ -61,7 +63,7 @@ use unwanted::Unwanted;
 
 use crate::{
     clock::Timestamp,
-    limits::{ORDERED_WAITING_MAX, OUTSTANDING_MAX, READ_RETRY_MILLIS},
+    limits::{FORWARDS_MAX, ORDERED_WAITING_MAX, OUTSTANDING_MAX, READ_RETRY_MILLIS},
 };
 
 /// What a subscription does next. See the module.
@@ -75,6 +77,8 @@ pub struct Engine {
     lazy_flush: LazyFlush,
     unwanted: Unwanted,
     flush_in_flight: bool,
+    /// The partition whose turn it is to have dead letters forwarded.
+    next_forward: u32,
     /// Leases that ended with the last event, whose credit went back.
     ended: Vec<Ended>,
 }
@@ -93,8 +97,14 @@ impl Engine {
     ) -> Result<(Self, Vec<u32>), ChunkError> {
         let mut timers = Timers::default();
         let is_ordered = config.is_ordered;
-        let (partitions, voided) =
-            Partitions::restore(now, config.retry, states, ends, is_ordered, &mut timers)?;
+        let (partitions, voided) = Partitions::restore(
+            now,
+            config.failure_rules(),
+            states,
+            ends,
+            is_ordered,
+            &mut timers,
+        )?;
         let mut consumers = Consumers::default();
         if is_ordered {
             consumers.flow().note_hunger();
@@ -108,6 +118,7 @@ impl Engine {
             lazy_flush: LazyFlush::default(),
             unwanted: Unwanted::default(),
             flush_in_flight: false,
+            next_forward: 0,
             ended: Vec::new(),
         };
         Ok((engine, voided))
@@ -160,10 +171,17 @@ impl Engine {
     }
 
     /// Whether no consumer is here and everything is stored. What is leased is: it needs no engine until it is asked
-    /// for.
+    /// for, unless it becomes a dead letter with its next failure.
     pub fn is_idle(&self) -> bool {
         let is_stored = |partition: &Partition| partition.ledger().urgency() == Urgency::None;
-        self.consumers.is_empty() && !self.flush_in_flight && self.partitions.iter().all(is_stored)
+        let rules = self.config.failure_rules();
+        let has_last_attempts = |partition: &Partition| {
+            partition.seeks_dead_letters() || partition.ledger().has_last_attempts(rules)
+        };
+        self.consumers.is_empty()
+            && !self.flush_in_flight
+            && self.partitions.iter().all(is_stored)
+            && !self.partitions.iter().any(has_last_attempts)
     }
 
     /// Bytes of the messages that are loaded and were not handed out.
@@ -206,6 +224,7 @@ impl Engine {
         self.consumers
             .dispatch(now, self.config, partitions, timers, out);
         self.drop_unwanted(now);
+        self.start_forwards(out);
         self.start_reads(now, out);
         let fresh = self.takes_fresh();
         self.consumers
@@ -228,20 +247,22 @@ impl Engine {
                     timer:
                         Timer::Leases(partition)
                         | Timer::Redelivery(partition)
+                        | Timer::Forward(partition)
                         | Timer::Damage(partition)
                         | Timer::Read(partition),
                     ..
                 } => {
                     if let Some(partition) = self.partitions.get_mut(partition) {
-                        let retry = self.config.retry;
-                        partition.come_due(now, retry, due, &mut self.timers, &mut self.ended);
+                        let rules = self.config.failure_rules();
+                        partition.come_due(now, rules, due, &mut self.timers, &mut self.ended);
                     }
                 }
             }
         }
         if self.config.is_ordered {
             for partition in self.partitions.iter_mut() {
-                partition.end_late(now, self.config.retry, &mut self.timers, &mut self.ended);
+                let rules = self.config.failure_rules();
+                partition.end_late(now, rules, &mut self.timers, &mut self.ended);
             }
         }
     }
@@ -358,9 +379,9 @@ impl Engine {
             }
             Input::ModifyDeadline(changes) => {
                 let (timers, ended) = (&mut self.timers, &mut self.ended);
-                let retry = self.config.retry;
+                let rules = self.config.failure_rules();
                 self.partitions
-                    .modify_deadlines(now, retry, changes, timers, ended, verdicts);
+                    .modify_deadlines(now, rules, changes, timers, ended, verdicts);
             }
             Input::Returned(leases) => {
                 let (timers, ended) = (&mut self.timers, &mut self.ended);
@@ -373,6 +394,26 @@ impl Engine {
                     is_ordered,
                     ..config
                 };
+                if self.config.attempts_max.is_none() {
+                    for partition in self.partitions.iter_mut() {
+                        partition.keep_dead_letters(now, &mut self.timers);
+                    }
+                }
+            }
+            Input::Forwarded {
+                partition,
+                outcomes,
+            } => {
+                if let Some(partition) = self.partitions.get_mut(partition) {
+                    for outcome in outcomes {
+                        let (timers, ended) = (&mut self.timers, &mut self.ended);
+                        partition.forwarded(now, outcome, timers, ended);
+                    }
+                    if self.config.attempts_max.is_none() {
+                        partition.keep_dead_letters(now, &mut self.timers);
+                    }
+                    partition.advance_cursor();
+                }
             }
             Input::Flushed { stored } => {
                 self.flush_in_flight = false;
@@ -392,6 +433,30 @@ impl Engine {
                 });
             }
             Input::Client { .. } | Input::Tick => {}
+        }
+    }
+
+    /// Has dead letters forwarded, in turns of the partitions.
+    fn start_forwards(&mut self, out: &mut Vec<Output>) {
+        if self.config.attempts_max.is_none() {
+            return;
+        }
+        let mut room = FORWARDS_MAX - self.partitions.forwards_out();
+        for id in self.partitions.with_dead_letters(self.next_forward) {
+            let Some(partition) = self.partitions.get_mut(id).filter(|_| room > 0) else {
+                continue;
+            };
+            let messages = partition.take_dead_letters(room);
+            if messages.is_empty() {
+                continue;
+            }
+            room -= messages.len();
+            self.next_forward = id.saturating_add(1);
+            out.push(Output::Forward {
+                partition: id,
+                generation: partition.ledger().generation(),
+                messages,
+            });
         }
     }
 
@@ -416,7 +481,8 @@ impl Engine {
 
     /// Reads for the consumers that wait, and for a while what the next one is to find.
     fn start_reads(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        if !self.unwanted.is_wanted(now) {
+        let is_wanted = self.unwanted.is_wanted(now);
+        if !is_wanted && !self.partitions.iter().any(Partition::seeks_dead_letters) {
             return;
         }
         let consumers = &self.consumers;

@@ -14,8 +14,19 @@ pub struct Delivery {
     pub lease: LeaseId,
     /// When the message was published.
     pub publish_time: Timestamp,
+    /// Which attempt it is, from 1; 0 without a dead letter policy.
+    pub attempt: u32,
     /// Its encoded bytes.
     pub body: Bytes,
+}
+
+/// A message that is to be forwarded to the dead letter topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its position.
+    pub offset: u64,
+    /// How many of its deliveries failed.
+    pub attempts: u32,
 }
 
 /// A lease that has ended, by whatever route.
@@ -58,6 +69,15 @@ pub enum Output {
         range: Range<u64>,
         /// About how much.
         bytes_max: usize,
+    },
+    /// Publish these to the dead letter topic and answer with `Forwarded`. Nothing else is done with them meanwhile.
+    Forward {
+        /// Where.
+        partition: u32,
+        /// Of the state.
+        generation: u32,
+        /// In the order of the log; never empty, at most [`crate::limits::FORWARDS_PER_PARTITION_MAX`].
+        messages: Vec<DeadLetter>,
     },
     /// Hand these to a stream, or answer a pull with them (which thereby leaves).
     Deliver {

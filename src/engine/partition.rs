@@ -18,7 +18,7 @@ use super::{
     output::{Delivery, Ended, Verdict},
     read_ahead::{Purpose, ReadAhead, Room},
     ready::Ready,
-    retry::Backoff,
+    retry::FailureRules,
     timers::{Due, Timer, Timers},
     wanted::Wanted,
 };
@@ -71,7 +71,7 @@ impl Partition {
     /// what lies above the end is void under a new generation.
     pub(super) fn restore(
         now: Timestamp,
-        retry: Option<Backoff>,
+        rules: FailureRules,
         state: &PartitionState,
         known_end: Option<u64>,
         is_ordered: bool,
@@ -80,7 +80,7 @@ impl Partition {
         let id = state.partition;
         // A log that does not show this partition yet says nothing about its end.
         let end = known_end.unwrap_or(u64::MAX);
-        let (ledger, seen, is_void) = Ledger::restore(now, retry, state, end, is_ordered, timers)?;
+        let (ledger, seen, is_void) = Ledger::restore(now, rules, state, end, is_ordered, timers)?;
         let mut read_ahead = ReadAhead::new(id, ledger.progress().cursor());
         read_ahead.see_end(known_end.unwrap_or(seen));
         // What a lost end has made void is not waited for.
@@ -196,7 +196,10 @@ impl Partition {
             ordered.make_room();
         }
         let wanted = demand.wanted;
-        let is_wanted = !wanted.is_none() || candidates.lacks_fresh();
+        let seeks = candidates
+            .ordered()
+            .is_some_and(Ordered::seeks_dead_letters);
+        let is_wanted = seeks || !wanted.is_none() || candidates.lacks_fresh();
         let fresh = (is_wanted && (demand.fresh || is_holding)).then(|| {
             let mut room = read_ahead.room_for(wanted);
             if is_holding {
@@ -359,13 +362,14 @@ impl Partition {
         ledger.flushed(now, stored, timers, |offset| {
             candidates.release(offset, read_ahead.is_read(offset))
         });
+        self.forwards_flushed(stored);
     }
 
     /// Does what the time has come for. Leases that end go to `ended`.
     pub(super) fn come_due(
         &mut self,
         now: Timestamp,
-        retry: Option<Backoff>,
+        rules: FailureRules,
         due: Due,
         timers: &mut Timers,
         ended: &mut Vec<Ended>,
@@ -382,7 +386,7 @@ impl Partition {
         for offsets in due.offsets {
             match (due.timer, &mut *candidates) {
                 (Timer::Leases(_), Candidates::Unordered(_)) => {
-                    ledger.expire(now, retry, due.at, offsets, timers, ended);
+                    ledger.expire(now, rules, due.at, offsets, timers, ended);
                 }
                 (Timer::Leases(_), Candidates::Ordered(ordered)) => {
                     ordered.come_late(ledger.late(now, due.at, offsets, timers));
@@ -392,6 +396,9 @@ impl Partition {
                     failed.come_due(now, offsets, |offset| {
                         candidates.release(offset, read_ahead.is_read(offset))
                     });
+                }
+                (Timer::Forward(_), _) => {
+                    ledger.failed_mut().forwards_mut().retry(now, offsets);
                 }
                 (Timer::Damage(_), _) => read_ahead.retry_damage(now, offsets),
                 (Timer::Read(_) | Timer::Unwanted | Timer::Flush, _) => {}
@@ -503,7 +510,8 @@ impl Partition {
             Candidates::Ordered(ordered) => {
                 ordered.check();
                 for (offset, is_leased) in ordered.known() {
-                    assert!(!progress.is_done(offset), "{offset} is done");
+                    let is_done = progress.is_done(offset) && !failed.forwards().is_acked(offset);
+                    assert!(!is_done, "{offset} is done");
                     assert_eq!(is_leased, self.ledger.is_leased(offset), "{offset}");
                 }
                 let lies_ahead = |offset: &u64| {
@@ -514,6 +522,7 @@ impl Partition {
                     let waits = timers.has(rounded(time), timer, offset);
                     // What has no key is not noted while it waits.
                     let waits = waits || !failed.is_stored(offset);
+                    let waits = waits || failed.forwards().contains(offset);
                     let is_passed_over = || waits || ordered.has_marks();
                     assert!(ordered.knows(offset) || lies_ahead(&offset) || is_passed_over());
                 }
@@ -550,6 +559,7 @@ impl Partition {
             ready.is_some_and(|ready| !ready.is_open(offset))
                 && !failed.is_due(offset)
                 && failed.is_stored(offset)
+                && !failed.forwards().contains(offset)
         };
         let times = failed.times();
         times.filter_map(move |(offset, time)| waits(offset).then_some(time))

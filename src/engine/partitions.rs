@@ -9,7 +9,7 @@ use super::{
     input::{ConsumerId, LeaseId},
     output::{Ended, Verdict},
     partition::Partition,
-    retry::Backoff,
+    retry::FailureRules,
     timers::Timers,
 };
 use crate::clock::Timestamp;
@@ -28,7 +28,7 @@ impl Partitions {
     /// voided.
     pub(super) fn restore(
         now: Timestamp,
-        retry: Option<Backoff>,
+        rules: FailureRules,
         states: &[PartitionState],
         ends: &[u64],
         is_ordered: bool,
@@ -42,7 +42,7 @@ impl Partitions {
         for state in states {
             let end = ends.get(state.partition as usize).copied();
             let (partition, is_void) =
-                Partition::restore(now, retry, state, end, is_ordered, timers)?;
+                Partition::restore(now, rules, state, end, is_ordered, timers)?;
             if is_void {
                 voided.push(state.partition);
             }
@@ -100,6 +100,19 @@ impl Partitions {
     pub(super) fn outstanding(&self) -> usize {
         let outstanding = |partition: &Partition| partition.ledger().outstanding();
         self.iter().map(outstanding).sum()
+    }
+
+    /// Dead letters that are being forwarded.
+    pub(super) fn forwards_out(&self) -> usize {
+        let forwards = |partition: &Partition| partition.ledger().failed().forwards().out();
+        self.iter().map(forwards).sum()
+    }
+
+    /// The partitions that may have dead letters to forward, from this one on.
+    pub(super) fn with_dead_letters(&self, first: u32) -> Vec<u32> {
+        let turns = self.all.range(first..).chain(self.all.range(..first));
+        let with = turns.filter(|(_, partition)| partition.has_dead_letters());
+        with.map(|(id, _)| *id).collect()
     }
 
     /// Fills a frame from the next partition in order, and from those after it as long as there is room. The next
@@ -175,7 +188,7 @@ impl Partitions {
     pub(super) fn modify_deadlines(
         &mut self,
         now: Timestamp,
-        retry: Option<Backoff>,
+        rules: FailureRules,
         changes: Vec<(LeaseId, u64)>,
         timers: &mut Timers,
         ended: &mut Vec<Ended>,
@@ -188,7 +201,7 @@ impl Partitions {
                     let deadline = now.plus_millis(millis);
                     return partition.ledger_mut().extend(lease, deadline, timers);
                 }
-                partition.fail(now, retry, lease, timers, ended)
+                partition.fail(now, rules, lease, timers, ended)
             });
             if let Some(verdicts) = &mut verdicts {
                 verdicts.push(if is_applied {

@@ -9,6 +9,37 @@ pub struct Backoff {
     pub max_millis: u64,
 }
 
+/// What becomes of a message whose delivery failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FailureRules {
+    /// How long it waits for its redelivery; `None`: not at all.
+    pub(super) retry: Option<Backoff>,
+    /// With so many failures it is forwarded to the dead letter topic.
+    pub(super) attempts_max: Option<u32>,
+}
+
+impl FailureRules {
+    /// Whether a failure is stored before anything else happens to its message.
+    pub(super) fn store_failures(self) -> bool {
+        self.retry.is_some() || self.attempts_max.is_some()
+    }
+
+    /// The wait after so many failures, milliseconds.
+    pub(super) fn wait_millis(self, failures: u32) -> u64 {
+        self.retry.map_or(0, |backoff| backoff.millis(failures))
+    }
+
+    /// Whether a message that failed so often is a dead letter.
+    pub(super) fn forward(self, failures: u32) -> bool {
+        self.attempts_max.is_some_and(|max| failures >= max)
+    }
+
+    /// Whether a message that failed so often is one with its next failure.
+    pub(super) fn forward_next(self, failures: u32) -> bool {
+        self.forward(failures.saturating_add(1))
+    }
+}
+
 impl Backoff {
     /// The wait after so many failures, milliseconds.
     pub(super) fn millis(self, failures: u32) -> u64 {

@@ -38,6 +38,8 @@ pub(super) enum Timer {
     Leases(u32),
     /// Failed messages of some offsets may be delivered again.
     Redelivery(u32),
+    /// Dead letters of some offsets may be tried again.
+    Forward(u32),
     /// Damage at some offsets may be read again.
     Damage(u32),
     /// The log may be read again after a failure.

@@ -7,6 +7,7 @@
 
 mod accepted;
 mod checksum;
+mod dead_letter;
 mod layout;
 mod parts;
 #[cfg(test)]
@@ -21,6 +22,9 @@ use prost::{
 pub use self::{
     accepted::{AcceptedMessages, check_decodable},
     checksum::checksum,
+    dead_letter::{
+        DEAD_LETTER_ATTRIBUTES, SOURCE_PROJECT, SOURCE_SUBSCRIPTION, Source, dead_letter,
+    },
     layout::{Layouts, ScannedMessage},
     parts::{Parts, encode},
 };

@@ -34,6 +34,13 @@ impl ProjectName {
     }
 }
 
+impl ProjectName {
+    /// The project's id.
+    pub fn id(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+}
+
 impl TopicName {
     /// Parses the value of the request's field `field`.
     pub fn parse(field: &'static str, value: &str) -> Result<Self, Violation> {

@@ -33,6 +33,12 @@ impl Requirement {
         setting: "filter",
     };
 
+    /// Of a subscription with a dead letter policy, which an older process would deliver dead letters of again and again.
+    pub const DEAD_LETTER_POLICY: Self = Self {
+        version: 2,
+        setting: "dead_letter_policy",
+    };
+
     /// Of a subscription with a retry policy, which an older process would deliver failed messages of at once.
     pub const RETRY_POLICY: Self = Self {
         version: 2,

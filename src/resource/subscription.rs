@@ -17,8 +17,9 @@ use crate::{
     filter::{Filter, FilterError},
     limits::{
         ACK_DEADLINE_SECONDS, ACK_DEADLINE_SECONDS_DEFAULT, BACKOFF_SECONDS_MAX,
-        BACKOFF_SECONDS_MIN_DEFAULT, EXPIRATION_SECONDS_DEFAULT, EXPIRATION_SECONDS_MIN,
-        FILTER_BYTES_MAX, RETENTION_SECONDS, RETENTION_SECONDS_DEFAULT,
+        BACKOFF_SECONDS_MIN_DEFAULT, DELIVERY_ATTEMPTS, DELIVERY_ATTEMPTS_DEFAULT,
+        EXPIRATION_SECONDS_DEFAULT, EXPIRATION_SECONDS_MIN, FILTER_BYTES_MAX, RETENTION_SECONDS,
+        RETENTION_SECONDS_DEFAULT,
     },
 };
 
@@ -49,6 +50,15 @@ pub struct RetryPolicy {
     pub maximum_backoff: Duration,
 }
 
+/// Where messages go that fail again and again (docs/behaviour.md, section 11.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterPolicy {
+    /// They are published there. It may be in another project, and may be deleted.
+    pub topic: TopicName,
+    /// With so many failed deliveries.
+    pub max_delivery_attempts: u32,
+}
+
 /// A subscription as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subscription {
@@ -74,6 +84,9 @@ pub struct Subscription {
     /// How long failed messages wait; `None`: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_policy: Option<RetryPolicy>,
+    /// Where messages go that fail again and again; `None`: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter_policy: Option<DeadLetterPolicy>,
     /// Whether it was cut off from its topic.
     #[serde(default)]
     pub detached: bool,
@@ -99,6 +112,8 @@ pub struct SubscriptionSettings {
     pub filter: Option<Arc<Filter>>,
     /// See [`retry_policy`].
     pub retry_policy: Option<RetryPolicy>,
+    /// See [`dead_letter_policy`].
+    pub dead_letter_policy: Option<DeadLetterPolicy>,
 }
 
 impl Subscription {
@@ -106,6 +121,8 @@ impl Subscription {
     pub const fn requirement(&self) -> Requirement {
         if self.filter.is_some() {
             Requirement::FILTER
+        } else if self.dead_letter_policy.is_some() {
+            Requirement::DEAD_LETTER_POLICY
         } else if self.retry_policy.is_some() {
             Requirement::RETRY_POLICY
         } else if self.ordered {
@@ -141,6 +158,7 @@ impl Subscription {
             labels: settings.labels,
             filter: settings.filter,
             retry_policy: settings.retry_policy,
+            dead_letter_policy: settings.dead_letter_policy,
             detached: false,
             policy: None,
         }
@@ -164,6 +182,9 @@ impl Subscription {
                 }
                 SubscriptionChange::Labels(labels) => subscription.labels = labels,
                 SubscriptionChange::RetryPolicy(policy) => subscription.retry_policy = policy,
+                SubscriptionChange::DeadLetterPolicy(policy) => {
+                    subscription.dead_letter_policy = policy;
+                }
             }
         }
         subscription.consistent()
@@ -195,6 +216,8 @@ pub enum SubscriptionChange {
     Labels(Labels),
     /// See [`retry_policy`].
     RetryPolicy(Option<RetryPolicy>),
+    /// See [`dead_letter_policy`].
+    DeadLetterPolicy(Option<DeadLetterPolicy>),
 }
 
 /// Checks a subscription's ack deadline, seconds. 0 means the default.
@@ -240,6 +263,23 @@ pub fn retry_policy(
     Ok(RetryPolicy {
         minimum_backoff: minimum.to_unsigned(),
         maximum_backoff: maximum.to_unsigned(),
+    })
+}
+
+/// Checks the topic and the delivery attempts of a dead letter policy, of which 0 is the default.
+pub fn dead_letter_policy(topic: &str, attempts: i32) -> Result<DeadLetterPolicy, Violation> {
+    const WHAT: &str = "max_delivery_attempts";
+    let topic = TopicName::parse("dead_letter_topic", topic)?;
+    let (min, max) = (DELIVERY_ATTEMPTS.start(), DELIVERY_ATTEMPTS.end());
+    let max_delivery_attempts = match u32::try_from(attempts) {
+        Ok(0) => DELIVERY_ATTEMPTS_DEFAULT,
+        Ok(attempts) if DELIVERY_ATTEMPTS.contains(&attempts) => attempts,
+        Ok(attempts) if attempts > *max => return Err(Violation::too_large(WHAT, attempts, *max)),
+        Ok(_) | Err(_) => return Err(Violation::too_small(WHAT, attempts, *min)),
+    };
+    Ok(DeadLetterPolicy {
+        topic,
+        max_delivery_attempts,
     })
 }
 

@@ -46,8 +46,7 @@ impl Receipts {
                     ack_id: self.key.encode(self.subscription, lease),
                     server_fields: ServerFields::new(&ids, lease.offset, delivery.publish_time),
                     message: delivery.body,
-                    // Reported only with a dead letter policy (docs/behaviour.md, section 5).
-                    delivery_attempt: 0,
+                    delivery_attempt: i32::try_from(delivery.attempt).unwrap_or(i32::MAX),
                 }
             })
             .collect()

@@ -13,7 +13,7 @@ use crate::{
     resource::{
         name::{ProjectName, SubscriptionName, TopicName},
         page::{Page, PageRequest},
-        subscription::{Subscription, SubscriptionChange, SubscriptionSettings},
+        subscription::{DeadLetterPolicy, Subscription, SubscriptionChange, SubscriptionSettings},
         violation::Violation,
     },
     store::{
@@ -49,6 +49,17 @@ impl Service {
             return Err(topic_gone);
         };
         let subscription = Subscription::new(name, topic, settings)?;
+        if let Some(missing) = self
+            .missing_dead_letter_topic(subscription.dead_letter_policy.as_ref())
+            .await?
+        {
+            let resource = subscription.name.id().to_owned();
+            let exists = self.resources.subscription(&subscription.name).await?;
+            return Err(exists.map_or_else(
+                || CreateError::ParentNotFound { resource: missing },
+                |_| CreateError::AlreadyExists { resource },
+            ));
+        }
         self.check_setting(subscription.requirement()).await?;
         let topic = record;
         let bounds = match self.log.bounds(&topic.log).await {
@@ -100,8 +111,12 @@ impl Service {
     ) -> Result<Subscription, UpdateError> {
         let (service, name) = (Arc::clone(self), name.clone());
         to_the_end(async move {
+            let policy = changes.iter().find_map(|change| match change {
+                SubscriptionChange::DeadLetterPolicy(policy) => policy.as_ref(),
+                _ => None,
+            });
             let written = service
-                .change_subscription(&name, |subscription| subscription.with(&changes))
+                .change_subscription(&name, policy, |subscription| subscription.with(&changes))
                 .await?;
             service.delivery.configure(&written);
             service.retain_log(&written).await?;
@@ -159,7 +174,7 @@ impl Service {
         let (service, name) = (Arc::clone(self), name.clone());
         to_the_end(async move {
             let written = service
-                .change_subscription(&name, |subscription| {
+                .change_subscription(&name, None, |subscription| {
                     Ok(Subscription {
                         detached: true,
                         ..subscription.clone()
@@ -173,6 +188,18 @@ impl Service {
         .await
     }
 
+    /// The id of a policy's topic, if that does not exist.
+    async fn missing_dead_letter_topic(
+        &self,
+        policy: Option<&DeadLetterPolicy>,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(policy) = policy else {
+            return Ok(None);
+        };
+        let found = self.resources.topic(&policy.topic).await?;
+        Ok(found.is_none().then(|| policy.topic.id().to_owned()))
+    }
+
     /// Before a subscription is answered that wants messages retained for longer than logs retain them anyway.
     async fn retain_log(&self, record: &SubscriptionRecord) -> Result<(), StoreError> {
         if record.subscription.message_retention <= self.log.retention_min() {
@@ -182,9 +209,11 @@ impl Service {
         topic_logs::retain(resources, log, record.log.incarnation).await
     }
 
+    /// Changes what is stored. `policy`: a dead letter policy that the caller names; its topic has to exist.
     async fn change_subscription(
         &self,
         name: &SubscriptionName,
+        policy: Option<&DeadLetterPolicy>,
         change: impl Fn(&Subscription) -> Result<Subscription, Violation>,
     ) -> Result<SubscriptionRecord, UpdateError> {
         let not_found = || UpdateError::NotFound {
@@ -194,6 +223,9 @@ impl Service {
             let read = self.store.resources.subscription(name).await?;
             let read = read.ok_or_else(not_found)?;
             let subscription = change(&read.subscription)?;
+            if let Some(resource) = self.missing_dead_letter_topic(policy).await? {
+                return Err(UpdateError::NotFound { resource });
+            }
             self.check_setting(subscription.requirement()).await?;
             match self
                 .resources

@@ -499,6 +499,15 @@ impl<S: Positions> Positions for Faulty<S> {
         self.faults.run("owner", owner).await
     }
 
+    async fn unattended(
+        &self,
+        after: Option<&SubscriptionName>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionName>, StoreError> {
+        let unattended = self.inner.unattended(after, limit);
+        self.faults.run("unattended", unattended).await
+    }
+
     async fn acquire(&self, subscription: SubscriptionId) -> Result<Acquire, StoreError> {
         let owner = self.faults.0.lock().owner.clone();
         if let Some(owner) = owner {

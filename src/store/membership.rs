@@ -1,5 +1,7 @@
 //! The port to the nodes that share a store: whether this one may answer, and what the others changed.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use super::{NodeLease, StoreError, records::RecordKey};
@@ -46,6 +48,11 @@ pub trait Membership: Send + Sync + 'static {
     async fn behind(&self, version: u32) -> Result<Option<String>, StoreError> {
         let _ = version;
         Ok(None)
+    }
+
+    /// Numbers of the processes that live, each of which is never used twice; none in a store of one node.
+    async fn living(&self) -> Result<BTreeSet<u64>, StoreError> {
+        Ok(BTreeSet::new())
     }
 
     /// Waits for changes, by any node, that this one must apply. Pending for ever in a store of one node.

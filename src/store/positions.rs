@@ -11,7 +11,10 @@ use super::{
 use crate::{
     engine::change::{PartitionChange, PartitionState, RetainedRow},
     limits::CHUNK_OFFSETS,
-    resource::id::{SubscriptionId, TopicIncarnation},
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        name::SubscriptionName,
+    },
 };
 
 /// A subscription's delivery state, taken over by the caller.
@@ -143,6 +146,13 @@ pub trait Positions: Send + Sync + 'static {
         let _ = subscriptions;
         Ok(Vec::new())
     }
+    /// Subscriptions with a dead letter policy and with messages that were delivered and may not be done, which no living
+    /// node delivers; in order of name, behind `after`, at most `limit`. Some may be among them that have no such policy.
+    async fn unattended(
+        &self,
+        after: Option<&SubscriptionName>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionName>, StoreError>;
     /// Gives subscriptions up, so that any node may take them over; leaves each of which the epoch is not the current
     /// one.
     async fn release(&self, owned: &[(SubscriptionId, u64)]) -> Result<(), StoreError> {

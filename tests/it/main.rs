@@ -12,6 +12,7 @@ mod cluster;
 mod cluster_races;
 mod cluster_takeover;
 mod database_failures;
+mod dead_letter;
 mod doctor;
 mod filters;
 mod formats;

@@ -1,9 +1,8 @@
 //! Settings that change what is delivered and do not work yet are refused by name, and nothing is stored.
 
 use packetboat::proto::google::pubsub::v1::{
-    BigQueryConfig, BigtableConfig, CloudStorageConfig, DeadLetterPolicy, Encoding,
-    IngestionDataSourceSettings, JavaScriptUdf, MessageTransform, PushConfig, SchemaSettings,
-    Subscription, Topic,
+    BigQueryConfig, BigtableConfig, CloudStorageConfig, Encoding, IngestionDataSourceSettings,
+    JavaScriptUdf, MessageTransform, PushConfig, SchemaSettings, Subscription, Topic,
     ingestion_data_source_settings::{AwsKinesis, Source},
     message_transform::Transform,
 };
@@ -77,17 +76,6 @@ fn transforms() -> Vec<MessageTransform> {
         disabled: false,
         transform: Some(Transform::JavascriptUdf(script)),
     }]
-}
-
-#[tokio::test]
-async fn case_05_a_dead_letter_policy_is_refused() {
-    refused_on_a_subscription("dead_letter_policy", true, |s| {
-        s.dead_letter_policy = Some(DeadLetterPolicy {
-            dead_letter_topic: topic_name("dead"),
-            max_delivery_attempts: 5,
-        });
-    })
-    .await;
 }
 
 #[tokio::test]

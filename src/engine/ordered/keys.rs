@@ -139,6 +139,14 @@ impl Keys {
         })
     }
 
+    /// The first message of the key that is not done, unless it is leased.
+    pub(super) fn open_head(&self, key: OrderingKey) -> Option<u64> {
+        let (&(_, head), _) = self.open.range(all_of(key)).next()?;
+        let first_leased = self.leased.range(all_of(key)).next();
+        let is_first = first_leased.is_none_or(|(_, leased)| *leased > head);
+        is_first.then_some(head)
+    }
+
     /// The first message of the key that failed itself.
     pub(super) fn first_failed(&self, key: OrderingKey) -> Option<u64> {
         let mut open = self.open.range(all_of(key));

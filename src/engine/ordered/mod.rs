@@ -9,6 +9,7 @@
 
 #[cfg(test)]
 mod check;
+mod dead_letters;
 mod keys;
 mod lane;
 mod offers;
@@ -66,6 +67,10 @@ pub(super) struct Ordered {
     late: Vec<(u64, u32)>,
     /// Messages whose leases end because something before them in their key turns out to have failed.
     behind: Vec<u64>,
+    /// Dead letters that wait for what is before them in their key, or whose keys are not known.
+    dead: BTreeSet<u64>,
+    /// Those that may be forwarded.
+    heads: Vec<u64>,
 }
 
 /// What the next message for a consumer is.
@@ -94,6 +99,8 @@ impl Ordered {
             held_until: Some(seen),
             late: Vec::new(),
             behind: Vec::new(),
+            dead: BTreeSet::new(),
+            heads: Vec::new(),
         }
     }
 
@@ -227,6 +234,7 @@ impl Ordered {
         let Some(key) = message.key else {
             if waits {
                 // It is read when it may go out.
+                self.forward_keyless(offset);
                 return;
             }
             self.keys.add_keyless(offset);
@@ -365,6 +373,7 @@ impl Ordered {
 
     /// These are done.
     pub(super) fn forget(&mut self, offsets: &Range<u64>) {
+        self.forget_dead_letters(offsets);
         for (offset, key) in self.keys.known(offsets.clone()) {
             let Some(key) = key else {
                 self.keys.remove(offset);

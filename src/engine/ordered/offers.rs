@@ -6,6 +6,7 @@ use crate::engine::input::{ConsumerId, LoadedMessage, OrderingKey};
 impl Ordered {
     /// Offers the next message of a key to whom may have it, after something of the key has changed.
     pub(super) fn place(&mut self, key: OrderingKey) {
+        self.note_head(key);
         let next = self.keys.next_offer(key);
         let next = next.filter(|_| self.held_until.is_none());
         let Some(entry) = self.keys.get_mut(key) else {

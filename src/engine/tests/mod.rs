@@ -1,6 +1,7 @@
 //! Scenario files that read like a log of a conversation, and random operations against a model.
 
 mod backlog;
+mod dead_letters;
 mod deadlines;
 mod host;
 mod idle;

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::order::{KeyStates, Order};
+use super::{
+    dead_letters::DeadLetters,
+    order::{KeyStates, Order},
+};
 use crate::{
     clock::Timestamp,
     engine::{
@@ -49,10 +52,11 @@ pub(super) struct Model {
     pub(super) issued: Vec<LeaseId>,
     /// If keys keep their order.
     pub(super) order: Option<Order>,
+    pub(super) letters: DeadLetters,
     /// The last number of each message in this life of the engine.
     numbers: BTreeMap<Position, u32>,
     /// Failed deliveries of each message at its last one.
-    attempts: BTreeMap<Position, u32>,
+    pub(super) attempts: BTreeMap<Position, u32>,
     /// When messages may be delivered again that failed in this life of the engine.
     not_before: BTreeMap<Position, Timestamp>,
 }
@@ -84,6 +88,7 @@ impl Model {
             doubled.min(backoff.max_millis.into()) as u64
         });
         self.not_before.insert(position, now.plus_millis(wait));
+        self.letters.fails(config, position, failures);
     }
 
     /// The next time at which a lease is over but may last a little, because of rounding.
@@ -127,6 +132,7 @@ impl Model {
     pub(super) fn ack(&mut self, position: Position) {
         self.held.remove(&position);
         self.acked.insert(position);
+        self.letters.forget(position);
     }
 
     /// Moves the lease, if the id is that of the newest delivery.
@@ -246,7 +252,7 @@ impl Model {
                     let demand = self.consumers.remove(consumer);
                     assert!(matches!(demand, Some(Demand::Pull { .. })));
                 }
-                Output::Read { .. } | Output::Late { .. } => {}
+                Output::Read { .. } | Output::Late { .. } | Output::Forward { .. } => {}
             }
         }
     }
@@ -342,6 +348,7 @@ impl Model {
             "{position:?} was acknowledged"
         );
         assert!(!self.held.contains_key(&position), "{position:?} is leased");
+        assert!(!self.letters.is_dead(position), "{position:?} is dead");
         let not_before = self.not_before.get(&position);
         assert!(
             not_before.is_none_or(|it| *it <= now),

@@ -55,6 +55,12 @@ pub(super) enum Operation {
         limit: u16,
         fails: bool,
     },
+    /// 0 to 5: forwarded, 6 and 7: refused, else not known.
+    Forwarded {
+        pick: u16,
+        run: u8,
+        outcome: u8,
+    },
     StartFlush,
     EndFlush {
         stored: bool,
@@ -114,6 +120,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|millis| Wait { millis }),
         20 => (prop_oneof![1u16..20, Just(u16::MAX)], prop::bool::weighted(0.1))
             .prop_map(|(limit, fails)| Read { limit, fails }),
+        6 => (any::<u16>(), 1u8..70, 0u8..10)
+            .prop_map(|(pick, run, outcome)| Forwarded { pick, run, outcome }),
         8 => Just(StartFlush),
         8 => prop::bool::weighted(0.8).prop_map(|stored| EndFlush { stored }),
         2 => any::<bool>().prop_map(|stored| Crash { stored }),

@@ -40,6 +40,14 @@ pub(super) struct KeyState {
     others: BTreeSet<u64>,
 }
 
+impl KeyState {
+    /// The first of them.
+    pub(super) fn first(&self) -> Option<u64> {
+        let held = self.held.first_key_value().map(|(offset, _)| *offset);
+        held.into_iter().chain(self.others.first().copied()).min()
+    }
+}
+
 pub(super) type KeyStates = BTreeMap<(u32, OrderingKey), KeyState>;
 
 impl Order {
@@ -130,8 +138,11 @@ impl Model {
             let Some(key) = key_of(position.1) else {
                 continue;
             };
+            // What was forwarded is left until its ack is durable.
+            let is_acked =
+                self.acked.contains(position) && !self.letters.unstored.contains(position);
             let is_left = !message.removed
-                && !self.acked.contains(position)
+                && !is_acked
                 && !self.perhaps.contains(position)
                 && !order.absent.contains(position)
                 && message.publish_time.plus_millis(config.retention_millis) > now;

@@ -20,6 +20,7 @@ const CONFIG: Config = Config {
     retention_millis: 604_800_000,
     durable_leases: false,
     retry: None,
+    attempts_max: None,
     is_ordered: true,
 };
 

@@ -18,6 +18,7 @@ const CONFIG: Config = Config {
     retention_millis: 600_000,
     durable_leases: false,
     retry: None,
+    attempts_max: None,
     is_ordered: false,
 };
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
+    dead_letters::forwards,
     host::Host,
     model::{Held, Message, Model, Position, rounded},
     operations::{Operation, operations},
@@ -21,6 +22,7 @@ use crate::{
     engine::{
         Engine,
         chunk::{Delivered, Slot},
+        dead_letter::Outcome,
         input::{ClientId, Config, ConsumerId, Demand, Input, LeaseId},
         output::{Delivery, Output, Verdict},
         partition::Partition,
@@ -47,12 +49,12 @@ proptest! {
 
     #[test]
     fn nothing_acknowledged_returns_and_nothing_else_is_lost(operations in operations()) {
-        Run::new(false, None, false).run(operations);
+        Run::new(false, Rules::default(), false).run(operations);
     }
 
     #[test]
     fn nothing_leaves_before_its_lease_is_durable_if_so_configured(operations in operations()) {
-        Run::new(true, None, false).run(operations);
+        Run::new(true, Rules::default(), false).run(operations);
     }
 
     #[test]
@@ -63,7 +65,7 @@ proptest! {
         more in 0u64..60_000,
     ) {
         let retry = Backoff { min_millis, max_millis: min_millis + more };
-        Run::new(durable_leases, Some(retry), false).run(operations);
+        Run::new(durable_leases, Rules::retrying(retry), false).run(operations);
     }
 }
 
@@ -78,12 +80,12 @@ proptest! {
 
     #[test]
     fn keys_keep_their_order_and_their_consumer(operations in operations()) {
-        Run::new(false, None, true).run(operations);
+        Run::new(false, Rules::default(), true).run(operations);
     }
 
     #[test]
     fn keys_keep_their_order_when_nothing_leaves_before_its_lease_is_durable(operations in operations()) {
-        Run::new(true, None, true).run(operations);
+        Run::new(true, Rules::default(), true).run(operations);
     }
 
     #[test]
@@ -93,7 +95,47 @@ proptest! {
         more in 0u64..60_000,
     ) {
         let retry = Backoff { min_millis, max_millis: min_millis + more };
-        Run::new(false, Some(retry), true).run(operations);
+        Run::new(false, Rules::retrying(retry), true).run(operations);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: cases() / 2,
+        max_shrink_iters: 3000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn dead_letters_are_forwarded_and_nobody_gets_them(
+        operations in operations(),
+        is_ordered: bool,
+        durable_leases: bool,
+        attempts_max in 1u32..4,
+        millis in prop::option::of(0u64..20_000),
+    ) {
+        let rules = Rules {
+            retry: millis.map(|millis| Backoff { min_millis: millis, max_millis: millis }),
+            attempts_max: Some(attempts_max),
+        };
+        Run::new(durable_leases, rules, is_ordered).run(operations);
+    }
+}
+
+/// What becomes of failed messages.
+#[derive(Default)]
+struct Rules {
+    retry: Option<Backoff>,
+    attempts_max: Option<u32>,
+}
+
+impl Rules {
+    fn retrying(retry: Backoff) -> Self {
+        Self {
+            retry: Some(retry),
+            attempts_max: None,
+        }
     }
 }
 
@@ -118,12 +160,13 @@ struct Run {
 }
 
 impl Run {
-    fn new(durable_leases: bool, retry: Option<Backoff>, is_ordered: bool) -> Self {
+    fn new(durable_leases: bool, rules: Rules, is_ordered: bool) -> Self {
         let config = Config {
             ack_deadline_millis: 10_003,
             retention_millis: 604_800_000,
             durable_leases,
-            retry,
+            retry: rules.retry,
+            attempts_max: rules.attempts_max,
             is_ordered,
         };
         Self {
@@ -264,6 +307,19 @@ impl Run {
                 self.take(&out);
             }
             Operation::Read { .. } => {}
+            Operation::Forwarded { pick, run, outcome } => {
+                let letters = self.model.letters.out(pick, run.into());
+                self.forwarded(
+                    &letters,
+                    match outcome {
+                        0..6 => Outcome::Done,
+                        6 | 7 => Outcome::Refused,
+                        _ => Outcome::Failed {
+                            retry_at: self.host.now.plus_millis(1000),
+                        },
+                    },
+                );
+            }
             Operation::StartFlush => self.start_flush(false),
             Operation::EndFlush { stored } => self.end_flush(stored),
             Operation::Crash { stored } => self.crash(stored),
@@ -385,11 +441,32 @@ impl Run {
         self.take(&out);
     }
 
+    /// Something has come of these dead letters.
+    fn forwarded(&mut self, letters: &[Position], outcome: Outcome) {
+        for of_one in letters.chunk_by(|a, b| a.0 == b.0) {
+            for position in of_one {
+                // Those that became too old or are gone meanwhile are done.
+                if outcome == Outcome::Done {
+                    self.model.ack(*position);
+                    self.waiting.push(*position);
+                }
+                self.model.letters.came(*position, outcome);
+            }
+            self.handle(Input::Forwarded {
+                partition: of_one[0].0,
+                outcomes: of_one.iter().map(|it| (it.1, outcome)).collect(),
+            });
+        }
+    }
+
     fn start_flush(&mut self, all: bool) {
         let was_on_its_way = self.host.in_flight.is_some();
         if self.host.start_flush(all) {
             self.flushing.append(&mut self.waiting);
         } else if !was_on_its_way {
+            for position in &self.waiting {
+                self.model.letters.unstored.remove(position);
+            }
             self.model.confirmed.extend(self.waiting.drain(..));
         }
     }
@@ -399,6 +476,9 @@ impl Run {
             return;
         }
         if stored {
+            for position in &self.flushing {
+                self.model.letters.unstored.remove(position);
+            }
             self.model.confirmed.extend(self.flushing.drain(..));
         } else {
             self.waiting.append(&mut self.flushing);
@@ -433,6 +513,7 @@ impl Run {
         self.flushing.clear();
         let voided = self.host.restart();
         let mut stored = BTreeMap::new();
+        let mut attempts = Vec::new();
         for partition in self.host.engine.partitions.iter() {
             for (offset, slot) in partition.ledger().slots(0..u64::MAX) {
                 let Slot::Leased(lease) = slot else { continue };
@@ -442,10 +523,14 @@ impl Run {
                     consumer: None,
                 };
                 stored.insert((partition.id(), offset), held);
+                attempts.push(((partition.id(), offset), lease.attempts));
             }
         }
         let durable_leases = self.host.config.durable_leases;
         self.model.restarted(stored, durable_leases);
+        let config = self.host.config;
+        self.model
+            .dead_letters_restarted(config, &self.host.stored, attempts);
         self.passed_over.clear();
         self.redelivered_by.clear();
         self.leased = self.leases();
@@ -536,15 +621,22 @@ impl Run {
         };
         let (now, config) = (self.host.now, self.host.config);
         self.model.take(now, config, out, leased);
+        for (partition, messages) in out.iter().filter_map(forwards) {
+            let messages = (partition, messages);
+            self.model.forward(now, config, messages, &self.host.stored);
+        }
         // An event may have taken what was ready, or all of it was handed out.
         for partition in partitions.iter().filter(|it| it.ready() == 0) {
             self.passed_over.remove(&partition.id());
         }
         let frames = out.iter().filter_map(|output| match output {
             Output::Deliver { deliveries, .. } => Some(deliveries),
-            Output::Read { .. } | Output::Empty { .. } | Output::Late { .. } => None,
+            Output::Read { .. }
+            | Output::Empty { .. }
+            | Output::Late { .. }
+            | Output::Forward { .. } => None,
         });
-        if config.retry.is_some() {
+        if config.retry.is_some() || config.attempts_max.is_some() {
             let frames = frames.clone();
             frames.for_each(|frame| check_stored_failures(&self.host.stored, frame, leased));
         }
@@ -790,6 +882,8 @@ impl Run {
                 let out = self.host.answer_read(u64::MAX >> 1, false);
                 self.take(&out);
             }
+            let letters = self.model.letters.out(0, usize::MAX);
+            self.forwarded(&letters, Outcome::Done);
             // What waits to leave is acknowledged too, before time passes.
             self.flush_all();
             let mine = |held: &Held| held.consumer == Some(ConsumerId(self.consumers));
@@ -815,7 +909,8 @@ impl Run {
                 self.compare_with_stored();
                 return;
             }
-            if self.host.reads.is_empty() {
+            let is_forwarding = !self.model.letters.out(0, 1).is_empty();
+            if self.host.reads.is_empty() && !is_forwarding {
                 let next = self.host.engine.next_deadline();
                 let next = next.expect("something is missing and nothing is awaited");
                 self.host.now = self.host.now.max(next);

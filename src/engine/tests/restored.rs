@@ -19,6 +19,7 @@ const CONFIG: Config = Config {
     retention_millis: 600_000,
     durable_leases: false,
     retry: None,
+    attempts_max: None,
     is_ordered: false,
 };
 /// As a clock said that was an hour ahead.

@@ -10,8 +10,9 @@ use crate::{
     clock::Timestamp,
     engine::{
         chunk::Slot,
+        dead_letter::Outcome,
         input::{ClientId, Config, ConsumerId, Demand, Input, LeaseId, OrderingKey},
-        output::Output,
+        output::{DeadLetter, Output},
         retry::Backoff,
     },
 };
@@ -48,6 +49,7 @@ impl Scenario {
             retention_millis: 600_000,
             durable_leases: false,
             retry: None,
+            attempts_max: None,
             is_ordered: false,
         };
         Self {
@@ -160,6 +162,12 @@ impl Scenario {
                 let (partition, end) = self.offsets[name];
                 self.host.log.truncate(partition, end);
             }
+            ["forwarded", ref names @ ..] => self.forwarded(names, Outcome::Done),
+            ["refused", ref names @ ..] => self.forwarded(names, Outcome::Refused),
+            ["not", "forwarded", ref names @ ..] => {
+                let retry_at = self.host.now.plus_millis(1000);
+                self.forwarded(names, Outcome::Failed { retry_at });
+            }
             ["rows"] => self.show_rows(),
             ["leases"] => self.show_leases(),
             _ => panic!("no such command: {line}"),
@@ -182,6 +190,9 @@ impl Scenario {
                 min_millis: millis(min),
                 max_millis: millis(max),
             });
+        }
+        if let Some(attempts) = setting(settings, "dead-letter") {
+            config.attempts_max = attempts.parse().ok();
         }
         let config = *config;
         if setting(settings, "ordered").is_some_and(|word| word == "yes") {
@@ -251,6 +262,14 @@ impl Scenario {
     fn changes(&self, names: &[&str], millis: u64) -> Vec<(LeaseId, u64)> {
         let leases = self.find_leases(names).into_iter();
         leases.map(|(_, lease)| (lease, millis)).collect()
+    }
+
+    fn forwarded(&mut self, names: &[&str], outcome: Outcome) {
+        let positions = self.positions(names).into_iter();
+        self.handle(Input::Forwarded {
+            partition: 0,
+            outcomes: positions.map(|(_, offset)| (offset, outcome)).collect(),
+        });
     }
 
     /// Says of each id what it found; then what came of it.
@@ -361,6 +380,8 @@ impl Scenario {
                     let mut got: Vec<(u32, Vec<String>)> = Vec::new();
                     for delivery in deliveries {
                         let lease = delivery.lease;
+                        let is_shown = self.host.config.attempts_max.is_some();
+                        assert_eq!(delivery.attempt > 0, is_shown);
                         let name = self.names[&(lease.partition, lease.offset)].clone();
                         self.leases.entry(name.clone()).or_default().push(lease);
                         match got.last_mut() {
@@ -383,6 +404,22 @@ impl Scenario {
                         ""
                     };
                     self.answer(format!("{name} gets nothing{why}"));
+                }
+                Output::Forward {
+                    partition,
+                    messages,
+                    ..
+                } => {
+                    let alike = |a: &DeadLetter, b: &DeadLetter| a.attempts == b.attempts;
+                    for alike in messages.chunk_by(alike) {
+                        let offsets = alike.iter().map(|it| (*partition, it.offset));
+                        let names: Vec<_> = offsets.map(|it| self.names[&it].clone()).collect();
+                        let times = alike[0].attempts;
+                        self.answer(format!(
+                            "forward {} after {times} failures",
+                            listed(&names, "")
+                        ));
+                    }
                 }
                 Output::Late { partition, offset } => {
                     let name = &self.names[&(*partition, *offset)];

@@ -29,6 +29,7 @@ impl Filtered {
             retention_millis: 604_800_000,
             durable_leases: false,
             retry: None,
+            attempts_max: None,
             is_ordered: false,
         };
         let mut host = Host::new(Timestamp::from_millis(1_000_000_000_000), config, 1);

@@ -44,6 +44,14 @@ impl AcceptedMessages {
         Ok(Self { messages, layouts })
     }
 
+    /// Messages that were accepted before, with what the server has added to them.
+    pub fn again(messages: Vec<Bytes>) -> Self {
+        Self {
+            layouts: Layouts::of(&messages),
+            messages,
+        }
+    }
+
     /// Has them hold on to little more than themselves: those of a request that holds little else stay as they are,
     /// others are copied into one buffer of their own.
     #[must_use]
@@ -90,10 +98,7 @@ impl AcceptedMessages {
 #[cfg(test)]
 impl From<Vec<Bytes>> for AcceptedMessages {
     fn from(messages: Vec<Bytes>) -> Self {
-        Self {
-            layouts: Layouts::of(&messages),
-            messages,
-        }
+        Self::again(messages)
     }
 }
 

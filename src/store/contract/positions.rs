@@ -4,12 +4,16 @@ use bytes::Bytes;
 
 use super::{
     State, contract,
-    resources::{live_topic, subscribed},
+    resources::{live_topic, subscribed, subscription_named},
 };
 use crate::{
     clock::{ManualClock, Timestamp},
     engine::change::{PartitionChange, PartitionState, RetainedRow, StoredChunk},
-    resource::{id::SubscriptionId, name::SubscriptionName},
+    resource::{
+        id::SubscriptionId,
+        name::SubscriptionName,
+        subscription::{DeadLetterPolicy, Subscription},
+    },
     store::{
         StoreError,
         positions::{Acquire, Acquired, Flush, FlushOutcome, ReadFrom, Retained},
@@ -29,6 +33,7 @@ contract!(state on [memory, sqlite, postgres]: {
     retained_rows_of_many_are_read_by_their_key,
     positions_are_read_without_taking_the_subscription_over,
     positions_of_many_are_read_piece_by_piece,
+    what_may_have_dead_letters_and_nobody_delivers_is_found,
     a_closed_state_refuses,
 });
 
@@ -95,6 +100,64 @@ async fn flush(
         changes: vec![change],
     };
     state.flush(&[flush]).await.expect("flush")[0]
+}
+
+async fn what_may_have_dead_letters_and_nobody_delivers_is_found(
+    state: &dyn State,
+    _: &ManualClock,
+) {
+    let topic = live_topic(state, "projects/p/topics/top").await;
+    let mut names = Vec::new();
+    for (id, has_policy, has_state) in [
+        ("aaa", true, true),
+        ("bbb", true, false),
+        ("ccc", false, true),
+        ("ddd", true, true),
+        ("eee", true, true),
+    ] {
+        let name = format!("projects/p/subscriptions/{id}");
+        let mut subscription = subscription_named(&name, &topic.topic);
+        subscription.dead_letter_policy = has_policy.then(|| DeadLetterPolicy {
+            topic: topic.topic.name.clone(),
+            max_delivery_attempts: 5,
+        });
+        let created = state.create_subscription(&topic.log, &subscription, &[(0, 0)]);
+        let id = created.await.expect("created").id;
+        if has_state {
+            let owner = acquire(state, id).await;
+            flush(
+                state,
+                id,
+                owner.epoch,
+                change(0, vec![chunk(0, 0, b"x")], vec![]),
+            )
+            .await;
+            state.release(&[(id, owner.epoch)]).await.expect("released");
+        }
+        names.push(subscription.name);
+    }
+    let found = async |after, limit| state.unattended(after, limit).await.expect("found");
+    let [first, _, _, fourth, last] = &names[..] else {
+        panic!("five were made");
+    };
+    assert_eq!(
+        found(None, 9).await,
+        [first.clone(), fourth.clone(), last.clone()]
+    );
+    assert_eq!(found(Some(first), 1).await, [fourth.clone()]);
+    assert_eq!(found(Some(last), 9).await, []);
+    let read = state
+        .subscription(first)
+        .await
+        .expect("read")
+        .expect("it is there");
+    let detached = Subscription {
+        detached: true,
+        ..read.subscription.clone()
+    };
+    let detach = state.update_subscription(&read, &detached).await;
+    detach.expect("detached");
+    assert_eq!(found(None, 9).await, [fourth.clone(), last.clone()]);
 }
 
 async fn a_deleted_subscription_is_gone_with_its_state(state: &dyn State, _: &ManualClock) {

@@ -55,6 +55,7 @@ pub(in crate::store) fn subscription_named(name: &str, topic: &Topic) -> Subscri
         labels: BTreeMap::new(),
         filter: None,
         retry_policy: None,
+        dead_letter_policy: None,
         ordered: false,
         detached: false,
         policy: None,

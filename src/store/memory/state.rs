@@ -517,6 +517,27 @@ impl Positions for MemoryState {
         })
     }
 
+    async fn unattended(
+        &self,
+        after: Option<&SubscriptionName>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionName>, StoreError> {
+        self.with(|tables| {
+            let is_unattended = |id: &SubscriptionId| {
+                let stored = &tables.subscriptions[id];
+                let subscription = &stored.record.subscription;
+                let mut positions = stored.positions.values();
+                subscription.dead_letter_policy.is_some()
+                    && !subscription.detached
+                    && positions.any(|it| !it.chunks.is_empty())
+            };
+            let names = tables.subscription_names.iter();
+            let later = names.filter(|(name, _)| after.is_none_or(|after| *name > after));
+            let unattended = later.filter(|(_, id)| is_unattended(id)).take(limit);
+            Ok(unattended.map(|(name, _)| name.clone()).collect())
+        })
+    }
+
     async fn positions(
         &self,
         subscriptions: &[ReadFrom],

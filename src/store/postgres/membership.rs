@@ -8,7 +8,7 @@
 //! next heartbeat gives the row another session: whatever was owned is anybody's, whether or not this process still
 //! knows of it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use parking_lot::Mutex;
 use sqlx::PgConnection;
@@ -424,4 +424,16 @@ pub(super) async fn behind(
     )
     .await
     .map_err(|error| connection.failed(&error))
+}
+
+/// Sessions of the nodes that live.
+pub(super) async fn living(database: &Database) -> Result<BTreeSet<u64>, StoreError> {
+    let mut connection = database.connection().await?;
+    let sessions: Vec<i64> = bounded(
+        sqlx::query_scalar("SELECT session FROM nodes WHERE expires > clock_timestamp()")
+            .fetch_all(&mut *connection),
+    )
+    .await
+    .map_err(|error| connection.failed(&error))?;
+    Ok(sessions.into_iter().map(i64::cast_unsigned).collect())
 }

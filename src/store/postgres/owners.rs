@@ -8,12 +8,12 @@ use super::{
 };
 use crate::{
     limits::OWNER_LOCK_ATTEMPTS_MAX,
-    resource::id::SubscriptionId,
+    resource::{id::SubscriptionId, name::SubscriptionName},
     store::{
         StoreError,
         positions::{Acquire, Acquired, Owner},
         resources::check_known,
-        rows::{from_sql, to_sql},
+        rows::{from_sql, invalid, to_sql},
     },
 };
 
@@ -181,6 +181,36 @@ pub(super) async fn owner(
     )
     .await
     .and_then(|row| row.as_ref().map(owner_of).transpose())
+    .map_err(|error| connection.failed(&error))
+}
+
+/// See [`crate::store::Positions::unattended`]. `from_expired`: a node whose lease has run out does not live.
+pub(super) async fn unattended(
+    database: &Database,
+    after: Option<&SubscriptionName>,
+    limit: usize,
+    from_expired: bool,
+) -> Result<Vec<SubscriptionName>, StoreError> {
+    let mut connection = database.connection().await?;
+    let name = |row: &PgRow| SubscriptionName::parse("name", row.try_get(0)?).map_err(invalid);
+    bounded(
+        sqlx::query(
+            r#"SELECT name FROM subscriptions JOIN owners ON subscription = id
+            WHERE NOT detached AND name > $1 AND config LIKE '%"dead_letter_policy":%'
+                AND EXISTS (SELECT 1 FROM chunks WHERE chunks.subscription = id)
+                AND NOT EXISTS (
+                    SELECT 1 FROM nodes WHERE nodes.session = owners.session
+                        AND (NOT $2 OR expires > clock_timestamp())
+                )
+            ORDER BY name LIMIT $3"#,
+        )
+        .bind(after.map_or("", SubscriptionName::as_str))
+        .bind(from_expired)
+        .bind(to_sql(limit as u64))
+        .fetch_all(&mut *connection),
+    )
+    .await
+    .and_then(|rows| rows.iter().map(name).collect())
     .map_err(|error| connection.failed(&error))
 }
 

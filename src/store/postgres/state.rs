@@ -1,6 +1,6 @@
 //! The state store in one Postgres database, for every node that shares it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, postgres::PgConnectOptions};
@@ -331,6 +331,15 @@ impl Positions for PostgresState {
         owners::release(&self.database, self.membership.session(), owned).await
     }
 
+    async fn unattended(
+        &self,
+        after: Option<&SubscriptionName>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionName>, StoreError> {
+        let from_expired = self.membership.sees_who_lives();
+        owners::unattended(&self.database, after, limit, from_expired).await
+    }
+
     async fn flush(&self, flushes: &[Flush]) -> Result<Vec<FlushOutcome>, StoreError> {
         let session = self.membership.session();
         let done = flush::flush(&self.database, &self.flushes, session, flushes).await?;
@@ -367,6 +376,10 @@ impl Membership for PostgresState {
 
     async fn behind(&self, version: u32) -> Result<Option<String>, StoreError> {
         membership::behind(&self.database, version).await
+    }
+
+    async fn living(&self) -> Result<BTreeSet<u64>, StoreError> {
+        membership::living(&self.database).await
     }
 
     /// Repeats what was not applied.

@@ -231,6 +231,14 @@ impl Positions for SqliteState {
         self.database.in_reserve(StoreError::is_full, flush).await
     }
 
+    async fn unattended(
+        &self,
+        after: Option<&SubscriptionName>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionName>, StoreError> {
+        subscriptions::unattended(&self.database, after, limit).await
+    }
+
     async fn positions(
         &self,
         subscriptions: &[ReadFrom],

@@ -214,11 +214,32 @@ pub(super) async fn list_of_topic(
     .fetch_all(database.readers())
     .await
     .map_err(|error| database.failed(&error))?;
+    names(&rows).map_err(|error| database.failed(&error))
+}
+
+/// See [`crate::store::Positions::unattended`].
+pub(super) async fn unattended(
+    database: &Database,
+    after: Option<&SubscriptionName>,
+    limit: usize,
+) -> Result<Vec<SubscriptionName>, StoreError> {
+    let rows = sqlx::query(
+        r#"SELECT name FROM subscriptions
+        WHERE detached = 0 AND name > ? AND config LIKE '%"dead_letter_policy":%'
+            AND EXISTS (SELECT 1 FROM chunks WHERE subscription = id)
+        ORDER BY name LIMIT ?"#,
+    )
+    .bind(after.map_or("", SubscriptionName::as_str))
+    .bind(to_sql(limit as u64))
+    .fetch_all(database.readers())
+    .await
+    .map_err(|error| database.failed(&error))?;
+    names(&rows).map_err(|error| database.failed(&error))
+}
+
+fn names(rows: &[SqliteRow]) -> Result<Vec<SubscriptionName>, sqlx::Error> {
     let name = |row: &SqliteRow| SubscriptionName::parse("name", row.try_get(0)?).map_err(invalid);
-    rows.iter()
-        .map(name)
-        .collect::<Result<_, _>>()
-        .map_err(|error| database.failed(&error))
+    rows.iter().map(name).collect()
 }
 
 pub(super) async fn delete(

@@ -1,51 +1,37 @@
-//! Dead letter and retry policies. The former do not work yet; a malformed one is told apart from a valid one.
+//! Dead letter and retry policies.
 
 use super::{duration, to_proto_duration};
 use crate::{
-    limits::DELIVERY_ATTEMPTS,
     proto::google::pubsub::v1 as proto,
     resource::{
-        name::TopicName,
-        subscription::{RetryPolicy, retry_policy},
+        subscription::{DeadLetterPolicy, RetryPolicy, dead_letter_policy, retry_policy},
         violation::Violation,
     },
 };
 
-/// Whether the policy is more than a request to clear it, which names no topic.
-pub(super) fn names_dead_letter_topic(policy: Option<&proto::DeadLetterPolicy>) -> bool {
-    policy.is_some_and(|policy| !policy.dead_letter_topic.is_empty())
-}
-
-/// On create a policy must name its topic.
-pub(super) fn check_dead_letter_on_create(
+/// The dead letter policy that a CreateSubscription asks for; it must name its topic.
+pub(super) fn created_dead_letter(
     policy: Option<&proto::DeadLetterPolicy>,
-) -> Result<(), Violation> {
-    match policy {
-        Some(policy) => {
-            TopicName::parse("dead_letter_topic", &policy.dead_letter_topic).map(|_| ())
-        }
-        None => Ok(()),
-    }
+) -> Result<Option<DeadLetterPolicy>, Violation> {
+    let checked = |policy: &proto::DeadLetterPolicy| {
+        dead_letter_policy(&policy.dead_letter_topic, policy.max_delivery_attempts)
+    };
+    policy.map(checked).transpose()
 }
 
-/// Checks the topic's name and the number of attempts, of which 0 is the default.
-pub(super) fn check_dead_letter(policy: Option<&proto::DeadLetterPolicy>) -> Result<(), Violation> {
-    const WHAT: &str = "max_delivery_attempts";
-    let Some(policy) = policy.filter(|policy| !policy.dead_letter_topic.is_empty()) else {
-        return Ok(());
-    };
-    TopicName::parse("dead_letter_topic", &policy.dead_letter_topic)?;
-    let (given, min, max) = (
-        policy.max_delivery_attempts,
-        *DELIVERY_ATTEMPTS.start(),
-        *DELIVERY_ATTEMPTS.end(),
-    );
-    if given != 0 && given < min {
-        Err(Violation::too_small(WHAT, given, min))
-    } else if given > max {
-        Err(Violation::too_large(WHAT, given, max))
-    } else {
-        Ok(())
+/// The same of an UpdateSubscription, where one that names no topic clears it.
+pub(super) fn updated_dead_letter(
+    policy: Option<&proto::DeadLetterPolicy>,
+) -> Result<Option<DeadLetterPolicy>, Violation> {
+    created_dead_letter(policy.filter(|policy| !policy.dead_letter_topic.is_empty()))
+}
+
+/// What the API shows of it.
+pub(super) fn dead_letter_to_proto(policy: DeadLetterPolicy) -> proto::DeadLetterPolicy {
+    let attempts = policy.max_delivery_attempts;
+    proto::DeadLetterPolicy {
+        dead_letter_topic: policy.topic.as_str().to_owned(),
+        max_delivery_attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
     }
 }
 
@@ -85,12 +71,13 @@ mod tests {
         ))
     }
 
-    fn attempts(max_delivery_attempts: i32) -> Result<(), String> {
-        check_dead_letter(Some(&proto::DeadLetterPolicy {
+    fn attempts(max_delivery_attempts: i32) -> Result<u32, String> {
+        let policy = created_dead_letter(Some(&proto::DeadLetterPolicy {
             dead_letter_topic: "projects/p/topics/dead".into(),
             max_delivery_attempts,
-        }))
-        .map_err(|violation| violation.to_string())
+        }));
+        let policy = policy.map_err(|violation| violation.to_string())?;
+        Ok(policy.expect("a policy").max_delivery_attempts)
     }
 
     #[test]
@@ -116,9 +103,10 @@ mod tests {
 
     #[test]
     fn delivery_attempts_are_5_to_100_or_0_for_the_default() {
-        for valid in [0, 5, 100] {
-            assert_eq!(attempts(valid), Ok(()));
+        for (given, attempts_max) in [(0, 5), (5, 5), (100, 100)] {
+            assert_eq!(attempts(given), Ok(attempts_max));
         }
+        assert!(attempts(-1).is_err());
         assert_eq!(
             attempts(4),
             Err("The value for max_delivery_attempts is too small. You passed 4 in the request, but the minimum value is 5.".to_owned())
@@ -133,12 +121,12 @@ mod tests {
     fn a_dead_letter_policy_without_a_topic_is_invalid_on_create_and_clears_on_update() {
         let policy = proto::DeadLetterPolicy::default();
         assert!(
-            check_dead_letter_on_create(Some(&policy))
+            created_dead_letter(Some(&policy))
                 .expect_err("refused")
                 .to_string()
                 .starts_with("Invalid resource name given (dead_letter_topic=).")
         );
-        assert_eq!(check_dead_letter(Some(&policy)), Ok(()));
-        assert!(!names_dead_letter_topic(Some(&policy)));
+        assert_eq!(updated_dead_letter(Some(&policy)), Ok(None));
+        assert_eq!(updated_dead_letter(None), Ok(None));
     }
 }

@@ -16,13 +16,12 @@ use crate::{
 };
 
 /// Every mutable field that does not work yet, in the order of the public documentation.
-const UNSUPPORTED: [SubscriptionField; 8] = [
+const UNSUPPORTED: [SubscriptionField; 7] = [
     SubscriptionField::PushConfig,
     SubscriptionField::BigqueryConfig,
     SubscriptionField::CloudStorageConfig,
     SubscriptionField::BigtableConfig,
     SubscriptionField::RetainAckedMessages,
-    SubscriptionField::DeadLetterPolicy,
     SubscriptionField::ExactlyOnce,
     SubscriptionField::Transforms,
 ];
@@ -50,7 +49,7 @@ pub fn to_create(given: &proto::Subscription) -> Result<SubscriptionSettings, Re
         filter: filter(&given.filter)?,
         ..SubscriptionSettings::default()
     };
-    policy::check_dead_letter_on_create(given.dead_letter_policy.as_ref())?;
+    settings.dead_letter_policy = policy::created_dead_letter(given.dead_letter_policy.as_ref())?;
     check_unsupported(&UNSUPPORTED, given)?;
     settings.retry_policy = policy::retry(given.retry_policy.as_ref())?;
     destination::check_single(given)?;
@@ -92,6 +91,9 @@ pub fn to_update(
             SubscriptionField::Labels => Some(SubscriptionChange::Labels(label::checked(
                 given.labels.clone(),
             )?)),
+            SubscriptionField::DeadLetterPolicy => Some(SubscriptionChange::DeadLetterPolicy(
+                policy::updated_dead_letter(given.dead_letter_policy.as_ref())?,
+            )),
             SubscriptionField::RetryPolicy => Some(SubscriptionChange::RetryPolicy(policy::retry(
                 given.retry_policy.as_ref(),
             )?)),
@@ -124,6 +126,9 @@ pub fn to_proto(subscription: Subscription) -> proto::Subscription {
         filter: subscription
             .filter
             .map_or_else(String::new, |filter| filter.as_str().to_owned()),
+        dead_letter_policy: subscription
+            .dead_letter_policy
+            .map(policy::dead_letter_to_proto),
         retry_policy: subscription.retry_policy.map(policy::retry_to_proto),
         enable_message_ordering: subscription.ordered,
         detached: subscription.detached,
@@ -157,14 +162,8 @@ fn check_unsupported(
     fields: &[SubscriptionField],
     given: &proto::Subscription,
 ) -> Result<(), Violation> {
-    for field in fields {
-        match field {
-            SubscriptionField::PushConfig => destination::check_push(given.push_config.as_ref())?,
-            SubscriptionField::DeadLetterPolicy => {
-                policy::check_dead_letter(given.dead_letter_policy.as_ref())?;
-            }
-            _ => {}
-        }
+    if fields.contains(&SubscriptionField::PushConfig) {
+        destination::check_push(given.push_config.as_ref())?;
     }
     Ok(())
 }
@@ -176,6 +175,7 @@ fn sets(field: SubscriptionField, given: &proto::Subscription) -> (bool, &'stati
         | SubscriptionField::MessageRetention
         | SubscriptionField::Labels
         | SubscriptionField::Expiration
+        | SubscriptionField::DeadLetterPolicy
         | SubscriptionField::RetryPolicy => (false, ""),
         SubscriptionField::PushConfig => destination::sets_push(given.push_config.as_ref()),
         SubscriptionField::BigqueryConfig => {
@@ -191,10 +191,6 @@ fn sets(field: SubscriptionField, given: &proto::Subscription) -> (bool, &'stati
         SubscriptionField::RetainAckedMessages => {
             (given.retain_acked_messages, "retain_acked_messages")
         }
-        SubscriptionField::DeadLetterPolicy => (
-            policy::names_dead_letter_topic(given.dead_letter_policy.as_ref()),
-            "dead_letter_policy",
-        ),
         SubscriptionField::ExactlyOnce => (
             given.enable_exactly_once_delivery,
             "enable_exactly_once_delivery",
@@ -301,16 +297,6 @@ mod tests {
                 "retain_acked_messages",
                 proto::Subscription {
                     retain_acked_messages: true,
-                    ..base()
-                },
-            ),
-            (
-                "dead_letter_policy",
-                proto::Subscription {
-                    dead_letter_policy: Some(proto::DeadLetterPolicy {
-                        dead_letter_topic: "projects/p/topics/dead".into(),
-                        max_delivery_attempts: 5,
-                    }),
                     ..base()
                 },
             ),

@@ -230,10 +230,10 @@ mod tests {
         check(
             Refused::Unsupported {
                 resource: "Subscription",
-                field: "dead_letter_policy",
+                field: "enable_exactly_once_delivery",
             },
             Code::Unimplemented,
-            "Subscription.dead_letter_policy is not implemented: leave it unset",
+            "Subscription.enable_exactly_once_delivery is not implemented: leave it unset",
         );
     }
 
