@@ -15,6 +15,7 @@ pub mod filter;
 pub mod limits;
 pub mod proto;
 pub mod random;
+pub mod redrive;
 pub mod resource;
 pub mod rpc;
 pub mod server;

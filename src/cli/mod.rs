@@ -6,6 +6,7 @@ pub mod health;
 mod listen;
 pub mod serve;
 mod storage;
+pub mod subscriptions;
 pub mod topics;
 mod web;
 
@@ -43,6 +44,7 @@ enum Command {
     Doctor(doctor::Arguments),
     Health(health::Arguments),
     Topics(topics::Arguments),
+    Subscriptions(subscriptions::Arguments),
     Bench(bench::Arguments),
 }
 
@@ -83,6 +85,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Health(arguments) => health::run(arguments),
         Command::Topics(arguments) => topics::run(arguments),
+        Command::Subscriptions(arguments) => subscriptions::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
     };
     done.unwrap_or_else(|error| {

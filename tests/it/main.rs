@@ -32,6 +32,7 @@ mod policies;
 mod publish;
 mod publish_limits;
 mod pull;
+mod redrive;
 mod refused_settings;
 mod rest;
 mod rest_pages;
