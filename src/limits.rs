@@ -146,6 +146,8 @@ pub const ORDERED_WAITING_MAX: usize = 500_000;
 pub const DELIVERY_BYTES_HELD_MAX: usize = 256 * 1024 * 1024;
 /// Frames that wait in one stream for its connection to take them.
 pub const STREAM_FRAMES_MAX: usize = 2;
+/// Ack ids of one stream that await their confirmation, unless one request has more: further ones are to be sent again.
+pub const STREAM_UNCONFIRMED_MAX: usize = 32_768;
 /// Answers that wait in one stream for its connection to take them.
 pub const STREAM_EVENTS_MAX: usize = 4;
 /// Consumers (open streams and waiting pulls) of one subscription.
@@ -186,6 +188,15 @@ pub const RESUME_AGAIN_MILLIS: u64 = 20_000;
 pub const RESUME_PAGE: usize = 500;
 /// Subscriptions that are taken over at a time then.
 pub const RESUME_SUBSCRIPTIONS_MAX: usize = 8;
+/// Milliseconds for which the repeat of an ack succeeds under exactly-once delivery (section 9), and steps in which that
+/// is counted.
+pub const CONFIRMED_MILLIS: u64 = 10 * 60 * 1000;
+/// See [`CONFIRMED_MILLIS`].
+pub const CONFIRMED_STEP_MILLIS: u64 = 10_000;
+/// Bytes that one subscription takes for it, in memory and in the store; beyond them the oldest are forgotten early.
+pub const CONFIRMED_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// Chunks of what was forgotten that one flush removes from the store.
+pub const CONFIRMED_RELEASED_MAX: usize = 1024;
 /// Milliseconds before a failed read of the log is tried again.
 pub const READ_RETRY_MILLIS: u64 = 1000;
 /// Milliseconds before a damaged part of the log is tried again.

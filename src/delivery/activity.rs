@@ -133,6 +133,7 @@ impl Activity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::input::Issue;
 
     const TOPIC: TopicIncarnation = TopicIncarnation(1);
     const QUIET: TopicIncarnation = TopicIncarnation(2);
@@ -143,6 +144,7 @@ mod tests {
             partition: 0,
             offset,
             number: 1,
+            issue: Issue::default(),
         }
     }
 

@@ -46,7 +46,10 @@ async fn apply_next(node: &Arc<Node>) -> Result<(), StoreError> {
                     Some(record) if record.subscription.detached => {
                         node.registry.end(record.id, EndCause::Detached).await;
                     }
-                    Some(record) => node.configure(&record),
+                    Some(record) => {
+                        // It is tried again with the driver's next flush.
+                        drop(node.configure(&record).await);
+                    }
                     // Its deletion is a change of its own.
                     None => {}
                 }

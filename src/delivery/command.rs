@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::{
     consumer::{MessageStream, PendingPull},
     error::{DeliveryError, EndCause},
+    judgement::Verdicts,
 };
 use crate::{
     engine::input::{ClientId, ConsumerId, Demand, LeaseId, LoadedMessage},
@@ -31,7 +32,10 @@ pub(super) struct Skipped {
 impl Command {
     /// Whether somebody uses the subscription with it.
     pub(super) fn is_use(&self) -> bool {
-        !matches!(self, Self::Skip { .. } | Self::Wake { .. })
+        !matches!(
+            self,
+            Self::Skip { .. } | Self::Wake { .. } | Self::Apply { .. }
+        )
     }
 }
 
@@ -59,13 +63,16 @@ pub(super) enum Command {
     /// Acknowledge. Answered when that is durable.
     Ack {
         leases: Vec<LeaseId>,
-        reply: Option<Reply<()>>,
+        reply: Option<Reply<Verdicts>>,
     },
-    /// Move deadlines to now plus so many milliseconds.
+    /// Move deadlines to now plus so many milliseconds. Where delivery is exactly once, answered when that is durable.
     Modify {
         changes: Vec<(LeaseId, u64)>,
-        reply: Reply<()>,
+        reply: Reply<Verdicts>,
     },
+    /// Say when the present configuration has been applied: where it changed whether delivery is exactly once, when
+    /// everything that was delivered before is stored.
+    Apply { reply: Reply<()> },
     /// Count what a filter leaves out as done. Answered when that is durable.
     Skip {
         skipped: Vec<Skipped>,
@@ -100,6 +107,7 @@ impl Command {
             Self::Stream { .. }
             | Self::Pull { .. }
             | Self::StreamDeadline { .. }
+            | Self::Apply { .. }
             | Self::Skip { .. }
             | Self::Wake { .. }
             | Self::End { .. } => 0,
@@ -117,7 +125,8 @@ impl Command {
                     drop(reply.send(Err(error.clone())));
                 }
             }
-            Self::Modify { reply, .. } | Self::Skip { reply, .. } | Self::Wake { reply } => {
+            Self::Modify { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Apply { reply } | Self::Skip { reply, .. } | Self::Wake { reply } => {
                 drop(reply.send(Err(error.clone())));
             }
             Self::End { reply, .. } => drop(reply.send(())),
@@ -128,6 +137,7 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::input::Issue;
 
     #[test]
     fn a_pass_takes_commands_until_they_are_about_many_leases() {
@@ -136,6 +146,7 @@ mod tests {
             partition: 0,
             offset: 1,
             number: 1,
+            issue: Issue::default(),
         };
         let acks = |sizes: &[usize]| -> Vec<_> {
             let acks = sizes.iter().map(|size| Command::Ack {

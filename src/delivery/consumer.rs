@@ -16,7 +16,11 @@ use tokio::sync::oneshot;
 
 #[cfg(test)]
 use super::budget::{Budget, Share};
-use super::{budget::Held, error::EndCause, mailbox::Mailbox};
+use super::{
+    budget::Held,
+    error::EndCause,
+    mailbox::{ExactlyOnce, Mailbox},
+};
 use crate::{
     clock::Timestamp,
     engine::{
@@ -328,6 +332,11 @@ impl MessageStream {
         self.presence.id
     }
 
+    /// Whether the subscription's delivery is exactly once, now and later.
+    pub fn exactly_once(&self) -> ExactlyOnce {
+        self.presence.mailbox.exactly_once()
+    }
+
     /// The next frame, or why the stream is over.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<Delivery>, EndCause>> {
         self.unsent = None;
@@ -394,7 +403,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Clock, ManualClock},
-        engine::input::LeaseId,
+        engine::input::{Issue, LeaseId},
         store::{NodeLease, node_lease::NodeLeaseRenewer},
     };
 
@@ -432,6 +441,7 @@ mod tests {
                 partition: 0,
                 offset: *offset,
                 number: 1,
+                issue: Issue::default(),
             },
             publish_time: START,
             attempt: 0,

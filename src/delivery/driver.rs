@@ -238,7 +238,7 @@ impl Driver {
         if self.config.has_changed().unwrap_or(false) || expires != self.expires {
             self.expires = expires;
             let config = effective(*self.config.borrow_and_update(), expires);
-            self.host.handle(Input::Configure(config));
+            self.host.configure(config);
         }
     }
 

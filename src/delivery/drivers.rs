@@ -14,12 +14,16 @@ use super::{
     driver,
     error::{DeliveryError, EndCause},
     flusher::Flusher,
+    judgement::Judgement,
     node::{Node, engine_config},
     owed, resume, retention,
 };
 use crate::{
     clock::Clock,
-    engine::input::{ConsumerId, Demand, LeaseId},
+    engine::{
+        input::{ConsumerId, Demand, LeaseId},
+        output::Verdict,
+    },
     limits::STREAM_FRAMES_MAX,
     resource::id::{SubscriptionId, TopicIncarnation},
     store::{
@@ -139,20 +143,30 @@ impl Drivers {
         self.send(subscription, command).await
     }
 
-    /// Acknowledges; returns when that is durable.
+    /// Acknowledges; returns when that is durable. See [`Judgement::pronounced`].
     pub async fn acknowledge(
         &self,
         subscription: &Arc<SubscriptionRecord>,
         leases: Vec<LeaseId>,
-    ) -> Result<(), DeliveryError> {
-        let (reply, done) = oneshot::channel();
+    ) -> Result<Vec<Verdict>, DeliveryError> {
+        let judgement = self.begin_acknowledge(subscription, leases).await?;
+        judgement.pronounced().await
+    }
+
+    /// Acknowledges. The judgement comes when that is durable.
+    pub async fn begin_acknowledge(
+        &self,
+        subscription: &Arc<SubscriptionRecord>,
+        leases: Vec<LeaseId>,
+    ) -> Result<Judgement, DeliveryError> {
+        let (reply, judged) = oneshot::channel();
         let reply = Some(reply);
         self.send(subscription, Command::Ack { leases, reply })
             .await?;
-        done.await.unwrap_or(Err(EndCause::Stopping.into()))
+        Ok(Judgement(judged))
     }
 
-    /// Acknowledges without waiting, as a stream does.
+    /// Acknowledges without an answer, as a stream does where delivery is at least once.
     pub async fn acknowledge_later(
         &self,
         subscription: &Arc<SubscriptionRecord>,
@@ -163,16 +177,27 @@ impl Drivers {
             .await
     }
 
-    /// Moves deadlines to now plus so many milliseconds; 0 gives a message back.
+    /// Moves deadlines to now plus so many milliseconds; 0 gives a message back. Where delivery is exactly once, returns
+    /// when that is durable.
     pub async fn modify_deadlines(
         &self,
         subscription: &Arc<SubscriptionRecord>,
         changes: Vec<(LeaseId, u64)>,
-    ) -> Result<(), DeliveryError> {
-        let (reply, done) = oneshot::channel();
+    ) -> Result<Vec<Verdict>, DeliveryError> {
+        let judgement = self.begin_modify(subscription, changes).await?;
+        judgement.pronounced().await
+    }
+
+    /// As [`Drivers::modify_deadlines`], without waiting for the judgement.
+    pub async fn begin_modify(
+        &self,
+        subscription: &Arc<SubscriptionRecord>,
+        changes: Vec<(LeaseId, u64)>,
+    ) -> Result<Judgement, DeliveryError> {
+        let (reply, judged) = oneshot::channel();
         self.send(subscription, Command::Modify { changes, reply })
             .await?;
-        done.await.unwrap_or(Err(EndCause::Stopping.into()))
+        Ok(Judgement(judged))
     }
 
     /// Counts what a filter leaves out as done; returns when that is durable. A driver that is started for nothing else
@@ -199,9 +224,11 @@ impl Drivers {
         done.await.unwrap_or(Err(EndCause::Stopping.into()))
     }
 
-    /// A subscription's configuration changed. Of two changes the later one counts, whichever is told last.
-    pub fn configure(&self, subscription: &SubscriptionRecord) {
-        self.node.configure(subscription);
+    /// A subscription's configuration changed. Of two changes the later one counts, whichever is told last. Returns when
+    /// its driver, if there is one, has applied it, or ended; where it changed whether delivery is exactly once, when what
+    /// was delivered before is stored, or that failed.
+    pub async fn configure(&self, subscription: &SubscriptionRecord) -> Result<(), DeliveryError> {
+        self.node.configure(subscription).await
     }
 
     /// Ends the delivery of a subscription that was deleted or detached in the store.

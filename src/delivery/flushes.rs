@@ -6,9 +6,9 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use super::{
     activity::{Acked, Freed},
-    command::Reply,
     error::{DeliveryError, EndCause},
     flusher::{Flushed, Flusher},
+    judgement::Awaiting,
 };
 use crate::{
     clock::Timestamp,
@@ -24,10 +24,10 @@ pub(super) struct Flushes {
     subscription: SubscriptionId,
     epoch: u64,
     on_its_way: Option<BoxFuture<'static, Flushed>>,
-    /// Acks that the flush on its way makes durable.
-    flushing: Vec<Reply<()>>,
-    /// Acks for the next flush.
-    waiting: Vec<Reply<()>>,
+    /// Requests that the flush on its way makes durable.
+    flushing: Vec<Awaiting>,
+    /// Requests for the next flush.
+    waiting: Vec<Awaiting>,
     not_before: Timestamp,
     acked: Acked,
     /// What the flush on its way lets retention delete.
@@ -55,12 +55,12 @@ impl Flushes {
         &mut self.acked
     }
 
-    /// The next flush answers these acks, or the next question whether there is something to flush.
-    pub(super) fn answer_later(&mut self, acks: Option<Reply<()>>) {
-        self.waiting.extend(acks);
+    /// The next flush answers this request, or the next question whether there is something to flush.
+    pub(super) fn answer_later(&mut self, awaiting: Awaiting) {
+        self.waiting.push(awaiting);
     }
 
-    /// Whether acks wait for a flush that has not started.
+    /// Whether requests wait for a flush that has not started.
     pub(super) fn are_awaited(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -78,7 +78,7 @@ impl Flushes {
     /// Starts a flush of these changes. Without any, what was acknowledged before is durable already.
     pub(super) fn start(&mut self, changes: Option<Vec<PartitionChange>>) {
         let Some(changes) = changes else {
-            answer(&mut self.waiting, &Ok(()));
+            answer(&mut self.waiting, Ok(()));
             return;
         };
         self.flushing.append(&mut self.waiting);
@@ -109,7 +109,7 @@ impl Flushes {
         self.on_its_way = None;
         match flushed {
             Ok(FlushOutcome::Stored) => {
-                answer(&mut self.flushing, &Ok(()));
+                answer(&mut self.flushing, Ok(()));
                 Ok(Some(mem::take(&mut self.flushing_freed)))
             }
             Ok(FlushOutcome::Stale) => Err(EndCause::TakenOver),
@@ -122,7 +122,7 @@ impl Flushes {
             Ok(FlushOutcome::Gone) => Err(EndCause::Deleted),
             Err(error) => {
                 self.not_before = now.plus_millis(STORE_RETRY_MILLIS);
-                answer(&mut self.flushing, &Err(error.into()));
+                answer(&mut self.flushing, Err(&error.into()));
                 Ok(None)
             }
         }
@@ -130,15 +130,11 @@ impl Flushes {
 
     /// No flush comes any more.
     pub(super) fn refuse(&mut self, error: &DeliveryError) {
-        let refusal = Err(error.clone());
-        answer(&mut self.flushing, &refusal);
-        answer(&mut self.waiting, &refusal);
+        answer(&mut self.flushing, Err(error));
+        answer(&mut self.waiting, Err(error));
     }
 }
 
-fn answer(replies: &mut Vec<Reply<()>>, result: &Result<(), DeliveryError>) {
-    for reply in replies.drain(..) {
-        // A caller that does not wait any more needs no answer.
-        drop(reply.send(result.clone()));
-    }
+fn answer(awaiting: &mut Vec<Awaiting>, result: Result<(), &DeliveryError>) {
+    awaiting.drain(..).for_each(|it| it.answer(result));
 }

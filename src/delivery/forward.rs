@@ -16,7 +16,7 @@ use crate::{
     clock::Timestamp,
     engine::{
         dead_letter::Outcome,
-        input::{Input, LeaseId},
+        input::{Input, Issue, LeaseId},
         output::DeadLetter,
     },
     limits::{
@@ -67,6 +67,7 @@ impl Ended {
             partition: self.partition,
             offset: *offset,
             number: 0,
+            issue: Issue::default(),
         };
         done.map(lease).collect()
     }

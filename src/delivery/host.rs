@@ -6,13 +6,14 @@ use tokio::time::timeout;
 
 use super::{
     budget::{Held, Share},
-    command::{Command, Skipped, of_one_pass},
+    command::{Command, Reply, Skipped, of_one_pass},
     consumers::Consumers,
     error::EndCause,
     flusher::Flushed,
     flushes::Flushes,
     forward,
     forwards::Forwards,
+    judgement::{Awaiting, Verdicts},
     mailbox::Mailbox,
     marks::AllMarks,
     node::Node,
@@ -22,10 +23,10 @@ use crate::{
     clock::Timestamp,
     engine::{
         Engine,
-        input::{ConsumerId, Input, LeaseId},
+        input::{Config, ConsumerId, Input, LeaseId},
         output::Output,
     },
-    limits::{DRIVER_IDLE_MILLIS, FORWARD_END_MILLIS},
+    limits::{CONFIRMED_MILLIS, DRIVER_IDLE_MILLIS, FORWARD_END_MILLIS},
     store::resources::SubscriptionRecord,
 };
 
@@ -50,6 +51,10 @@ pub(super) struct Host {
     is_used: bool,
     /// The next flush also takes along what may wait.
     flush_all: bool,
+    /// How often it changed here whether delivery is exactly once.
+    switches: u32,
+    /// When acknowledged deliveries were forgotten early last.
+    forgotten_told: Timestamp,
     outputs: Vec<Output>,
 }
 
@@ -74,10 +79,12 @@ impl Host {
         let share = Share::new(&node.budget);
         let is_ordered = record.subscription.ordered;
         let hashes = is_ordered.then(|| node.hashes.clone());
+        let mailbox = Mailbox::new(node.membership.clone(), node.clock.clone());
+        mailbox.set_exactly_once(engine.is_exactly_once());
         Self {
             engine,
             marks,
-            consumers: Consumers::new(Mailbox::new(node.membership.clone(), node.clock.clone())),
+            consumers: Consumers::new(mailbox),
             reads: Reads::new(record.subscription.filter.clone(), hashes),
             held: share.nothing(),
             share,
@@ -87,6 +94,8 @@ impl Host {
             last_used: node.clock.now(),
             is_used: false,
             flush_all: false,
+            switches: 0,
+            forgotten_told: Timestamp::ZERO,
             outputs: Vec::new(),
             node,
             record,
@@ -131,9 +140,36 @@ impl Host {
         self.tell(input);
     }
 
+    /// As [`Host::handle`] of a request, of which is returned what each of its ids found.
+    fn judge(&mut self, input: Input) -> Verdicts {
+        self.carry_out();
+        let (now, mut verdicts) = (self.node.clock.now(), Vec::new());
+        let outputs = &mut self.outputs;
+        self.engine
+            .handle_with_verdicts(now, input, outputs, &mut verdicts);
+        self.take_out_ended();
+        if self.engine.take_has_forgotten() {
+            self.tell_forgotten(now);
+        }
+        verdicts
+    }
+
+    /// Applies a configuration.
+    pub(super) fn configure(&mut self, config: Config) {
+        let is_switched = config.exactly_once != self.engine.is_exactly_once();
+        self.switches = self.switches.saturating_add(is_switched.into());
+        self.handle(Input::Configure(config));
+        let mailbox = self.consumers.mailbox();
+        mailbox.set_exactly_once(config.exactly_once);
+    }
+
     fn tell(&mut self, input: Input) {
         let now = self.node.clock.now();
         self.engine.handle(now, input, &mut self.outputs);
+        self.take_out_ended();
+    }
+
+    fn take_out_ended(&mut self) {
         for consumer in self.consumers.take_out(self.engine.ended()) {
             self.tell_room(consumer);
         }
@@ -203,6 +239,18 @@ impl Host {
         }
     }
 
+    /// Logs that acknowledged deliveries were forgotten early, once until they were not for as long as they are remembered.
+    fn tell_forgotten(&mut self, now: Timestamp) {
+        if now >= self.forgotten_told.plus_millis(CONFIRMED_MILLIS) {
+            tracing::warn!(
+                subscription = %self.record.subscription.name,
+                "there are too many acknowledged messages to remember all of them for ten minutes: repeated \
+                 acknowledgements of the oldest fail"
+            );
+        }
+        self.forgotten_told = now;
+    }
+
     /// Before what was read is handed out: streams that had room may have none now, or the other way round.
     fn set_short(&mut self, is_short: bool) {
         if self.is_short != is_short {
@@ -238,13 +286,13 @@ impl Host {
         let mut cause = None;
         for command in commands.by_ref() {
             match command {
-                Command::Ack { mut leases, reply } => {
+                Command::Ack { mut leases, reply } if !self.engine.is_exactly_once() => {
                     if acked.is_empty() {
                         acked = leases;
                     } else {
                         acked.append(&mut leases);
                     }
-                    self.flushes.answer_later(reply);
+                    self.answer_later(reply, Vec::new());
                 }
                 command => {
                     self.ack(mem::take(&mut acked));
@@ -268,6 +316,12 @@ impl Host {
         if !leases.is_empty() {
             self.flushes.acked().ack(&leases);
             self.handle(Input::Ack(leases));
+        }
+    }
+
+    fn answer_later(&mut self, reply: Option<Reply<Verdicts>>, verdicts: Verdicts) {
+        if let Some(reply) = reply {
+            self.flushes.answer_later(Awaiting::Judged(reply, verdicts));
         }
     }
 
@@ -308,18 +362,28 @@ impl Host {
                 ack_deadline_millis,
             }),
             Command::Ack { leases, reply } => {
-                self.ack(leases);
-                self.flushes.answer_later(reply);
+                self.flushes.acked().ack(&leases);
+                let verdicts = self.judge(Input::Ack(leases));
+                self.answer_later(reply, verdicts);
+            }
+            Command::Modify { changes, reply } if self.engine.is_exactly_once() => {
+                let verdicts = self.judge(Input::ModifyDeadline(changes));
+                self.answer_later(Some(reply), verdicts);
             }
             Command::Modify { changes, reply } => {
                 self.handle(Input::ModifyDeadline(changes));
-                drop(reply.send(Ok(())));
+                drop(reply.send(Ok(Vec::new())));
             }
+            Command::Apply { reply } if self.switches > 0 => {
+                self.flushes.answer_later(Awaiting::Done(reply));
+                self.flush_all = true;
+            }
+            Command::Apply { reply } => drop(reply.send(Ok(()))),
             Command::Skip { skipped, reply } => {
                 for skipped in skipped {
                     self.skip(skipped);
                 }
-                self.flushes.answer_later(Some(reply));
+                self.flushes.answer_later(Awaiting::Done(reply));
                 self.flush_all = true;
             }
             Command::Wake { reply } => {

@@ -9,7 +9,7 @@ use super::{
     tests::{World, world},
 };
 use crate::{
-    engine::input::LeaseId,
+    engine::input::{Issue, LeaseId},
     limits::LOG_CHECK_MILLIS,
     resource::name::TopicName,
     store::{MessageLog as _, Positions as _, StoreError, positions::Acquire},
@@ -36,6 +36,7 @@ impl World {
             partition: 0,
             offset: 0,
             number: 1,
+            issue: Issue::default(),
         };
         let acknowledged = self.drivers.acknowledge(&self.subscription, vec![lease]);
         acknowledged.await.expect("acknowledged");
@@ -63,6 +64,7 @@ async fn a_log_that_lost_records_ends_streams_and_what_comes_then_is_delivered()
         partition: 0,
         offset: 0,
         number: 1,
+        issue: Issue::default(),
     };
     let acknowledged = world.drivers.acknowledge(&world.subscription, vec![old]);
     acknowledged.await.expect("answered");
@@ -159,6 +161,7 @@ async fn what_lies_below_what_was_read_on_in_another_log_is_delivered_by_the_nex
         partition: 0,
         offset: 1,
         number: 1,
+        issue: Issue::default(),
     };
     let acknowledged = world.drivers.acknowledge(&world.subscription, vec![lease]);
     acknowledged.await.expect("acknowledged");
@@ -184,6 +187,7 @@ async fn a_log_that_only_grows_is_the_same_under_a_stream() {
             partition: 0,
             offset,
             number: 1,
+            issue: Issue::default(),
         };
         let acknowledged = world.drivers.acknowledge(&world.subscription, vec![lease]);
         acknowledged.await.expect("acknowledged");

@@ -4,7 +4,10 @@
 //! Bounded by what is outstanding: a delivery is returned once, a consumer leaves once and has room once per full queue,
 //! or per frame that its connection has sent.
 
-use std::sync::OnceLock;
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -37,6 +40,18 @@ pub(super) struct Mailbox {
     clock: Clock,
     /// Why the subscription is not delivered here any more.
     ended: OnceLock<EndCause>,
+    is_exactly_once: Arc<AtomicBool>,
+}
+
+/// Whether a subscription's delivery is exactly once by now. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ExactlyOnce(Arc<AtomicBool>);
+
+impl ExactlyOnce {
+    /// Whether it is.
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Mailbox {
@@ -47,7 +62,18 @@ impl Mailbox {
             node_lease,
             clock,
             ended: OnceLock::new(),
+            is_exactly_once: Arc::default(),
         }
+    }
+
+    /// Delivery is exactly once from now on, or not any more.
+    pub(super) fn set_exactly_once(&self, is_on: bool) {
+        self.is_exactly_once.store(is_on, Ordering::Release);
+    }
+
+    /// Whether delivery is exactly once, now and later.
+    pub(super) fn exactly_once(&self) -> ExactlyOnce {
+        ExactlyOnce(Arc::clone(&self.is_exactly_once))
     }
 
     /// The subscription is not delivered here any more: what was leased may be leased again elsewhere, or not exist.

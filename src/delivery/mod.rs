@@ -24,6 +24,7 @@ mod forward;
 mod forwarding;
 mod forwards;
 mod host;
+mod judgement;
 mod log_check;
 mod lost_logs;
 #[cfg(test)]
@@ -57,3 +58,5 @@ pub use append::{AppendError, Appended};
 pub use consumer::{MessageStream, Parcel, PendingPull, Unsent};
 pub use drivers::{Drivers, StreamOpening};
 pub use error::{DeliveryError, EndCause};
+pub use judgement::Judgement;
+pub use mailbox::ExactlyOnce;

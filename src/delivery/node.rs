@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    activity::Activity, agreement::Agreement, budget::Budget, flusher::Flusher,
-    forwarding::Forwarding, lost_logs::LostLogs, owed::Owed, registry::Registry, skimmed::Skimmed,
+    activity::Activity, agreement::Agreement, budget::Budget, error::DeliveryError,
+    flusher::Flusher, forwarding::Forwarding, lost_logs::LostLogs, owed::Owed, registry::Registry,
+    skimmed::Skimmed,
     told::Told,
 };
 use crate::{
@@ -103,8 +104,18 @@ impl Node {
         (!client_id.is_empty()).then(|| ClientId(self.hashes.hash_one(client_id)))
     }
 
-    /// Tells the subscription's driver, if there is one, of its configuration.
-    pub(super) fn configure(&self, record: &SubscriptionRecord) {
+    /// Tells the subscription's driver, if there is one, of its configuration, and waits until it has applied that.
+    pub(super) async fn configure(&self, record: &SubscriptionRecord) -> Result<(), DeliveryError> {
+        self.tell_config(record);
+        match self.registry.apply(record.id).await {
+            // The next driver has it.
+            Err(DeliveryError::Ended(_) | DeliveryError::OwnedBy(_)) => Ok(()),
+            applied => applied,
+        }
+    }
+
+    /// The same without waiting.
+    pub(super) fn tell_config(&self, record: &SubscriptionRecord) {
         self.registry
             .configure(record.id, engine_config(record), record.version);
     }
@@ -130,7 +141,7 @@ pub(super) fn engine_config(record: &SubscriptionRecord) -> Config {
     Config {
         ack_deadline_millis: u64::from(subscription.ack_deadline_seconds) * 1000,
         retention_millis: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
-        durable_leases: false,
+        exactly_once: subscription.exactly_once,
         retry: subscription.retry_policy.map(backoff),
         attempts_max: subscription
             .dead_letter_policy

@@ -102,7 +102,7 @@ pub(super) async fn acquire(
     if record.subscription.detached {
         return Err(EndCause::Detached.into());
     }
-    node.configure(&record);
+    node.tell_config(&record);
 
     let mut hold = Hold::new(node, record.id);
     let acquired = match node.store.positions.acquire(record.id).await {
@@ -131,7 +131,7 @@ pub(super) async fn acquire(
     };
     let now = node.clock.now();
     let valid = compared.as_ref().map_or(&now_ends, |it| &it.valid);
-    let restored = Engine::restore(now, config(), &acquired.partitions, valid);
+    let restored = Engine::restore(now, config(), &acquired.partitions, valid, acquired.epoch);
     if *valid != now_ends {
         // The engine has to hear of what lies behind that as well.
         ends.mark_changed();

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{command::Command, error::EndCause};
+use super::{
+    command::Command,
+    error::{DeliveryError, EndCause},
+};
 use crate::{engine::input::Config, limits::DRIVER_QUEUE_MAX, resource::id::SubscriptionId};
 
 /// See the module.
@@ -117,6 +120,18 @@ impl Registry {
         for id in ids {
             self.end(id, cause.clone()).await;
         }
+    }
+
+    /// Waits until a subscription's driver, if there is one, has applied its configuration.
+    pub(super) async fn apply(&self, id: SubscriptionId) -> Result<(), DeliveryError> {
+        let (reply, applied) = oneshot::channel();
+        if let Some(commands) = self.find(id)
+            && commands.send(Command::Apply { reply }).await.is_ok()
+        {
+            // A driver that went away meanwhile has nothing to apply any more.
+            return applied.await.unwrap_or(Ok(()));
+        }
+        Ok(())
     }
 
     /// Gives the driver, if there is one, the configuration of a subscription's `version`, unless it has a newer one.

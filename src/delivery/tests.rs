@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use super::{DeliveryError, Drivers, EndCause, MessageStream, StreamOpening};
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
-    engine::input::LeaseId,
+    engine::input::{Issue, LeaseId},
     limits::{DRIVER_IDLE_MILLIS, LEASE_FLUSH_MILLIS, RETENTION_SWEEP_ALL_MILLIS},
     resource::{
         name::{SubscriptionName, TopicName},
@@ -126,7 +126,8 @@ async fn a_driver_that_starts_during_an_update_has_the_updated_configuration() {
         let updated = world
             .state
             .update_subscription(&world.subscription, &longer);
-        world.drivers.configure(&updated.await.expect("updated"));
+        let updated = updated.await.expect("updated");
+        world.drivers.node.tell_config(&updated);
         held.release();
     };
     let (pulled, ()) = tokio::join!(world.pull(false), update);
@@ -146,6 +147,7 @@ async fn what_waits_behind_the_end_of_a_subscription_hears_why_it_ended() {
             partition: 0,
             offset: 0,
             number: 1,
+            issue: Issue::default(),
         };
         let id = world.subscription.id;
         let end = world.drivers.end(id, EndCause::Deleted);
@@ -238,6 +240,7 @@ async fn what_is_acknowledged_while_it_waits_in_a_slow_stream_is_not_sent_and_ma
         partition: 0,
         offset: 0,
         number: 1,
+        issue: Issue::default(),
     };
     let acknowledged = world.drivers.acknowledge(&world.subscription, vec![lease]);
     acknowledged.await.expect("acknowledged");
@@ -272,6 +275,10 @@ async fn what_is_acknowledged_in_the_pass_in_which_it_was_leased_is_not_sent() {
         partition: 0,
         offset: 0,
         number,
+        issue: Issue {
+            epoch: 1,
+            exactly_once: false,
+        },
     };
     let nack = vec![(delivery(1), 0)];
     let nacked = world.drivers.modify_deadlines(&world.subscription, nack);

@@ -87,6 +87,11 @@ impl Dirty {
         self.cursor = self.cursor.max(Urgency::Lazy);
     }
 
+    /// Something beside the chunks is to be written some time.
+    pub(super) fn rows_forgotten(&mut self) {
+        self.cursor = self.cursor.max(Urgency::Lazy);
+    }
+
     /// How soon a flush is needed.
     pub(super) fn urgency(&self) -> Urgency {
         if self.cursor == Urgency::Urgent || !self.urgent.is_empty() {

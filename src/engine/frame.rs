@@ -5,7 +5,7 @@ use std::{mem, ops::Range};
 use super::{
     dirty::Urgency,
     flow::Portion,
-    input::{Config, ConsumerId, LeaseId},
+    input::{Config, ConsumerId, Issue, LeaseId},
     leases::Holder,
     ledger::Ledger,
     output::Delivery,
@@ -44,7 +44,7 @@ impl Frame {
             shared,
             portion,
             deadline,
-            is_held: config.durable_leases,
+            is_held: config.exactly_once,
             shows_attempts: config.attempts_max.is_some(),
             wire_bytes: 0,
             credit_bytes: 0,
@@ -79,6 +79,10 @@ impl Frame {
     ) -> Vec<Range<u64>> {
         let consumer = self.consumer();
         let generation = ledger.generation();
+        let issue = Issue {
+            epoch: ledger.epoch(),
+            exactly_once: self.is_held,
+        };
         let mut too_old = Vec::new();
         // Neighbours among those that were never delivered, and among those that were.
         let mut runs = [0..0, 0..0];
@@ -112,6 +116,7 @@ impl Frame {
                     partition,
                     offset,
                     number,
+                    issue,
                 },
                 publish_time: message.publish_time,
                 attempt: if self.shows_attempts {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    input::{ConsumerId, LeaseId, LoadedMessage},
+    input::{ConsumerId, Issue, LeaseId, LoadedMessage},
     ledger::Ledger,
     ordered::{Ordered, State},
     output::Ended,
@@ -133,6 +133,7 @@ impl Partition {
                 partition: self.id(),
                 offset: late.0,
                 number: late.1,
+                issue: Issue::default(),
             };
             self.fail(now, rules, lease, timers, ended);
         }

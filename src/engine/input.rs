@@ -25,6 +25,20 @@ pub struct LeaseId {
     pub offset: u64,
     /// The how manieth delivery of the message it was, from 1; deliveries that came back unsent count.
     pub number: u32,
+    /// Who made the delivery, and by which rules.
+    pub issue: Issue,
+}
+
+/// Who made a delivery, and by which rules.
+///
+/// A lease that was never stored is forgotten in a crash, and the next delivery has its number again. The epoch tells
+/// the two apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Issue {
+    /// The epoch under which the engine that made it owned the subscription; 0 where that is not known.
+    pub epoch: u64,
+    /// Whether it was stored before its message left, and is acknowledged by the rules of exactly-once delivery.
+    pub exactly_once: bool,
 }
 
 /// What the subscription's configuration says about delivery.
@@ -34,8 +48,9 @@ pub struct Config {
     pub ack_deadline_millis: u64,
     /// A message is never delivered this long after its publish time, milliseconds.
     pub retention_millis: u64,
-    /// Whether a message leaves only when its lease is durable.
-    pub durable_leases: bool,
+    /// Whether delivery is exactly once (docs/behaviour.md, section 9): a message leaves only when its lease is durable,
+    /// and only the id of a valid lease has an effect.
+    pub exactly_once: bool,
     /// How long a message waits for its redelivery after a failure, which is stored before the message leaves again.
     /// `None`: not at all, and failures are stored a little later.
     pub retry: Option<Backoff>,

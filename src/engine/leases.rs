@@ -110,6 +110,18 @@ impl Leases {
         leases.any(|lease| rules.forward_next(lease.attempts))
     }
 
+    /// Whether this delivery, made by a subscription's engine of this `epoch` or of one before it, is the newest of its
+    /// message, and its lease has not ended. A number that was lost in a crash has been given again since.
+    pub(super) fn is_issued(&self, offset: u64, number: u32, issuer: u64, epoch: u64) -> bool {
+        self.leases.get(&offset).is_some_and(|lease| {
+            let is_of_issuer = match lease.holder {
+                Holder::Nobody => issuer < epoch,
+                Holder::Has(_) | Holder::Awaits(_) => issuer == epoch,
+            };
+            lease.number == number && is_of_issuer
+        })
+    }
+
     /// The how manieth delivery of the message is leased.
     pub(super) fn number(&self, offset: u64) -> Option<u32> {
         self.leases.get(&offset).map(|lease| lease.number)

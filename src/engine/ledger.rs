@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::{
     change::{PartitionChange, PartitionState},
     chunk::{ChunkError, Delivered, Slot},
+    confirmed::Confirmed,
     dirty::Urgency,
     failed::Failed,
     input::LeaseId,
@@ -25,19 +26,30 @@ const LEASE_MILLIS_MAX: u64 = *ACK_DEADLINE_SECONDS.end() as u64 * 1000;
 #[derive(Debug)]
 pub(super) struct Ledger {
     partition: u32,
+    /// Under which the subscription is owned.
+    epoch: u64,
     progress: Progress,
     leases: Leases,
     failed: Failed,
+    confirmed: Confirmed,
 }
 
 impl Ledger {
     /// Nothing has happened above `cursor`. `is_ordered`: what may be delivered again is found by its ordering key.
-    pub(super) fn new(partition: u32, generation: u32, cursor: u64, is_ordered: bool) -> Self {
+    pub(super) fn new(
+        partition: u32,
+        generation: u32,
+        cursor: u64,
+        epoch: u64,
+        is_ordered: bool,
+    ) -> Self {
         Self {
             partition,
+            epoch,
             progress: Progress::new(generation, cursor),
             leases: Leases::new(partition),
             failed: Failed::new(partition, is_ordered),
+            confirmed: Confirmed::new(partition),
         }
     }
 
@@ -51,6 +63,7 @@ impl Ledger {
         rules: FailureRules,
         state: &PartitionState,
         end: u64,
+        epoch: u64,
         is_ordered: bool,
         timers: &mut Timers,
     ) -> Result<(Self, u64, bool), ChunkError> {
@@ -77,13 +90,26 @@ impl Ledger {
                 }
             }
         })?;
-        let ledger = Self {
+        let mut confirmed = Confirmed::new(state.partition);
+        if !is_void {
+            // Ids of another generation are void themselves.
+            confirmed.restore(now, &state.retained, timers);
+        }
+        let mut ledger = Self {
             partition: state.partition,
+            epoch,
             progress,
             leases,
             failed,
+            confirmed,
         };
+        ledger.note_forgotten();
         Ok((ledger, seen, is_void))
+    }
+
+    /// Under which the subscription is owned.
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     pub(super) fn generation(&self) -> u32 {
@@ -121,7 +147,14 @@ impl Ledger {
 
     /// Whether this delivery is the newest of its message, and its lease has not ended.
     pub(super) fn is_current(&self, lease: LeaseId) -> bool {
-        self.leases.is_current(lease.offset, lease.number)
+        let LeaseId {
+            offset,
+            number,
+            issue,
+            ..
+        } = lease;
+        self.leases
+            .is_issued(offset, number, issue.epoch, self.epoch)
     }
 
     /// How soon a flush is needed.
@@ -138,9 +171,13 @@ impl Ledger {
     pub(super) fn take_changes(&mut self, all: bool) -> Option<PartitionChange> {
         self.failed.flush_started();
         let (leases, failed) = (&self.leases, &self.failed);
-        self.progress.take_changes(self.partition, all, |offsets| {
+        let changes = self.progress.take_changes(self.partition, all, |offsets| {
             leases.slots(offsets.clone()).chain(failed.slots(offsets))
-        })
+        });
+        let mut changes = changes?;
+        self.confirmed.take_changes(&mut changes);
+        self.note_forgotten();
+        Some(changes)
     }
 
     /// The changes of the last flush are durable, or must be written again. `release`: see [`Failed::flushed`].
@@ -152,6 +189,7 @@ impl Ledger {
         release: impl FnMut(u64) -> bool,
     ) {
         self.progress.flushed(stored);
+        self.confirmed.flushed(stored);
         self.failed.flushed(now, stored, timers, release);
     }
 
@@ -217,6 +255,12 @@ impl Ledger {
                 .leases_changed(offset..offset + 1, Urgency::Lazy);
         }
         extended
+    }
+
+    /// A caller waits for what changed of this message's lease.
+    pub(super) fn hurry(&mut self, offset: u64) {
+        self.progress
+            .leases_changed(offset..offset + 1, Urgency::Urgent);
     }
 
     /// Ends a lease without an ack, if it has not ended or been superseded. The message never reached its consumer, and
@@ -337,6 +381,35 @@ impl Ledger {
         self.failed.forget(offsets.clone(), timers);
         self.progress.ack(offsets);
         true
+    }
+
+    /// Remembers which delivery of these neighbours was acknowledged.
+    pub(super) fn confirm(
+        &mut self,
+        now: Timestamp,
+        offsets: Range<u64>,
+        number: u32,
+        timers: &mut Timers,
+    ) {
+        self.confirmed.insert_run(now, offsets, number, timers);
+    }
+
+    /// Which deliveries were acknowledged.
+    pub(super) const fn confirmed(&self) -> &Confirmed {
+        &self.confirmed
+    }
+
+    /// Forgets acknowledged deliveries: what was remembered for long enough, or the oldest.
+    pub(super) fn forget_confirmed(&mut self, forget: impl FnOnce(&mut Confirmed)) {
+        forget(&mut self.confirmed);
+        self.note_forgotten();
+    }
+
+    /// What was forgotten is removed with a flush that nobody waits for.
+    fn note_forgotten(&mut self) {
+        if self.confirmed.has_gone() {
+            self.progress.rows_forgotten();
+        }
     }
 
     /// A caller waits for what lies below the cursor.

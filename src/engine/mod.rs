@@ -4,7 +4,7 @@
 //! host (`delivery::host`) carries the commands out and obeys one order: store, then speak. What
 //! [`Engine::take_changes`] gives is made durable before anybody hears that an ack succeeded. Leases are the
 //! exception (at-least-once): they are stored a little later, so that a crash may deliver a message early again,
-//! unless [`Config::durable_leases`] asks for them to be durable before their messages leave.
+//! unless [`Config::exactly_once`] asks for them to be durable before their messages leave.
 //!
 //! Methods by kind: [`Engine::restore`] makes one; [`Engine::handle`] takes an event and the
 //! time; [`Engine::take_changes`] and [`Engine::next_deadline`] are asked after each.
@@ -13,9 +13,11 @@ mod affinity;
 mod candidates;
 pub mod change;
 mod chunk;
+mod confirmed;
 mod consumers;
 pub mod dead_letter;
 mod dirty;
+mod exactly_once;
 mod failed;
 mod flow;
 mod forwarding;
@@ -49,6 +51,8 @@ mod tests;
 pub use chunk::ChunkError;
 pub use progress::{done, seen};
 
+use std::mem;
+
 use affinity::Affinity;
 use change::{PartitionChange, PartitionState};
 use consumers::Consumers;
@@ -81,11 +85,14 @@ pub struct Engine {
     next_forward: u32,
     /// Leases that ended with the last event, whose credit went back.
     ended: Vec<Ended>,
+    /// Acknowledged deliveries were forgotten early.
+    has_forgotten: bool,
 }
 
 impl Engine {
     /// The engine of a subscription whose state was stored as `states`, over a log that ends at `ends`, or has what it
-    /// had only below these. What was stored with a time too far ahead of `now` is due as if it had been set just now.
+    /// had only below these; it is owned under `epoch`, above all before it. What was stored with a time too far ahead of
+    /// `now` is due as if it had been set just now.
     ///
     /// The second value lists the partitions of which more than that was seen before: their state above was voided
     /// under a new generation. What the log has there now is told by [`Input::LogEnds`].
@@ -94,6 +101,7 @@ impl Engine {
         config: Config,
         states: &[PartitionState],
         ends: &[u64],
+        epoch: u64,
     ) -> Result<(Self, Vec<u32>), ChunkError> {
         let mut timers = Timers::default();
         let is_ordered = config.is_ordered;
@@ -102,6 +110,7 @@ impl Engine {
             config.failure_rules(),
             states,
             ends,
+            epoch,
             is_ordered,
             &mut timers,
         )?;
@@ -120,6 +129,7 @@ impl Engine {
             flush_in_flight: false,
             next_forward: 0,
             ended: Vec::new(),
+            has_forgotten: false,
         };
         Ok((engine, voided))
     }
@@ -168,6 +178,16 @@ impl Engine {
     /// Leases that ended with the last event, by whatever route: what has not been sent of them must not be any more.
     pub fn ended(&self) -> &[Ended] {
         &self.ended
+    }
+
+    /// Whether requests hear what each of their ids found, once that is stored.
+    pub fn is_exactly_once(&self) -> bool {
+        self.config.exactly_once
+    }
+
+    /// Whether acknowledged deliveries were forgotten before their time since this was asked last, as there were too many.
+    pub fn take_has_forgotten(&mut self) -> bool {
+        mem::take(&mut self.has_forgotten)
     }
 
     /// Whether no consumer is here and everything is stored. What is leased is: it needs no engine until it is asked
@@ -249,7 +269,8 @@ impl Engine {
                         | Timer::Redelivery(partition)
                         | Timer::Forward(partition)
                         | Timer::Damage(partition)
-                        | Timer::Read(partition),
+                        | Timer::Read(partition)
+                        | Timer::Confirmed(partition),
                     ..
                 } => {
                     if let Some(partition) = self.partitions.get_mut(partition) {
@@ -373,15 +394,23 @@ impl Engine {
                     }
                 }
             }
+            Input::Ack(leases) if self.config.exactly_once => {
+                let (timers, ended) = (&mut self.timers, &mut self.ended);
+                let mut unheard = Vec::new();
+                let verdicts = verdicts.unwrap_or(&mut unheard);
+                self.partitions
+                    .ack_exactly_once(now, &leases, timers, ended, verdicts);
+                self.has_forgotten |= self.partitions.bound_confirmed();
+            }
             Input::Ack(leases) => {
                 let (timers, ended) = (&mut self.timers, &mut self.ended);
                 self.partitions.ack(&leases, timers, ended, verdicts);
             }
             Input::ModifyDeadline(changes) => {
                 let (timers, ended) = (&mut self.timers, &mut self.ended);
-                let rules = self.config.failure_rules();
+                let how = (self.config.failure_rules(), self.config.exactly_once);
                 self.partitions
-                    .modify_deadlines(now, rules, changes, timers, ended, verdicts);
+                    .modify_deadlines(now, how, changes, timers, ended, verdicts);
             }
             Input::Returned(leases) => {
                 let (timers, ended) = (&mut self.timers, &mut self.ended);

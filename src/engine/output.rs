@@ -56,6 +56,12 @@ pub enum Verdict {
     Ended,
     /// The id is of a delivery that the state knows nothing of: another generation, or offsets that the log lost.
     Void,
+    /// The lease is valid, and something before the message in its ordering key is not done. Only where delivery is
+    /// exactly once, and only of an ack, which took no effect.
+    Unordered,
+    /// The delivery was made at least once, before delivery became exactly once: it took effect or not, and its consumer
+    /// need not know.
+    Accepted,
 }
 
 /// A command.

@@ -56,10 +56,10 @@ pub(super) struct ReadDemand<'a> {
 
 impl Partition {
     /// A partition in which nothing has happened above `cursor`.
-    pub(super) fn new(id: u32, generation: u32, cursor: u64, is_ordered: bool) -> Self {
+    pub(super) fn new(id: u32, generation: u32, cursor: u64, epoch: u64, is_ordered: bool) -> Self {
         let mut partition = Self {
             id,
-            ledger: Ledger::new(id, generation, cursor, is_ordered),
+            ledger: Ledger::new(id, generation, cursor, epoch, is_ordered),
             candidates: Candidates::new(is_ordered, cursor),
             read_ahead: ReadAhead::new(id, cursor),
         };
@@ -74,13 +74,15 @@ impl Partition {
         rules: FailureRules,
         state: &PartitionState,
         known_end: Option<u64>,
+        epoch: u64,
         is_ordered: bool,
         timers: &mut Timers,
     ) -> Result<(Self, bool), ChunkError> {
         let id = state.partition;
         // A log that does not show this partition yet says nothing about its end.
         let end = known_end.unwrap_or(u64::MAX);
-        let (ledger, seen, is_void) = Ledger::restore(now, rules, state, end, is_ordered, timers)?;
+        let (ledger, seen, is_void) =
+            Ledger::restore(now, rules, state, end, epoch, is_ordered, timers)?;
         let mut read_ahead = ReadAhead::new(id, ledger.progress().cursor());
         read_ahead.see_end(known_end.unwrap_or(seen));
         // What a lost end has made void is not waited for.
@@ -380,8 +382,10 @@ impl Partition {
             read_ahead,
             ..
         } = self;
-        if due.timer == Timer::Read(self.id) {
-            read_ahead.resume();
+        match due.timer {
+            Timer::Read(_) => read_ahead.resume(),
+            Timer::Confirmed(_) => ledger.forget_confirmed(|it| it.come_due(now)),
+            _ => {}
         }
         for offsets in due.offsets {
             match (due.timer, &mut *candidates) {
@@ -401,7 +405,7 @@ impl Partition {
                     ledger.failed_mut().forwards_mut().retry(now, offsets);
                 }
                 (Timer::Damage(_), _) => read_ahead.retry_damage(now, offsets),
-                (Timer::Read(_) | Timer::Unwanted | Timer::Flush, _) => {}
+                (Timer::Read(_) | Timer::Confirmed(_) | Timer::Unwanted | Timer::Flush, _) => {}
             }
         }
     }

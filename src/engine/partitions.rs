@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     change::{PartitionChange, PartitionState},
     chunk::ChunkError,
+    exactly_once::lenient,
     frame::Frame,
     input::{ConsumerId, LeaseId},
     output::{Ended, Verdict},
@@ -18,6 +19,8 @@ use crate::clock::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
     all: BTreeMap<u32, Partition>,
+    /// Under which the subscription is owned.
+    epoch: u64,
     is_ordered: bool,
     /// The next frame begins with this partition, or the next one that there is.
     next: u32,
@@ -31,10 +34,12 @@ impl Partitions {
         rules: FailureRules,
         states: &[PartitionState],
         ends: &[u64],
+        epoch: u64,
         is_ordered: bool,
         timers: &mut Timers,
     ) -> Result<(Self, Vec<u32>), ChunkError> {
         let mut partitions = Self {
+            epoch,
             is_ordered,
             ..Self::default()
         };
@@ -42,7 +47,7 @@ impl Partitions {
         for state in states {
             let end = ends.get(state.partition as usize).copied();
             let (partition, is_void) =
-                Partition::restore(now, rules, state, end, is_ordered, timers)?;
+                Partition::restore(now, rules, state, end, epoch, is_ordered, timers)?;
             if is_void {
                 voided.push(state.partition);
             }
@@ -57,7 +62,7 @@ impl Partitions {
         for (id, end) in (0..).zip(ends) {
             self.all
                 .entry(id)
-                .or_insert_with(|| Partition::new(id, 1, 0, self.is_ordered))
+                .or_insert_with(|| Partition::new(id, 1, 0, self.epoch, self.is_ordered))
                 .see_end(*end);
         }
     }
@@ -184,11 +189,12 @@ impl Partitions {
         }
     }
 
-    /// Moves deadlines to now plus so many milliseconds; 0 ends the lease, which counts as a failed attempt.
+    /// Moves deadlines to now plus so many milliseconds; 0 ends the lease, which counts as a failed attempt. `is_awaited`:
+    /// callers wait until that is stored, and hear what each id found.
     pub(super) fn modify_deadlines(
         &mut self,
         now: Timestamp,
-        rules: FailureRules,
+        (rules, is_awaited): (FailureRules, bool),
         changes: Vec<(LeaseId, u64)>,
         timers: &mut Timers,
         ended: &mut Vec<Ended>,
@@ -197,17 +203,30 @@ impl Partitions {
         for (lease, millis) in changes {
             let mut partition = self.current(lease);
             let is_applied = partition.as_deref_mut().is_some_and(|partition| {
-                if millis > 0 {
-                    let deadline = now.plus_millis(millis);
-                    return partition.ledger_mut().extend(lease, deadline, timers);
+                if !partition.ledger().is_current(lease) {
+                    return false;
                 }
-                partition.fail(now, rules, lease, timers, ended)
+                let is_applied = if millis > 0 {
+                    let deadline = now.plus_millis(millis);
+                    partition.ledger_mut().extend(lease, deadline, timers)
+                } else {
+                    partition.fail(now, rules, lease, timers, ended)
+                };
+                if is_awaited {
+                    partition.ledger_mut().hurry(lease.offset);
+                }
+                is_applied
             });
             if let Some(verdicts) = &mut verdicts {
-                verdicts.push(if is_applied {
+                let verdict = if is_applied {
                     Verdict::Applied
                 } else {
                     judge(partition.as_deref(), lease)
+                };
+                verdicts.push(if is_awaited {
+                    lenient(lease, verdict)
+                } else {
+                    verdict
                 });
             }
         }

@@ -202,6 +202,11 @@ impl Progress {
         self.dirty.leased(&offsets, urgency);
     }
 
+    /// Retained rows are to be removed some time.
+    pub(super) fn rows_forgotten(&mut self) {
+        self.dirty.rows_forgotten();
+    }
+
     /// Moves the cursor over what is done; whether it moved.
     pub(super) fn advance_cursor(&mut self) -> bool {
         let Some(done) = self.done.get(&self.cursor).cloned() else {

@@ -44,6 +44,8 @@ pub(super) enum Timer {
     Damage(u32),
     /// The log may be read again after a failure.
     Read(u32),
+    /// Acknowledged deliveries may be forgotten.
+    Confirmed(u32),
     /// What is loaded may be wanted by nobody.
     Unwanted,
     /// What nobody waits for is to be stored.

@@ -44,4 +44,10 @@ impl Requirement {
         version: 2,
         setting: "retry_policy",
     };
+
+    /// Of a subscription with exactly-once delivery, which an older process would deliver again after a crash.
+    pub const EXACTLY_ONCE: Self = Self {
+        version: 2,
+        setting: "enable_exactly_once_delivery",
+    };
 }

@@ -87,6 +87,9 @@ pub struct Subscription {
     /// Where messages go that fail again and again; `None`: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_policy: Option<DeadLetterPolicy>,
+    /// Whether delivery is exactly once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exactly_once: bool,
     /// Whether it was cut off from its topic.
     #[serde(default)]
     pub detached: bool,
@@ -114,6 +117,8 @@ pub struct SubscriptionSettings {
     pub retry_policy: Option<RetryPolicy>,
     /// See [`dead_letter_policy`].
     pub dead_letter_policy: Option<DeadLetterPolicy>,
+    /// Whether delivery is exactly once.
+    pub exactly_once: bool,
 }
 
 impl Subscription {
@@ -127,6 +132,8 @@ impl Subscription {
             Requirement::RETRY_POLICY
         } else if self.ordered {
             Requirement::ORDERING
+        } else if self.exactly_once {
+            Requirement::EXACTLY_ONCE
         } else {
             Requirement::NONE
         }
@@ -159,6 +166,7 @@ impl Subscription {
             filter: settings.filter,
             retry_policy: settings.retry_policy,
             dead_letter_policy: settings.dead_letter_policy,
+            exactly_once: settings.exactly_once,
             detached: false,
             policy: None,
         }
@@ -185,6 +193,7 @@ impl Subscription {
                 SubscriptionChange::DeadLetterPolicy(policy) => {
                     subscription.dead_letter_policy = policy;
                 }
+                SubscriptionChange::ExactlyOnce(is_on) => subscription.exactly_once = is_on,
             }
         }
         subscription.consistent()
@@ -218,6 +227,8 @@ pub enum SubscriptionChange {
     RetryPolicy(Option<RetryPolicy>),
     /// See [`dead_letter_policy`].
     DeadLetterPolicy(Option<DeadLetterPolicy>),
+    /// Whether delivery is exactly once.
+    ExactlyOnce(bool),
 }
 
 /// Checks a subscription's ack deadline, seconds. 0 means the default.

@@ -31,6 +31,9 @@ pub struct Rpc {
     pub on_lost_lease: OnLostLease,
     /// What happens to its calls when connections close.
     pub on_closing: OnClosing,
+    /// Whether every error has details, if only its code and its text again: clients take one without for a success
+    /// (docs/behaviour.md, section 9).
+    pub details_errors: bool,
 }
 
 /// How many messages a request has.

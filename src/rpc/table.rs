@@ -21,6 +21,7 @@ const UNARY: Rpc = Rpc {
     answers: Answers::One,
     on_lost_lease: OnLostLease::Refused,
     on_closing: OnClosing::Awaited,
+    details_errors: false,
 };
 /// It lists.
 const LIST: Rpc = Rpc {
@@ -35,6 +36,7 @@ const LARGE_JSON: Rpc = Rpc {
 /// Its requests are ack ids and little else.
 const ACK_IDS: Rpc = Rpc {
     message_bytes_max: ACK_REQUEST_BYTES_MAX,
+    details_errors: true,
     ..UNARY
 };
 const GRPC_ONLY: Rpc = Rpc {

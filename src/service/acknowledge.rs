@@ -1,9 +1,12 @@
 //! Acknowledge and ModifyAckDeadline (docs/behaviour.md, section 8).
 
-use super::{ConsumeError, EndCause, Service};
+use super::{
+    ConsumeError, EndCause, Service,
+    judged::{Ids, check_none_failed},
+};
 use crate::{
     delivery::DeliveryError,
-    engine::input::LeaseId,
+    engine::{input::LeaseId, output::Verdict},
     limits::ACK_IDS_AT_ONCE_MAX,
     resource::{
         id::SubscriptionId, name::SubscriptionName, subscription::lease_millis,
@@ -13,14 +16,22 @@ use crate::{
 };
 
 impl Service {
-    /// Acknowledges; returns when that is durable. One ack id that is not ours refuses all.
+    /// Acknowledges; returns when that is durable. One ack id that is not ours refuses all, unless delivery is exactly
+    /// once.
     pub async fn acknowledge(
         &self,
         name: &SubscriptionName,
-        ack_ids: &[String],
+        ack_ids: Vec<String>,
     ) -> Result<(), ConsumeError> {
         let record = self.found(name).await?;
-        let Some(leases) = self.leases(&record, ack_ids).await? else {
+        if record.subscription.exactly_once {
+            let Some((ids, leases)) = self.each(&record, ack_ids).await? else {
+                return Ok(());
+            };
+            let done = self.delivery.acknowledge(&record, leases).await;
+            return judged(&record, ids, done);
+        }
+        let Some(leases) = self.leases(&record, &ack_ids).await? else {
             return Ok(());
         };
         let done = self.delivery.acknowledge(&record, once(leases)).await;
@@ -31,12 +42,20 @@ impl Service {
     pub async fn modify_ack_deadline(
         &self,
         name: &SubscriptionName,
-        ack_ids: &[String],
+        ack_ids: Vec<String>,
         seconds: i32,
     ) -> Result<(), ConsumeError> {
         let record = self.found(name).await?;
         let millis = lease_millis(seconds)?;
-        let Some(leases) = self.leases(&record, ack_ids).await? else {
+        if record.subscription.exactly_once {
+            let Some((ids, leases)) = self.each(&record, ack_ids).await? else {
+                return Ok(());
+            };
+            let changes = leases.into_iter().map(|lease| (lease, millis)).collect();
+            let done = self.delivery.modify_deadlines(&record, changes).await;
+            return judged(&record, ids, done);
+        }
+        let Some(leases) = self.leases(&record, &ack_ids).await? else {
             return Ok(());
         };
         let changes = once(leases).into_iter().map(|lease| (lease, millis));
@@ -65,6 +84,31 @@ impl Service {
             .filter_map(|decoded| own(record, decoded));
         let leases: Vec<_> = leases.collect();
         Ok((!leases.is_empty() && !record.subscription.detached).then_some(leases))
+    }
+
+    /// The ids of a unary request, and the deliveries of those that are ours; `None` when there is nothing to do.
+    async fn each(
+        &self,
+        record: &SubscriptionRecord,
+        ack_ids: Vec<String>,
+    ) -> Result<Option<(Ids, Vec<LeaseId>)>, Violation> {
+        if ack_ids.is_empty() {
+            return Err(Violation::NoAckIds);
+        }
+        let each = self.ids(record, ack_ids).await;
+        Ok((!record.subscription.detached).then_some(each))
+    }
+
+    /// The ids of a request where delivery is exactly once, and the deliveries of those that are ours.
+    pub(super) async fn ids(
+        &self,
+        record: &SubscriptionRecord,
+        ack_ids: Vec<String>,
+    ) -> (Ids, Vec<LeaseId>) {
+        let leases = self.known_leases(record, &ack_ids).await;
+        let leases: Vec<_> = leases.collect();
+        let ids = Ids::new(ack_ids, &leases);
+        (ids, leases.into_iter().flatten().collect())
     }
 
     /// What ack ids stand for; nothing for those that are not ours. Others have their turn between many of them.
@@ -117,11 +161,28 @@ pub(super) fn changed_once(mut changes: Vec<(LeaseId, u64)>) -> Vec<(LeaseId, u6
 /// A detached subscription has nothing left to acknowledge; that is no error, also when it was detached meanwhile.
 fn settled(
     record: &SubscriptionRecord,
-    done: Result<(), DeliveryError>,
+    done: Result<Vec<Verdict>, DeliveryError>,
 ) -> Result<(), ConsumeError> {
-    match done {
+    match done.and_then(|verdicts| check_none_failed(&verdicts)) {
         Ok(()) | Err(DeliveryError::Ended(EndCause::Detached)) => Ok(()),
         Err(error) => Err(ConsumeError::of_delivery(&record.subscription.name, error)),
+    }
+}
+
+/// The same where delivery is exactly once: ids that failed are an error, and the others had their effect.
+fn judged(
+    record: &SubscriptionRecord,
+    ids: Ids,
+    done: Result<Vec<Verdict>, DeliveryError>,
+) -> Result<(), ConsumeError> {
+    let Ok(verdicts) = done else {
+        return settled(record, done);
+    };
+    let failed = ids.judged(verdicts).failed;
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(ConsumeError::AckIds { failed })
     }
 }
 
@@ -134,6 +195,7 @@ fn own(record: &SubscriptionRecord, decoded: Option<(SubscriptionId, LeaseId)>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::input::Issue;
 
     fn lease(offset: u64) -> LeaseId {
         LeaseId {
@@ -141,6 +203,7 @@ mod tests {
             partition: 0,
             offset,
             number: 1,
+            issue: Issue::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::Service;
+use super::{Service, judged::AckFailure};
 use crate::{
     delivery::{DeliveryError, EndCause},
     resource::{name::SubscriptionName, subscription::Subscription, violation::Violation},
@@ -28,6 +28,12 @@ pub enum ConsumeError {
     Detached {
         /// Its id.
         resource: String,
+    },
+    /// Some ids of the request had no effect, where delivery is exactly once. All others had theirs.
+    #[error("{} ack ids failed", failed.len())]
+    AckIds {
+        /// Which, and why.
+        failed: Vec<(String, AckFailure)>,
     },
     /// Delivery ended, or could not be had, for another cause.
     #[error(transparent)]

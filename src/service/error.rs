@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use crate::{resource::violation::Violation, store::StoreError};
+use crate::{delivery::DeliveryError, resource::violation::Violation, store::StoreError};
 
 /// Why a resource was not created.
 #[derive(Debug, Error)]
@@ -91,6 +91,9 @@ pub enum UpdateError {
         /// Its id.
         resource: String,
     },
+    /// It was changed, and its delivery could not apply that now.
+    #[error(transparent)]
+    Delivery(DeliveryError),
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

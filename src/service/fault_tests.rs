@@ -121,7 +121,7 @@ impl World {
     async fn ack_of(&self, name: &str, received: &[ReceivedMessage]) -> Result<(), ConsumeError> {
         let ids: Vec<_> = received.iter().map(|one| one.ack_id.clone()).collect();
         let name = subscription(name);
-        self.in_time(self.service.acknowledge(&name, &ids)).await
+        self.in_time(self.service.acknowledge(&name, ids)).await
     }
 }
 
@@ -367,8 +367,8 @@ async fn answer_of(
         match call {
             "Pull" => service.pull(&name, 1, true, None).await.map(drop),
             "StreamingPull" => service.open_stream(stream_start()).await.map(drop),
-            "Acknowledge" => service.acknowledge(&name, &ids).await,
-            _ => service.modify_ack_deadline(&name, &ids, 0).await,
+            "Acknowledge" => service.acknowledge(&name, ids.clone()).await,
+            _ => service.modify_ack_deadline(&name, ids.clone(), 0).await,
         }
     };
     tokio::join!(world.in_time(answer), change).0

@@ -10,6 +10,7 @@ pub mod error;
 #[cfg(test)]
 mod fault_tests;
 mod health;
+mod judged;
 mod policies;
 mod publish;
 mod pull;
@@ -30,6 +31,7 @@ pub(crate) use access::Asked;
 pub use access::{Denied, Guarded};
 pub use consumed::ConsumeError;
 pub use health::{BackendHealth, Health};
+pub use judged::{AckFailure, Judged, Judging};
 pub use policies::WithPolicy;
 pub use publish::PublishError;
 pub use received::Receipts;

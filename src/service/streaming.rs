@@ -6,12 +6,13 @@ use super::{
     ConsumeError, Service,
     acknowledge::{changed_once, once},
     consumed::check_attached,
+    judged::{Ids, Judging},
     received::Receipts,
 };
 use crate::{
-    delivery::{DeliveryError, EndCause, MessageStream, StreamOpening},
+    delivery::{DeliveryError, EndCause, ExactlyOnce, MessageStream, StreamOpening},
     engine::input::ConsumerId,
-    limits::ACK_DEADLINE_SECONDS,
+    limits::{ACK_DEADLINE_SECONDS, STREAM_UNCONFIRMED_MAX},
     resource::{name::SubscriptionName, subscription::lease_millis, violation::Violation},
     store::resources::SubscriptionRecord,
 };
@@ -36,6 +37,7 @@ pub struct OpenStream {
     service: Arc<Service>,
     record: Arc<SubscriptionRecord>,
     consumer: ConsumerId,
+    exactly_once: ExactlyOnce,
 }
 
 impl Service {
@@ -62,6 +64,7 @@ impl Service {
         let stream = OpenStream {
             service: Arc::clone(self),
             consumer: messages.id(),
+            exactly_once: messages.exactly_once(),
             record,
         };
         Ok((stream, messages, receipts))
@@ -69,26 +72,43 @@ impl Service {
 }
 
 impl OpenStream {
-    /// Acknowledges without an answer.
-    pub async fn acknowledge(&self, ack_ids: &[String]) -> Result<(), ConsumeError> {
-        let leases = self.service.known_leases(&self.record, ack_ids).await;
-        let leases = once(leases.flatten().collect());
-        if leases.is_empty() {
-            return Ok(());
+    /// Acknowledges. Where delivery is exactly once, the result is to be confirmed; `unconfirmed` ids of this stream
+    /// await that already.
+    pub async fn acknowledge(
+        &self,
+        ack_ids: Vec<String>,
+        unconfirmed: usize,
+    ) -> Result<Option<Judging>, ConsumeError> {
+        if ack_ids.is_empty() {
+            return Ok(None);
         }
-        self.service
-            .delivery
-            .acknowledge_later(&self.record, leases)
-            .await
-            .map_err(|error| self.failed(error))
+        let delivery = &self.service.delivery;
+        if self.exactly_once.is_on() {
+            let (ids, leases) = self.service.ids(&self.record, ack_ids).await;
+            if is_too_much(unconfirmed, &ids) {
+                return Ok(Some(Judging::put_off(ids)));
+            }
+            let taken = delivery.begin_acknowledge(&self.record, leases).await;
+            let judgement = taken.map_err(|error| self.failed(error))?;
+            return Ok(Some(ids.taken(judgement)));
+        }
+        let leases = self.service.known_leases(&self.record, &ack_ids).await;
+        let leases = once(leases.flatten().collect());
+        if !leases.is_empty() {
+            let taken = delivery.acknowledge_later(&self.record, leases).await;
+            taken.map_err(|error| self.failed(error))?;
+        }
+        Ok(None)
     }
 
-    /// Moves the deadline of each delivery to now plus the seconds beside it; 0 gives it back.
+    /// Moves the deadline of each delivery to now plus the seconds beside it; 0 gives it back. For the rest see
+    /// [`OpenStream::acknowledge`].
     pub async fn modify_ack_deadlines(
         &self,
-        ack_ids: &[String],
+        ack_ids: Vec<String>,
         seconds: &[i32],
-    ) -> Result<(), ConsumeError> {
+        unconfirmed: usize,
+    ) -> Result<Option<Judging>, ConsumeError> {
         if ack_ids.len() != seconds.len() {
             return Err(Violation::argument(format!(
                 "modify_deadline_ack_ids has {} entries and modify_deadline_seconds {}, and they go in pairs",
@@ -101,18 +121,30 @@ impl OpenStream {
             .iter()
             .map(|seconds| lease_millis(*seconds))
             .collect::<Result<Vec<_>, _>>()?;
-        let leases = self.service.known_leases(&self.record, ack_ids).await;
-        let changes = leases.zip(millis);
-        let changes = changes.filter_map(|(lease, millis)| Some((lease?, millis)));
-        let changes = changed_once(changes.collect());
-        if changes.is_empty() {
-            return Ok(());
+        if ack_ids.is_empty() {
+            return Ok(None);
         }
-        self.service
-            .delivery
-            .modify_deadlines(&self.record, changes)
-            .await
-            .map_err(|error| self.failed(error))
+        let leases = self.service.known_leases(&self.record, &ack_ids).await;
+        let leases: Vec<_> = leases.collect();
+        let changes = leases.iter().zip(millis);
+        let changes = changes.filter_map(|(lease, millis)| Some(((*lease)?, millis)));
+        let changes: Vec<_> = changes.collect();
+        let delivery = &self.service.delivery;
+        if self.exactly_once.is_on() {
+            let ids = Ids::new(ack_ids, &leases);
+            if is_too_much(unconfirmed, &ids) {
+                return Ok(Some(Judging::put_off(ids)));
+            }
+            let taken = delivery.begin_modify(&self.record, changes).await;
+            let judgement = taken.map_err(|error| self.failed(error))?;
+            return Ok(Some(ids.taken(judgement)));
+        }
+        let changes = changed_once(changes);
+        if !changes.is_empty() {
+            let taken = delivery.modify_deadlines(&self.record, changes).await;
+            taken.map_err(|error| self.failed(error))?;
+        }
+        Ok(None)
     }
 
     /// Changes the lease of later deliveries on this stream.
@@ -130,6 +162,11 @@ impl OpenStream {
         self.record.subscription.ordered
     }
 
+    /// Whether delivery is exactly once by now.
+    pub fn is_exactly_once(&self) -> bool {
+        self.exactly_once.is_on()
+    }
+
     /// The error of a stream that ended for this cause.
     pub fn ended(&self, cause: EndCause) -> ConsumeError {
         self.failed(cause.into())
@@ -138,6 +175,11 @@ impl OpenStream {
     fn failed(&self, error: DeliveryError) -> ConsumeError {
         ConsumeError::of_delivery(&self.record.subscription.name, error)
     }
+}
+
+/// Whether a request would have too many ids of a stream await their confirmation. One alone never has.
+const fn is_too_much(unconfirmed: usize, ids: &Ids) -> bool {
+    unconfirmed > 0 && unconfirmed + ids.len() > STREAM_UNCONFIRMED_MAX
 }
 
 fn limit(max: i64) -> Option<u64> {

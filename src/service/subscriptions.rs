@@ -118,8 +118,9 @@ impl Service {
             let written = service
                 .change_subscription(&name, policy, |subscription| subscription.with(&changes))
                 .await?;
-            service.delivery.configure(&written);
             service.retain_log(&written).await?;
+            let applied = service.delivery.configure(&written).await;
+            applied.map_err(UpdateError::Delivery)?;
             Ok(written.subscription)
         })
         .await

@@ -13,7 +13,7 @@ use super::{
     layers::{
         answer,
         budget::{Budget, Held},
-        closing,
+        closing, details,
         entries::Entries,
         frames, moved_on, node_lease,
         places::Place,
@@ -59,6 +59,22 @@ impl Calls {
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
     {
         let rpc = Rpc::at(request.uri().path());
+        let mut response = self.call_of(rpc, request, held).await;
+        if rpc.details_errors {
+            details::complete(&mut response);
+        }
+        response
+    }
+
+    async fn call_of<B>(
+        self,
+        rpc: &Rpc,
+        request: Request<B>,
+        held: Result<Held, Status>,
+    ) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
+    {
         if let Some(refused) = node_lease::refuse(&self.node_lease, rpc) {
             node_lease::let_arrive(request.into_body()).await;
             return refused;

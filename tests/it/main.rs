@@ -14,6 +14,8 @@ mod cluster_takeover;
 mod database_failures;
 mod dead_letter;
 mod doctor;
+mod exactly_once;
+mod exactly_once_kills;
 mod filters;
 mod formats;
 mod frozen;

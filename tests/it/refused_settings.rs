@@ -79,14 +79,6 @@ fn transforms() -> Vec<MessageTransform> {
 }
 
 #[tokio::test]
-async fn exactly_once_delivery_is_refused() {
-    refused_on_a_subscription("enable_exactly_once_delivery", true, |s| {
-        s.enable_exactly_once_delivery = true;
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn retaining_acked_messages_is_refused() {
     refused_on_a_subscription("retain_acked_messages", true, |s| {
         s.retain_acked_messages = true;

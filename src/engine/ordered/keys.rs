@@ -154,6 +154,15 @@ impl Keys {
         Some(failed.0.1)
     }
 
+    /// The first message of the key that is known.
+    pub(super) fn first(&self, key: OrderingKey) -> Option<u64> {
+        let leased = self.leased.range(all_of(key)).next();
+        let open = self.open.range(all_of(key)).next();
+        let leased = leased.map(|(_, offset)| *offset);
+        let open = open.map(|((_, offset), _)| *offset);
+        leased.into_iter().chain(open).min()
+    }
+
     /// Those of the key that are not leased, from this one on.
     pub(super) fn open_from(&self, key: OrderingKey, offset: u64) -> impl Iterator<Item = u64> {
         let open = self.open.range((key, offset)..=(key, u64::MAX));

@@ -265,6 +265,11 @@ impl Ordered {
         }
     }
 
+    /// The first message in the key of this one of which something is known: none of them is done.
+    pub(super) fn first_undone(&self, offset: u64) -> Option<u64> {
+        self.keys.first(self.keys.key_of(offset)?)
+    }
+
     /// Takes the messages whose leases end because something before them in their key turned out to have failed.
     pub(super) fn take_behind(&mut self) -> Vec<u64> {
         mem::take(&mut self.behind)

@@ -27,7 +27,7 @@ impl Backlog {
         let config = Config {
             ack_deadline_millis: 10_000,
             retention_millis: 604_800_000,
-            durable_leases: false,
+            exactly_once: false,
             retry: None,
             attempts_max: None,
             is_ordered: false,

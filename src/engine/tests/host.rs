@@ -27,6 +27,8 @@ pub(super) struct Request {
 pub(super) struct Host {
     pub(super) now: Timestamp,
     pub(super) config: Config,
+    /// Of the engine.
+    pub(super) epoch: u64,
     pub(super) engine: Engine,
     pub(super) log: SimulatedLog,
     pub(super) stored: Stored,
@@ -38,10 +40,11 @@ impl Host {
     pub(super) fn new(now: Timestamp, config: Config, partitions: usize) -> Self {
         let log = SimulatedLog::new(partitions);
         let (engine, _) =
-            Engine::restore(now, config, &[], &log.ends()).expect("nothing is damaged");
+            Engine::restore(now, config, &[], &log.ends(), 1).expect("nothing is damaged");
         Self {
             now,
             config,
+            epoch: 1,
             engine,
             log,
             stored: Stored::default(),
@@ -151,11 +154,13 @@ impl Host {
     pub(super) fn restart(&mut self) -> Vec<u32> {
         self.reads.clear();
         self.in_flight = None;
+        self.epoch += 1;
         let (engine, voided) = Engine::restore(
             self.now,
             self.config,
             &self.stored.states(),
             &self.log.ends(),
+            self.epoch,
         )
         .expect("nothing is damaged");
         self.engine = engine;

@@ -3,6 +3,7 @@
 mod backlog;
 mod dead_letters;
 mod deadlines;
+mod exactly_once;
 mod host;
 mod idle;
 mod model;

@@ -10,10 +10,10 @@ use crate::{
     clock::Timestamp,
     engine::{
         chunk::Delivered,
-        input::{Config, ConsumerId, Demand, LeaseId},
+        input::{Config, ConsumerId, Demand, Issue, LeaseId},
         output::{Delivery, Output, Verdict},
     },
-    limits::{DELIVERY_BYTES_MAX, DELIVERY_MESSAGES_MAX},
+    limits::{CONFIRMED_MILLIS, DELIVERY_BYTES_MAX, DELIVERY_MESSAGES_MAX},
 };
 
 /// Partition and offset.
@@ -34,6 +34,8 @@ pub(super) struct Held {
     pub(super) number: u32,
     pub(super) deadline: Timestamp,
     pub(super) consumer: Option<ConsumerId>,
+    /// `None` for one from before a restart.
+    pub(super) issue: Option<Issue>,
 }
 
 /// See the module.
@@ -50,6 +52,10 @@ pub(super) struct Model {
     pub(super) perhaps: BTreeSet<Position>,
     /// Every delivery, for later acks.
     pub(super) issued: Vec<LeaseId>,
+    /// Which delivery acknowledged each under exactly-once delivery, and when.
+    pub(super) acked_by: BTreeMap<Position, (u32, Timestamp)>,
+    /// Of the engine.
+    pub(super) epoch: u64,
     /// If keys keep their order.
     pub(super) order: Option<Order>,
     pub(super) letters: DeadLetters,
@@ -71,6 +77,7 @@ impl Model {
     pub(super) fn new(is_ordered: bool) -> Self {
         Self {
             order: is_ordered.then(Order::default),
+            epoch: 1,
             ..Self::default()
         }
     }
@@ -99,21 +106,39 @@ impl Model {
     }
 
     /// What a request with this id must find, by what is known here; the id is of the current generation and of a
-    /// message that the log has. What the engine may count as done by itself is `Done` or not.
+    /// message that the log has. What the engine may count as done by itself is `Done` or not. The repeat of what
+    /// `is_repeatable` succeeds.
     pub(super) fn judge(
         &mut self,
         now: Timestamp,
         config: Config,
         lease: LeaseId,
-        found: Verdict,
+        (found, is_repeatable): (Verdict, bool),
     ) -> Verdict {
         let position = (lease.partition, lease.offset);
-        if found == Verdict::Ended && self.ends_behind(position, lease.number) {
+        let is_held = self.holds(lease);
+        if is_held && found == Verdict::Ended && self.ends_behind(position, lease.number) {
             return found;
         }
-        let held = self.held.get(&position);
-        if held.is_some_and(|held| held.number == lease.number) {
+        if self.holds(lease) {
+            if found == Verdict::Unordered {
+                assert!(config.exactly_once && self.is_undone_before(position));
+                return found;
+            }
             return Verdict::Applied;
+        }
+        if is_repeatable
+            && let Some((number, at)) = self.acked_by.get(&position)
+            && *number == lease.number
+        {
+            let is_remembered = at.plus_millis(CONFIRMED_MILLIS) > now;
+            if is_remembered && self.acked.contains(&position) {
+                return Verdict::Applied;
+            }
+            // It may be remembered a little longer, or the flush of it was stored before a crash.
+            if found == Verdict::Applied {
+                return found;
+            }
         }
         if self.acked.contains(&position) {
             return Verdict::Done;
@@ -129,6 +154,18 @@ impl Model {
         Verdict::Ended
     }
 
+    /// Whether this delivery is leased.
+    pub(super) fn holds(&self, lease: LeaseId) -> bool {
+        let held = self.held.get(&(lease.partition, lease.offset));
+        held.is_some_and(|held| {
+            let is_of_issuer = match held.issue {
+                Some(issue) => issue == lease.issue,
+                None => lease.issue.epoch < self.epoch,
+            };
+            held.number == lease.number && is_of_issuer
+        })
+    }
+
     pub(super) fn ack(&mut self, position: Position) {
         self.held.remove(&position);
         self.acked.insert(position);
@@ -137,8 +174,8 @@ impl Model {
 
     /// Moves the lease, if the id is that of the newest delivery.
     pub(super) fn extend(&mut self, lease: LeaseId, deadline: Timestamp) {
-        if let Some(held) = self.held.get_mut(&(lease.partition, lease.offset))
-            && held.number == lease.number
+        if self.holds(lease)
+            && let Some(held) = self.held.get_mut(&(lease.partition, lease.offset))
         {
             held.deadline = deadline;
         }
@@ -153,8 +190,7 @@ impl Model {
         counts: bool,
     ) -> bool {
         let position = (lease.partition, lease.offset);
-        let held = self.held.get(&position);
-        if held.is_none_or(|held| held.number != lease.number) {
+        if !self.holds(lease) {
             return false;
         }
         self.held.remove(&position);
@@ -174,14 +210,20 @@ impl Model {
 
     /// A new engine: consumers are gone, and what `stored` says about leases holds. Only leases that were durable
     /// before their messages left are remembered.
-    pub(super) fn restarted(&mut self, stored: BTreeMap<Position, Held>, durable_leases: bool) {
+    pub(super) fn restarted(
+        &mut self,
+        stored: BTreeMap<Position, Held>,
+        exactly_once: bool,
+        epoch: u64,
+    ) {
+        self.epoch = epoch;
         self.consumers.clear();
         self.not_before.clear();
         self.order.iter_mut().for_each(Order::restarted);
         self.held = stored;
         let acked = std::mem::replace(&mut self.acked, self.confirmed.clone());
         self.perhaps.extend(acked);
-        if !durable_leases {
+        if !exactly_once {
             self.numbers.clear();
             self.attempts.clear();
         }
@@ -193,6 +235,7 @@ impl Model {
         self.held.retain(|position, _| !lost(position));
         self.confirmed.retain(|position| !lost(position));
         self.acked.retain(|position| !lost(position));
+        self.acked_by.retain(|position, _| !lost(position));
         self.perhaps.retain(|position| !lost(position));
         self.numbers.retain(|position, _| !lost(position));
         self.attempts.retain(|position, _| !lost(position));
@@ -238,12 +281,12 @@ impl Model {
                     deliveries,
                 } => {
                     let ends = |it: &Delivery| leased(it.lease).time == *deadline;
-                    assert!(config.durable_leases || deliveries.iter().all(ends));
+                    assert!(config.exactly_once || deliveries.iter().all(ends));
                     for delivery in deliveries {
                         let lease = delivery.lease;
                         let position = (lease.partition, lease.offset);
                         // What never left counts as no attempt, and shows to nobody here.
-                        let attempts = (!config.durable_leases).then(|| leased(lease).attempts);
+                        let attempts = (!config.exactly_once).then(|| leased(lease).attempts);
                         self.goes_out(&mut keys, position, *consumer, attempts);
                     }
                     self.delivered(now, config, *consumer, deliveries, &leased);
@@ -305,7 +348,7 @@ impl Model {
             outstanding_bytes += delivery.body.len() as u64;
             let lease = leased(delivery.lease);
             self.one_delivered(now, config, delivery, lease.attempts);
-            if !config.durable_leases {
+            if !config.exactly_once {
                 assert_eq!(lease.time, now.plus_millis(lease_millis));
             }
             self.held.insert(
@@ -314,6 +357,7 @@ impl Model {
                     number: delivery.lease.number,
                     deadline: lease.time,
                     consumer: Some(consumer),
+                    issue: Some(delivery.lease.issue),
                 },
             );
         }

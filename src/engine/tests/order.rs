@@ -114,6 +114,20 @@ impl Model {
         }
     }
 
+    /// Whether something before this message in its key is not acknowledged.
+    pub(super) fn is_undone_before(&self, (partition, offset): Position) -> bool {
+        let key = key_of(offset);
+        let mut before = self.messages.range((partition, 0)..(partition, offset));
+        key.is_some() && before.any(|(it, _)| key_of(it.1) == key && !self.acked.contains(it))
+    }
+
+    /// Whether something before this message in its key was delivered by this engine, and is leased.
+    pub(super) fn is_held_before(&self, (partition, offset): Position) -> bool {
+        let key = key_of(offset).filter(|_| self.order.is_some());
+        let mut before = self.held.range((partition, 0)..(partition, offset));
+        key.is_some() && before.any(|(it, held)| key_of(it.1) == key && held.issue.is_some())
+    }
+
     /// Whether this lease ended because of another one.
     pub(super) fn ends_behind(&mut self, position: Position, number: u32) -> bool {
         let is_held = self

@@ -16,7 +16,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 const CONFIG: Config = Config {
     ack_deadline_millis: 10_000,
     retention_millis: 600_000,
-    durable_leases: false,
+    exactly_once: false,
     retry: None,
     attempts_max: None,
     is_ordered: false,
@@ -55,7 +55,7 @@ fn reads(engine: &mut Engine, ends: &[u64]) -> Vec<(u32, u64)> {
 #[test]
 fn what_is_known_of_a_partition_holds_while_the_log_does_not_show_it() {
     let states = [stored(0, 3), stored(1, 5)];
-    let (mut engine, voided) = Engine::restore(NOW, CONFIG, &states, &[3]).expect("readable");
+    let (mut engine, voided) = Engine::restore(NOW, CONFIG, &states, &[3], 1).expect("readable");
     assert!(voided.is_empty(), "{voided:?}");
     assert_eq!(reads(&mut engine, &[3]), []);
     assert_eq!(reads(&mut engine, &[3, 9]), [(1, 5)]);
@@ -63,13 +63,13 @@ fn what_is_known_of_a_partition_holds_while_the_log_does_not_show_it() {
 
 #[test]
 fn a_partition_that_is_seen_for_the_first_time_is_read_from_its_beginning() {
-    let (mut engine, _) = Engine::restore(NOW, CONFIG, &[stored(0, 3)], &[3]).expect("readable");
+    let (mut engine, _) = Engine::restore(NOW, CONFIG, &[stored(0, 3)], &[3], 1).expect("readable");
     assert_eq!(reads(&mut engine, &[3, 9]), [(1, 0)]);
 }
 
 /// An engine in whose partitions so many messages are ready.
 fn loaded(messages: &[u64]) -> Engine {
-    let (mut engine, _) = Engine::restore(NOW, CONFIG, &[], messages).expect("readable");
+    let (mut engine, _) = Engine::restore(NOW, CONFIG, &[], messages, 1).expect("readable");
     let mut out = Vec::new();
     let consumer = ConsumerId(0);
     let demand = Demand::Pull {

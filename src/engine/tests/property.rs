@@ -23,7 +23,7 @@ use crate::{
         Engine,
         chunk::{Delivered, Slot},
         dead_letter::Outcome,
-        input::{ClientId, Config, ConsumerId, Demand, Input, LeaseId},
+        input::{ClientId, Config, ConsumerId, Demand, Input, Issue, LeaseId},
         output::{Delivery, Output, Verdict},
         partition::Partition,
         retry::Backoff,
@@ -60,12 +60,12 @@ proptest! {
     #[test]
     fn nothing_leaves_again_before_its_failure_is_stored_and_its_backoff_over(
         operations in operations(),
-        durable_leases: bool,
+        exactly_once: bool,
         min_millis in 0u64..20_000,
         more in 0u64..60_000,
     ) {
         let retry = Backoff { min_millis, max_millis: min_millis + more };
-        Run::new(durable_leases, Rules::retrying(retry), false).run(operations);
+        Run::new(exactly_once, Rules::retrying(retry), false).run(operations);
     }
 }
 
@@ -111,7 +111,7 @@ proptest! {
     fn dead_letters_are_forwarded_and_nobody_gets_them(
         operations in operations(),
         is_ordered: bool,
-        durable_leases: bool,
+        exactly_once: bool,
         attempts_max in 1u32..4,
         millis in prop::option::of(0u64..20_000),
     ) {
@@ -119,7 +119,7 @@ proptest! {
             retry: millis.map(|millis| Backoff { min_millis: millis, max_millis: millis }),
             attempts_max: Some(attempts_max),
         };
-        Run::new(durable_leases, rules, is_ordered).run(operations);
+        Run::new(exactly_once, rules, is_ordered).run(operations);
     }
 }
 
@@ -160,11 +160,11 @@ struct Run {
 }
 
 impl Run {
-    fn new(durable_leases: bool, rules: Rules, is_ordered: bool) -> Self {
+    fn new(exactly_once: bool, rules: Rules, is_ordered: bool) -> Self {
         let config = Config {
             ack_deadline_millis: 10_003,
             retention_millis: 604_800_000,
-            durable_leases,
+            exactly_once,
             retry: rules.retry,
             attempts_max: rules.attempts_max,
             is_ordered,
@@ -264,11 +264,16 @@ impl Run {
                 self.ack(&leases);
             }
             Operation::AckForeign { offset, generation } => {
+                let issue = Issue {
+                    epoch: self.host.epoch,
+                    exactly_once: self.host.config.exactly_once,
+                };
                 let lease = LeaseId {
                     generation: u32::from(generation) + 100,
                     partition: 0,
                     offset: offset.into(),
                     number: 1,
+                    issue,
                 };
                 let end = self.host.log.ends()[1];
                 let beyond = LeaseId {
@@ -276,6 +281,7 @@ impl Run {
                     partition: 1,
                     offset: end + u64::from(offset),
                     number: 1,
+                    issue,
                 };
                 self.ack(&[lease, beyond]);
             }
@@ -285,7 +291,7 @@ impl Run {
                 let deadline = now.plus_millis(millis);
                 let changes = leases.iter().map(|lease| (*lease, millis)).collect();
                 let input = Input::ModifyDeadline(changes);
-                self.ask(&leases, input, |model, lease| {
+                self.ask(&leases, input, |model, lease, _| {
                     if millis > 0 {
                         model.extend(lease, deadline);
                     } else if model.give_back(now, config, lease, true) {
@@ -411,32 +417,59 @@ impl Run {
     }
 
     fn ack(&mut self, leases: &[LeaseId]) {
-        for lease in self.current(leases) {
-            if lease.offset < self.host.log.ends()[lease.partition as usize] {
-                self.waiting.push((lease.partition, lease.offset));
-            }
-        }
-        self.ask(leases, Input::Ack(leases.to_vec()), |model, lease| {
-            model.ack((lease.partition, lease.offset));
-        });
+        let mut acked = Vec::new();
+        let (now, exactly_once) = (self.host.now, self.host.config.exactly_once);
+        self.ask(
+            leases,
+            Input::Ack(leases.to_vec()),
+            |model, lease, verdict| {
+                let position = (lease.partition, lease.offset);
+                if exactly_once {
+                    if verdict != Verdict::Applied {
+                        return;
+                    }
+                    assert!(!model.holds(lease) || !model.is_held_before(position));
+                    let by = model.acked_by.entry(position).or_insert((0, now));
+                    if by.0 != lease.number {
+                        *by = (lease.number, now);
+                    }
+                }
+                model.ack(position);
+                acked.push(position);
+            },
+        );
+        self.waiting.append(&mut acked);
     }
 
     /// Makes a request, compares what the engine says of each id, and does in the model what it did.
-    fn ask(&mut self, leases: &[LeaseId], input: Input, effect: impl Fn(&mut Model, LeaseId)) {
+    fn ask(
+        &mut self,
+        leases: &[LeaseId],
+        input: Input,
+        mut effect: impl FnMut(&mut Model, LeaseId, Verdict),
+    ) {
+        let is_set = self.host.config.exactly_once && matches!(input, Input::Ack(_));
         let (out, verdicts) = self.host.handle_with_verdicts(input);
         // The time may have passed for leases since the last event.
         self.model.pass_time(self.host.now, self.host.config);
         assert_eq!(leases.len(), verdicts.len());
         let ends = self.host.log.ends();
-        for (lease, verdict) in leases.iter().zip(verdicts) {
+        let mut each: Vec<_> = leases.iter().zip(verdicts).collect();
+        if is_set {
+            each.sort_by_key(|(lease, _)| **lease);
+        }
+        for (lease, verdict) in each {
             let is_current = lease.generation == self.generation(lease.partition);
             if !is_current || lease.offset >= ends[lease.partition as usize] {
                 assert_eq!(verdict, Verdict::Void);
                 continue;
             }
             let (now, config) = (self.host.now, self.host.config);
-            assert_eq!(verdict, self.model.judge(now, config, *lease, verdict));
-            effect(&mut self.model, *lease);
+            assert_eq!(
+                verdict,
+                self.model.judge(now, config, *lease, (verdict, is_set))
+            );
+            effect(&mut self.model, *lease, verdict);
         }
         self.take(&out);
     }
@@ -521,13 +554,14 @@ impl Run {
                     number: lease.number,
                     deadline: lease.time,
                     consumer: None,
+                    issue: None,
                 };
                 stored.insert((partition.id(), offset), held);
                 attempts.push(((partition.id(), offset), lease.attempts));
             }
         }
-        let durable_leases = self.host.config.durable_leases;
-        self.model.restarted(stored, durable_leases);
+        let exactly_once = self.host.config.exactly_once;
+        self.model.restarted(stored, exactly_once, self.host.epoch);
         let config = self.host.config;
         self.model
             .dead_letters_restarted(config, &self.host.stored, attempts);
@@ -640,7 +674,7 @@ impl Run {
             let frames = frames.clone();
             frames.for_each(|frame| check_stored_failures(&self.host.stored, frame, leased));
         }
-        if config.durable_leases {
+        if config.exactly_once {
             frames.for_each(|frame| check_durable(&self.host.stored, frame, leased));
         } else {
             let frames: Vec<&[Delivery]> = frames.map(Vec::as_slice).collect();
@@ -813,7 +847,7 @@ impl Run {
         }
         self.see_wanted();
         let wanted_until = self.wanted_at.plus_millis(UNWANTED_MILLIS);
-        let is_wanted = if self.host.config.durable_leases {
+        let is_wanted = if self.host.config.exactly_once {
             // What is handed out and held back shows to nobody.
             self.host.engine.unwanted.is_wanted(self.host.now)
         } else {
@@ -845,6 +879,7 @@ impl Run {
             self.host.config,
             &states,
             &self.host.log.ends(),
+            self.host.epoch + 1,
         )
         .expect("readable");
         assert!(voided.is_empty());
@@ -895,6 +930,7 @@ impl Run {
                         partition: position.0,
                         offset: position.1,
                         number: held.number,
+                        issue: held.issue.expect("of this engine"),
                     });
                 }
             }

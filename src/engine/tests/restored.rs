@@ -17,7 +17,7 @@ const NOW: Timestamp = Timestamp::from_millis(10_000_000);
 const CONFIG: Config = Config {
     ack_deadline_millis: 10_000,
     retention_millis: 600_000,
-    durable_leases: false,
+    exactly_once: false,
     retry: None,
     attempts_max: None,
     is_ordered: false,
@@ -43,7 +43,7 @@ fn restored(slots: &[Slot]) -> (Engine, Vec<Output>) {
         retained: Vec::new(),
     };
     let ends = [slots.len() as u64];
-    let (mut engine, _) = Engine::restore(NOW, CONFIG, &[state], &ends).expect("readable");
+    let (mut engine, _) = Engine::restore(NOW, CONFIG, &[state], &ends, 1).expect("readable");
     let open = Input::Open {
         consumer: ConsumerId(1),
         demand: Demand::Pull {

@@ -47,7 +47,7 @@ impl Scenario {
         let config = Config {
             ack_deadline_millis: 10_000,
             retention_millis: 600_000,
-            durable_leases: false,
+            exactly_once: false,
             retry: None,
             attempts_max: None,
             is_ordered: false,
@@ -182,8 +182,8 @@ impl Scenario {
         if let Some(time) = setting(settings, "retention") {
             config.retention_millis = millis(time);
         }
-        if let Some(word) = setting(settings, "durable-leases") {
-            config.durable_leases = word == "yes";
+        if let Some(word) = setting(settings, "exactly-once") {
+            config.exactly_once = word == "yes";
         }
         if let Some(backoff) = setting(settings, "retry") {
             config.retry = backoff.split_once("..").map(|(min, max)| Backoff {

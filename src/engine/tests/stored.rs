@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     engine::{
-        change::{PartitionChange, PartitionState, StoredChunk},
+        change::{PartitionChange, PartitionState, RetainedRow, StoredChunk},
         chunk::{self, Slot},
     },
     limits::CHUNK_OFFSETS,
@@ -15,6 +15,7 @@ struct Row {
     generation: u32,
     cursor: u64,
     chunks: BTreeMap<u64, StoredChunk>,
+    retained: BTreeMap<u64, RetainedRow>,
 }
 
 /// The stored state of one subscription.
@@ -33,6 +34,7 @@ impl Stored {
             );
             if row.generation != change.generation {
                 row.chunks.clear();
+                row.retained.clear();
             }
             row.generation = change.generation;
             row.cursor = change.cursor;
@@ -41,6 +43,12 @@ impl Stored {
             }
             for chunk in &change.put {
                 row.chunks.insert(chunk.index, chunk.clone());
+            }
+            for key in &change.release {
+                row.retained.remove(key);
+            }
+            for retained in &change.retain {
+                row.retained.insert(retained.key, retained.clone());
             }
             row.chunks = row.chunks.split_off(&(change.cursor / CHUNK_OFFSETS));
         }
@@ -64,7 +72,7 @@ impl Stored {
             generation: row.generation,
             cursor: row.cursor,
             chunks: row.chunks.values().cloned().collect(),
-            retained: Vec::new(),
+            retained: row.retained.values().cloned().collect(),
         };
         self.rows.iter().map(state).collect()
     }

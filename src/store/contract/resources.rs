@@ -56,6 +56,7 @@ pub(in crate::store) fn subscription_named(name: &str, topic: &Topic) -> Subscri
         filter: None,
         retry_policy: None,
         dead_letter_policy: None,
+        exactly_once: false,
         ordered: false,
         detached: false,
         policy: None,

@@ -255,7 +255,8 @@ impl Resources for PostgresState {
         subscriptions::get(&self.database, name).await
     }
 
-    /// Where it detaches the subscription, returns when every other node has applied it, or its lease has run out.
+    /// Where it detaches the subscription, or changes whether its delivery is exactly once, returns when every other node
+    /// has applied it, or its lease has run out.
     async fn update_subscription(
         &self,
         read: &SubscriptionRecord,
@@ -263,7 +264,9 @@ impl Resources for PostgresState {
     ) -> Result<SubscriptionRecord, UpdateError> {
         read.check_known()?;
         let updated = subscriptions::update(&self.database, read, subscription).await?;
-        if subscription.detached && !read.subscription.detached {
+        let before = &read.subscription;
+        let is_detached = subscription.detached && !before.detached;
+        if is_detached || subscription.exactly_once != before.exactly_once {
             self.confirmed(updated.number).await?;
         }
         Ok(updated.value)

@@ -16,13 +16,12 @@ use crate::{
 };
 
 /// Every mutable field that does not work yet, in the order of the public documentation.
-const UNSUPPORTED: [SubscriptionField; 7] = [
+const UNSUPPORTED: [SubscriptionField; 6] = [
     SubscriptionField::PushConfig,
     SubscriptionField::BigqueryConfig,
     SubscriptionField::CloudStorageConfig,
     SubscriptionField::BigtableConfig,
     SubscriptionField::RetainAckedMessages,
-    SubscriptionField::ExactlyOnce,
     SubscriptionField::Transforms,
 ];
 
@@ -45,6 +44,7 @@ pub fn to_create(given: &proto::Subscription) -> Result<SubscriptionSettings, Re
         message_retention: retention(given)?.map(message_retention).transpose()?,
         expiration: expiration(given)?,
         ordered: given.enable_message_ordering,
+        exactly_once: given.enable_exactly_once_delivery,
         labels: label::checked(given.labels.clone())?,
         filter: filter(&given.filter)?,
         ..SubscriptionSettings::default()
@@ -97,6 +97,9 @@ pub fn to_update(
             SubscriptionField::RetryPolicy => Some(SubscriptionChange::RetryPolicy(policy::retry(
                 given.retry_policy.as_ref(),
             )?)),
+            SubscriptionField::ExactlyOnce => Some(SubscriptionChange::ExactlyOnce(
+                given.enable_exactly_once_delivery,
+            )),
             _ => None,
         });
     }
@@ -131,6 +134,7 @@ pub fn to_proto(subscription: Subscription) -> proto::Subscription {
             .map(policy::dead_letter_to_proto),
         retry_policy: subscription.retry_policy.map(policy::retry_to_proto),
         enable_message_ordering: subscription.ordered,
+        enable_exactly_once_delivery: subscription.exactly_once,
         detached: subscription.detached,
         state: proto::subscription::State::Active.into(),
         ..proto::Subscription::default()
@@ -176,7 +180,8 @@ fn sets(field: SubscriptionField, given: &proto::Subscription) -> (bool, &'stati
         | SubscriptionField::Labels
         | SubscriptionField::Expiration
         | SubscriptionField::DeadLetterPolicy
-        | SubscriptionField::RetryPolicy => (false, ""),
+        | SubscriptionField::RetryPolicy
+        | SubscriptionField::ExactlyOnce => (false, ""),
         SubscriptionField::PushConfig => destination::sets_push(given.push_config.as_ref()),
         SubscriptionField::BigqueryConfig => {
             (is_set(given.bigquery_config.as_ref()), "bigquery_config")
@@ -191,10 +196,6 @@ fn sets(field: SubscriptionField, given: &proto::Subscription) -> (bool, &'stati
         SubscriptionField::RetainAckedMessages => {
             (given.retain_acked_messages, "retain_acked_messages")
         }
-        SubscriptionField::ExactlyOnce => (
-            given.enable_exactly_once_delivery,
-            "enable_exactly_once_delivery",
-        ),
         SubscriptionField::Transforms => {
             (!given.message_transforms.is_empty(), "message_transforms")
         }
@@ -297,13 +298,6 @@ mod tests {
                 "retain_acked_messages",
                 proto::Subscription {
                     retain_acked_messages: true,
-                    ..base()
-                },
-            ),
-            (
-                "enable_exactly_once_delivery",
-                proto::Subscription {
-                    enable_exactly_once_delivery: true,
                     ..base()
                 },
             ),

@@ -64,7 +64,7 @@ pub(super) async fn acknowledge(
     let name = SubscriptionName::parse("name", &request.subscription)?;
     let needs = &rpc::ACKNOWLEDGE;
     let service = service.permit(&caller, needs, [name.as_str()]).await?;
-    let acknowledged = service.acknowledge(&name, &request.ack_ids).await;
+    let acknowledged = service.acknowledge(&name, request.ack_ids).await;
     acknowledged.map(Response::new).map_err(status)
 }
 
@@ -77,6 +77,6 @@ pub(super) async fn modify_ack_deadline(
     let needs = &rpc::MODIFY_ACK_DEADLINE;
     let service = service.permit(&caller, needs, [name.as_str()]).await?;
     let seconds = request.ack_deadline_seconds;
-    let modified = service.modify_ack_deadline(&name, &request.ack_ids, seconds);
+    let modified = service.modify_ack_deadline(&name, request.ack_ids, seconds);
     modified.await.map(Response::new).map_err(status)
 }

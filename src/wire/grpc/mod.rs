@@ -1,7 +1,9 @@
 //! gRPC.
 
+mod ack_failures;
 mod admin;
 pub mod codec;
+mod confirming;
 mod delivery;
 pub mod health;
 mod iam;

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use tonic::{Code, Status};
 
+use super::ack_failures;
 use crate::{
     auth::caller::Caller,
     resource::violation::Violation,
@@ -133,6 +134,7 @@ impl From<UpdateError> for Status {
             UpdateError::Violation(violation) => violation.into(),
             UpdateError::NotFound { resource } => not_found(&resource),
             UpdateError::Contended { .. } => with_text(Code::Unavailable, error),
+            UpdateError::Delivery(error) => error.into(),
             UpdateError::Store(error) => error.into(),
         }
     }
@@ -164,6 +166,7 @@ impl From<ConsumeError> for Status {
             ConsumeError::Violation(violation) => violation.into(),
             ConsumeError::NotFound { resource } => not_found(&resource),
             ConsumeError::Detached { .. } => with_text(Code::FailedPrecondition, error),
+            ConsumeError::AckIds { failed } => ack_failures::status(failed),
             ConsumeError::Delivery(error) => error.into(),
             ConsumeError::Store(error) => error.into(),
         }

@@ -12,14 +12,17 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::status::status;
+use super::{
+    confirming::{Unconfirmed, taken},
+    status::status,
+};
 use crate::{
     limits::STREAM_EVENTS_MAX,
     proto::google::pubsub::v1::{
         StreamingPullRequest, StreamingPullResponse,
         streaming_pull_response::SubscriptionProperties,
     },
-    resource::{message::ReceivedMessage, name::SubscriptionName, violation::Violation},
+    resource::{name::SubscriptionName, violation::Violation},
     rpc,
     service::{ConsumeError, Guarded, MessageStream, OpenStream, Receipts, StreamStart},
     wire::{caller, layers::unsent::Sending},
@@ -30,9 +33,11 @@ pub(super) type Responses =
     Pin<Box<dyn Stream<Item = Result<StreamingPullResponse, Status>> + Send>>;
 
 /// What the reading task has for the response stream.
-enum Event {
+pub(super) enum Event {
     /// A ping is to be answered. One answer serves several pings.
     Pong,
+    /// A request is confirmed.
+    Confirmation(Box<StreamingPullResponse>),
     /// The stream ends: with OK after the client's half-close, or with an error.
     End(Option<Status>),
 }
@@ -58,7 +63,9 @@ pub(super) async fn open(
         max_outstanding_bytes: first.max_outstanding_bytes,
     };
     let (stream, messages, receipts) = service.open_stream(start).await.map_err(status)?;
-    acknowledge(&stream, &first).await.map_err(status)?;
+    let mut unconfirmed = Unconfirmed::default();
+    let judging = taken(&stream, &mut first, 0).await.map_err(status)?;
+    unconfirmed.extend(judging);
 
     let (events, received) = mpsc::channel(STREAM_EVENTS_MAX);
     let stopped = CancellationToken::new();
@@ -67,6 +74,7 @@ pub(super) async fn open(
         answers_pings: first.protocol_version >= 1,
         stream: Arc::new(stream),
         events,
+        unconfirmed,
     };
     let stream = Arc::clone(&reader.stream);
     let reading = stopped.clone();
@@ -86,29 +94,24 @@ pub(super) async fn open(
     Ok(response)
 }
 
-async fn acknowledge(
-    stream: &OpenStream,
-    request: &StreamingPullRequest,
-) -> Result<(), ConsumeError> {
-    stream
-        .modify_ack_deadlines(
-            &request.modify_deadline_ack_ids,
-            &request.modify_deadline_seconds,
-        )
-        .await?;
-    stream.acknowledge(&request.ack_ids).await
-}
-
 struct Reader {
     answers_pings: bool,
     stream: Arc<OpenStream>,
     events: mpsc::Sender<Event>,
+    unconfirmed: Unconfirmed,
 }
 
 impl Reader {
-    async fn read(self, mut requests: Streaming<StreamingPullRequest>) {
+    async fn read(mut self, mut requests: Streaming<StreamingPullRequest>) {
         let end = loop {
-            match requests.message().await {
+            // What is not confirmed yet holds up no request, and so no ping; what the client does not take does.
+            let takes_requests = !self.unconfirmed.is_untaken();
+            let request = tokio::select! {
+                biased;
+                () = self.unconfirmed.sent(&self.events) => continue,
+                request = requests.message(), if takes_requests => request,
+            };
+            match request {
                 Ok(Some(request)) => {
                     if let Err(error) = self.take(request).await {
                         break Some(status(error));
@@ -118,19 +121,26 @@ impl Reader {
                 Err(error) => break Some(error),
             }
         };
+        if end.is_none() {
+            while !self.unconfirmed.is_empty() {
+                self.unconfirmed.sent(&self.events).await;
+            }
+        }
         // A stream that is gone needs no end.
         drop(self.events.send(Event::End(end)).await);
     }
 
-    async fn take(&self, request: StreamingPullRequest) -> Result<(), ConsumeError> {
+    async fn take(&mut self, mut request: StreamingPullRequest) -> Result<(), ConsumeError> {
         only_first(&request)?;
         if request.stream_ack_deadline_seconds != 0 {
             self.stream
                 .set_ack_deadline(request.stream_ack_deadline_seconds)
                 .await?;
         }
-        acknowledge(&self.stream, &request).await?;
         let ping = request.ack_ids.is_empty() && request.modify_deadline_ack_ids.is_empty();
+        let unconfirmed = self.unconfirmed.ids();
+        let judging = taken(&self.stream, &mut request, unconfirmed).await?;
+        self.unconfirmed.extend(judging);
         if ping && self.answers_pings {
             // With a full queue an answer is on its way already.
             drop(self.events.try_send(Event::Pong));
@@ -179,7 +189,12 @@ impl Stream for Merged {
         }
         match this.events.poll_recv(cx) {
             Poll::Ready(Some(Event::Pong)) => {
-                return Poll::Ready(Some(Ok(this.response(Vec::new()))));
+                return Poll::Ready(Some(Ok(
+                    this.with_properties(StreamingPullResponse::default())
+                )));
+            }
+            Poll::Ready(Some(Event::Confirmation(response))) => {
+                return Poll::Ready(Some(Ok(this.with_properties(*response))));
             }
             Poll::Ready(Some(Event::End(end))) => {
                 this.ended = true;
@@ -193,8 +208,11 @@ impl Stream for Merged {
                 if let Some(unsent) = this.messages.take_unsent() {
                     this.sending.put(unsent);
                 }
-                let received = this.receipts.received(deliveries);
-                Some(Ok(this.response(received)))
+                let response = StreamingPullResponse {
+                    received_messages: this.receipts.received(deliveries),
+                    ..StreamingPullResponse::default()
+                };
+                Some(Ok(this.with_properties(response)))
             }
             Err(cause) => {
                 this.ended = true;
@@ -206,14 +224,13 @@ impl Stream for Merged {
 
 impl Merged {
     /// Every response carries the properties: clients take their absence for a change (docs/behaviour.md, section 7.4).
-    fn response(&self, received_messages: Vec<ReceivedMessage>) -> StreamingPullResponse {
+    fn with_properties(&self, response: StreamingPullResponse) -> StreamingPullResponse {
         StreamingPullResponse {
-            received_messages,
             subscription_properties: Some(SubscriptionProperties {
-                exactly_once_delivery_enabled: false,
+                exactly_once_delivery_enabled: self.stream.is_exactly_once(),
                 message_ordering_enabled: self.stream.is_ordered(),
             }),
-            ..StreamingPullResponse::default()
+            ..response
         }
     }
 }

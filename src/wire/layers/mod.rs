@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod budget;
 pub mod closing;
+pub mod details;
 pub mod entries;
 pub mod frames;
 pub mod gzip;

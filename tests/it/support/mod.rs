@@ -43,6 +43,9 @@ pub(crate) const START_MILLIS: u64 = 1_795_500_000_000;
 /// Largest message that a client of big messages sends and accepts, bytes; that of the Go and Java clients.
 const MESSAGE_BYTES_MAX: usize = 20 * 1024 * 1024;
 
+/// Largest headers that a client accepts, bytes; as the official clients have it.
+const HEADER_BYTES_MAX: u32 = 4 * 1024 * 1024;
+
 /// One server and a connection to it.
 pub(crate) struct Pubsub {
     server: Server,
@@ -165,6 +168,7 @@ fn lazy_connection(server: &Server) -> Channel {
         .expect("an address makes a URI")
         .initial_stream_window_size(65_535)
         .initial_connection_window_size(1024 * 1024)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
         .connect_lazy()
 }
 

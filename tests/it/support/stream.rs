@@ -15,6 +15,8 @@ pub(crate) struct PullStream {
     waiting: Vec<Received>,
     /// Whether frames say that messages come in order.
     is_ordered: bool,
+    /// Whether frames say that delivery is exactly once.
+    is_exactly_once: bool,
 }
 
 /// The first request of a stream with a deadline of 10 s, no flow control and protocol version 1.
@@ -47,6 +49,11 @@ impl PullStream {
         self.is_ordered = true;
     }
 
+    /// Frames are to say that delivery is exactly once.
+    pub(crate) fn expect_exactly_once(&mut self) {
+        self.is_exactly_once = true;
+    }
+
     /// Opens a stream over `subscriber`.
     pub(crate) async fn open(
         mut subscriber: SubscriberClient<Transport>,
@@ -66,6 +73,7 @@ impl PullStream {
             responses: responses.into_inner(),
             waiting: Vec::new(),
             is_ordered: false,
+            is_exactly_once: false,
         })
     }
 
@@ -210,7 +218,8 @@ impl PullStream {
     fn keep(&mut self, frame: StreamingPullResponse) {
         let properties = frame.subscription_properties;
         let properties = properties.expect("every frame carries the subscription's properties");
-        assert!(!properties.exactly_once_delivery_enabled);
+        let is_exactly_once = properties.exactly_once_delivery_enabled;
+        assert_eq!(is_exactly_once, self.is_exactly_once);
         assert_eq!(properties.message_ordering_enabled, self.is_ordered);
         self.waiting
             .extend(frame.received_messages.into_iter().map(Received::from));
