@@ -124,7 +124,7 @@ proptest! {
 }
 
 /// What becomes of failed messages.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Rules {
     retry: Option<Backoff>,
     attempts_max: Option<u32>,

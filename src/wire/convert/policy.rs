@@ -27,7 +27,7 @@ pub(super) fn updated_dead_letter(
 }
 
 /// What the API shows of it.
-pub(super) fn dead_letter_to_proto(policy: DeadLetterPolicy) -> proto::DeadLetterPolicy {
+pub(super) fn dead_letter_to_proto(policy: &DeadLetterPolicy) -> proto::DeadLetterPolicy {
     let attempts = policy.max_delivery_attempts;
     proto::DeadLetterPolicy {
         dead_letter_topic: policy.topic.as_str().to_owned(),

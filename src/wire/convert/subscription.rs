@@ -131,6 +131,7 @@ pub fn to_proto(subscription: Subscription) -> proto::Subscription {
             .map_or_else(String::new, |filter| filter.as_str().to_owned()),
         dead_letter_policy: subscription
             .dead_letter_policy
+            .as_ref()
             .map(policy::dead_letter_to_proto),
         retry_policy: subscription.retry_policy.map(policy::retry_to_proto),
         enable_message_ordering: subscription.ordered,
