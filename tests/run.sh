@@ -2,8 +2,8 @@
 # Runs every test: cargo's, with a Kafka and a Postgres that are started for them, then the official clients against the
 # built server. Ends with `clients: N passed, N failed`.
 #
-#   tests/run.sh [--long]      --long: more messages, more kills (sixty instead of two or three), longer attacks, an older
-#                              Kafka, one of three brokers and a failing Postgres too
+#   tests/run.sh [--long]      --long: more messages, more kills (twenty to sixty a test, not one to three), longer attacks,
+#                              an older Kafka, one of three brokers and a failing Postgres too
 #
 # Needs Rust, C and C++ compilers, make and perl. What else is missing or too old is installed: Debian packages if run
 # as root, the rest into a cache outside the tree, $PACKETBOAT_TEST_CACHE (default: ~/.cache/packetboat-tests).
@@ -15,6 +15,7 @@ services=$root/tests/services
 grpcurl_version=v1.9.4
 older_kafka_version=3.9.2
 . "$services/common.sh"
+. "$services/maven.sh"
 
 case ${1:-} in
   '') ;;
@@ -100,6 +101,14 @@ node_modules() {
   echo "$folder/node_modules"
 }
 
+# Sets $java_classes: where Java finds the compiled tests and what they use.
+compile_java_tests() {
+  install_java compiler
+  fetch_class_path "$clients/java/pom.xml" "$cache/java-$(cksum <"$clients/java/pom.xml" | cut -d' ' -f1)"
+  javac --release 17 -proc:none -cp "$class_path" -d "$scratch/java" "$clients"/java/*.java
+  java_classes=$scratch/java:$clients/java:$class_path
+}
+
 # Exports where they are: PACKETBOAT_TEST_KAFKA and PACKETBOAT_TEST_POSTGRES. Sets older_kafka if --long.
 # They are stopped when this ends, by the trap below or, after a SIGKILL, by themselves.
 start_services() {
@@ -140,6 +149,7 @@ openapi=$(python_environment openapi "$clients/openapi/requirements.txt")/bin/py
 install_node
 node_client=$(node_modules node)
 browser=$(node_modules browser)
+compile_java_tests
 
 step 'build'
 cargo build --profile gate --locked
@@ -179,6 +189,11 @@ for pair in embedded kafka+postgres; do
     --test-reporter-destination=stdout --test-reporter=junit --test-reporter-destination="$scratch/node-$pair.xml") ||
     failed=1
 
+  step "Java client, $pair"
+  (cd "$clients/java" && java -Xmx512m -cp "$java_classes" org.junit.platform.console.ConsoleLauncher execute \
+    --scan-classpath="$scratch/java" --fail-if-no-tests --disable-banner --disable-ansi-colors --details=tree \
+    --reports-dir="$scratch/java-$pair") || failed=1
+
   step "Rust client, $pair"
   (cd "$clients/rust" && cargo test --profile gate --locked --target-dir "$target") |
     python3 "$clients/tally.py" cargo "$scratch/rust-$pair.txt" || failed=1
@@ -195,7 +210,7 @@ step 'pages in a browser'
     --test-reporter=junit --test-reporter-destination="$scratch/browser.xml") || failed=1
 
 step 'done'
-python3 "$clients/tally.py" sum "$scratch"/{python,node}-*.xml "$scratch"/{go,rust}-*.txt "$scratch/openapi.xml" \
-  "$scratch/browser.xml" ||
+python3 "$clients/tally.py" sum "$scratch"/{python,node}-*.xml "$scratch"/java-*/TEST-junit-jupiter.xml \
+  "$scratch"/{go,rust}-*.txt "$scratch/openapi.xml" "$scratch/browser.xml" ||
   failed=1
 exit $failed
