@@ -15,8 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     activity::Activity, agreement::Agreement, budget::Budget, error::DeliveryError,
     flusher::Flusher, forwarding::Forwarding, lost_logs::LostLogs, owed::Owed, registry::Registry,
-    skimmed::Skimmed,
-    told::Told,
+    skimmed::Skimmed, told::Told,
 };
 use crate::{
     clock::Clock,

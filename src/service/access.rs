@@ -6,9 +6,10 @@ use std::{fmt, sync::Arc};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::{Health, NodeLease, Service};
+use super::{Health, NodeLease, Service, StoreError};
 use crate::{
     auth::{caller::Caller, permission::Permission},
+    resource::name::{SubscriptionName, TopicName},
     rpc::Needs,
 };
 
@@ -20,6 +21,17 @@ pub struct Denied {
     pub permission: Permission,
     /// On what.
     pub on: String,
+}
+
+/// Why it could not be permitted what is about a subscription's topic.
+#[derive(Clone, Debug, Error)]
+pub enum PermitError {
+    /// The caller may not do this.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// It is not known which topic that is.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Who decides.
@@ -97,6 +109,22 @@ impl Guarded {
                 Err(Denied { permission, on })
             }
         }
+    }
+
+    /// The same for an RPC that needs a permission on the topic of the subscription that it names, as the request does
+    /// not say which that is. One that does not exist, or whose topic does not any more, is asked about itself.
+    pub async fn permit_on_topic_of(
+        &self,
+        caller: &Caller,
+        needs: &Needs<1>,
+        subscription: &SubscriptionName,
+    ) -> Result<&Arc<Service>, PermitError> {
+        let found = self.service.resources.subscription(subscription).await?;
+        let topic = found
+            .as_ref()
+            .and_then(|record| record.subscription.topic.as_ref());
+        let on = topic.map_or(subscription.as_str(), TopicName::as_str);
+        Ok(self.permit(caller, needs, [on]).await?)
     }
 }
 

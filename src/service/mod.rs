@@ -28,7 +28,7 @@ pub use crate::{
 };
 #[cfg(test)]
 pub(crate) use access::Asked;
-pub use access::{Denied, Guarded};
+pub use access::{Denied, Guarded, PermitError};
 pub use consumed::ConsumeError;
 pub use health::{BackendHealth, Health};
 pub use judged::{AckFailure, Judged, Judging};

@@ -23,6 +23,11 @@ use crate::{
     clock::{Clock, Timestamp},
     proto::DESCRIPTORS,
     random::Random,
+    resource::{
+        name::{SubscriptionName, TopicName},
+        subscription::SubscriptionSettings,
+        topic::Topic,
+    },
     rpc::RPCS,
     service::{Asked, Guarded, Service},
     store::{
@@ -60,7 +65,7 @@ const EXPECTED: [(&str, &[Permission]); 40] = [
         &[("pubsub.topics.get", TOPIC)],
     ),
     ("Publisher/DeleteTopic", &[("pubsub.topics.delete", TOPIC)]),
-    // The request does not say which topic that is.
+    // The request does not say which topic that is, and there is no such subscription here.
     (
         "Publisher/DetachSubscription",
         &[("pubsub.topics.detachSubscription", SUBSCRIPTION)],
@@ -187,6 +192,7 @@ const EXPECTED: [(&str, &[Permission]); 40] = [
 
 /// A server that allows nothing.
 struct Closed {
+    service: Arc<Service>,
     guarded: Guarded,
     calls: Calls,
     rest: Rest,
@@ -198,13 +204,14 @@ impl Closed {
         let state = MemoryState::new().expect("random bytes");
         let state = StateStore::new(Arc::new(state));
         let log = Arc::new(MemoryLog::new(clock.clone(), usize::MAX));
-        let service = Service::start(state, log, clock, Random::seeded(1));
+        let service = Arc::new(Service::start(state, log, clock, Random::seeded(1)));
         let (_health, rpcs) = Health::new().await;
-        let guarded = Guarded::closed(Arc::new(service));
+        let guarded = Guarded::closed(Arc::clone(&service));
         let services = grpc::services(&guarded, rpcs).expect("descriptors");
         let calls = Calls::new(services, guarded.node_lease(), CancellationToken::new());
         let rest = rest::service(calls.clone(), guarded.clone()).expect("routes");
         Self {
+            service,
             guarded,
             calls,
             rest,
@@ -376,6 +383,28 @@ async fn a_subscription_without_a_name_is_asked_for_in_its_topics_project() {
     message.clear_field_by_name("name");
     closed.enter(call(path, &message.encode_to_vec())).await;
     assert_eq!(closed.asked(), expected(path));
+}
+
+#[tokio::test]
+async fn to_detach_a_subscription_is_asked_for_on_its_topic() {
+    let closed = Closed::new().await;
+    let topic = TopicName::parse("name", TOPIC).expect("valid");
+    let made = closed.service.create_topic(Topic::new(topic.clone()));
+    made.await.expect("made");
+    let name = SubscriptionName::parse("name", SUBSCRIPTION).expect("valid");
+    let settings = SubscriptionSettings::default();
+    let made = closed
+        .service
+        .create_subscription(Some(name), topic, settings);
+    made.await.expect("made");
+    let path = "/google.pubsub.v1.Publisher/DetachSubscription";
+    let mut rpcs = rpcs().into_iter();
+    let (_, message) = rpcs.find(|rpc| rpc.0 == path).expect("an RPC");
+    let message = request(&message).encode_to_vec();
+    let answer = closed.enter(call(path, &message)).await;
+    assert_eq!(status(answer).await.code(), Code::PermissionDenied);
+    let permission = "pubsub.topics.detachSubscription";
+    assert_eq!(closed.asked(), [(permission, TOPIC.to_owned())]);
 }
 
 #[tokio::test]

@@ -162,7 +162,7 @@ impl publisher_server::Publisher for Publisher {
         let name = SubscriptionName::parse("name", &request.subscription)?;
         let service = self
             .service
-            .permit(&caller, &rpc::DETACH_SUBSCRIPTION, [name.as_str()])
+            .permit_on_topic_of(&caller, &rpc::DETACH_SUBSCRIPTION, &name)
             .await?;
         service.detach_subscription(&name).await?;
         Ok(Response::new(proto::DetachSubscriptionResponse {}))

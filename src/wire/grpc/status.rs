@@ -10,7 +10,8 @@ use crate::{
     resource::violation::Violation,
     rpc::Needs,
     service::{
-        ConsumeError, DeliveryError, Denied, EndCause, Guarded, PublishError, StoreError,
+        ConsumeError, DeliveryError, Denied, EndCause, Guarded, PermitError, PublishError,
+        StoreError,
         error::{AttachError, CreateError, DetachError, FindError, SetPolicyError, UpdateError},
     },
     wire::{convert::Refused, layers::size::short},
@@ -49,6 +50,15 @@ fn with_text(code: Code, text: impl Display) -> Status {
 impl From<Denied> for Status {
     fn from(denied: Denied) -> Self {
         with_text(Code::PermissionDenied, denied)
+    }
+}
+
+impl From<PermitError> for Status {
+    fn from(error: PermitError) -> Self {
+        match error {
+            PermitError::Denied(denied) => denied.into(),
+            PermitError::Store(error) => error.into(),
+        }
     }
 }
 
