@@ -21,16 +21,16 @@ const SOURCE: &str = "CloudPubSubDeadLetterSourceSubscription";
 const PROJECT: &str = "CloudPubSubDeadLetterSourceSubscriptionProject";
 const PUBLISH_TIME: &str = "CloudPubSubDeadLetterSourceTopicPublishTime";
 
-fn policy(topic: &str, attempts: i32) -> Option<DeadLetterPolicy> {
-    Some(DeadLetterPolicy {
+fn policy(topic: &str, attempts: i32) -> DeadLetterPolicy {
+    DeadLetterPolicy {
         dead_letter_topic: topic.to_owned(),
         max_delivery_attempts: attempts,
-    })
+    }
 }
 
 fn with_policy(id: &str, topic: &str, dead: &str, attempts: i32) -> Subscription {
     Subscription {
-        dead_letter_policy: policy(dead, attempts),
+        dead_letter_policy: Some(policy(dead, attempts)),
         ..bare(&subscription_name(id), topic)
     }
 }
@@ -95,7 +95,7 @@ async fn case_05_a_policy_is_shown_with_its_default_changed_and_cleared() {
     let (orders, dead) = (client.topic("orders").await, client.topic("dead").await);
     let name = client.dead_letters_of("worker", &orders, &dead, 0).await;
     let shown = ok(client.get_subscription(&name).await);
-    assert_eq!(shown.dead_letter_policy, policy(&dead, 5));
+    assert_eq!(shown.dead_letter_policy, Some(policy(&dead, 5)));
     let update = async |dead_letter_policy| {
         let changed = Subscription {
             dead_letter_policy,
@@ -105,23 +105,23 @@ async fn case_05_a_policy_is_shown_with_its_default_changed_and_cleared() {
         update.await.map(|it| it.into_inner().dead_letter_policy)
     };
     assert_eq!(
-        update(policy(&orders, 100)).await.expect("valid"),
-        policy(&orders, 100)
+        update(Some(policy(&orders, 100))).await.expect("valid"),
+        Some(policy(&orders, 100))
     );
     for attempts in [-1, 4, 101] {
-        let wrong = update(policy(&dead, attempts)).await;
+        let wrong = update(Some(policy(&dead, attempts))).await;
         refused(wrong, Code::InvalidArgument, "5 to 100");
     }
     let missing = topic_name("missing");
     refused(
-        update(policy(&missing, 5)).await,
+        update(Some(policy(&missing, 5))).await,
         Code::NotFound,
         "no topic",
     );
-    assert_eq!(update(policy("", 5)).await.expect("valid"), None);
+    assert_eq!(update(Some(policy("", 5))).await.expect("valid"), None);
     assert_eq!(
-        update(policy(&dead, 6)).await.expect("valid"),
-        policy(&dead, 6)
+        update(Some(policy(&dead, 6))).await.expect("valid"),
+        Some(policy(&dead, 6))
     );
     assert_eq!(update(None).await.expect("valid"), None);
     let create = client.create_subscription(with_policy("other", &orders, &missing, 5));
@@ -208,7 +208,7 @@ async fn case_54_without_its_topic_a_message_is_delivered_again_until_there_is_o
         [1, 2, 3, 4, 5, 6, 7]
     );
     let shown = ok(client.get_subscription(&world.worker).await);
-    assert_eq!(shown.dead_letter_policy, policy(&world.dead, 5));
+    assert_eq!(shown.dead_letter_policy, Some(policy(&world.dead, 5)));
     client.topic("dead").await;
     let undertaker = client.subscription("second-undertaker", &world.dead).await;
     // It is looked up once a second.
@@ -242,11 +242,11 @@ async fn a_policy_tells_attempts_from_the_next_frame_on_and_forwards_with_the_ne
         stream.modify_deadlines(ack_ids(&received), 0).await;
     }
     let received = stream.receive(1).await;
-    set(policy(&dead, 9)).await;
+    set(Some(policy(&dead, 9))).await;
     stream.modify_deadlines(ack_ids(&received), 0).await;
     let received = stream.receive(1).await;
     assert_eq!(received[0].delivery_attempt, 9);
-    set(policy(&dead, 5)).await;
+    set(Some(policy(&dead, 5))).await;
     client.assert_nothing(&undertaker, "no failure since").await;
     stream.modify_deadlines(ack_ids(&received), 0).await;
     let dead = client.receive_one(&undertaker).await;
@@ -323,7 +323,11 @@ async fn keys_keep_their_order_in_the_dead_letter_topic() {
         dead_letter_policy,
         ..bare(&subscription_name(id), topic)
     };
-    let worker = ordered("ordered-worker", &world.orders, policy(&world.dead, 5));
+    let worker = ordered(
+        "ordered-worker",
+        &world.orders,
+        Some(policy(&world.dead, 5)),
+    );
     let worker = ok(client.create_subscription(worker).await).name;
     let undertaker = ordered("ordered-undertaker", &world.dead, None);
     let undertaker = ok(client.create_subscription(undertaker).await).name;
