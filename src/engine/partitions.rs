@@ -241,7 +241,9 @@ impl Partitions {
         ended: &mut Vec<Ended>,
     ) {
         for lease in leases {
-            if let Some(partition) = self.current(lease) {
+            if let Some(partition) = self.current(lease)
+                && partition.ledger().is_current(lease)
+            {
                 partition.give_back(now, lease, timers, ended);
             }
         }

@@ -481,6 +481,8 @@ impl Run {
                 // Those that became too old or are gone meanwhile are done.
                 if outcome == Outcome::Done {
                     self.model.ack(*position);
+                    // An ack of it that a crash undid confirms nothing.
+                    self.model.acked_by.remove(position);
                     self.waiting.push(*position);
                 }
                 self.model.letters.came(*position, outcome);
