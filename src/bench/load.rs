@@ -23,6 +23,9 @@ use super::{
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How often it is asked whether something has arrived.
+const ARRIVAL_INTERVAL: Duration = Duration::from_millis(10);
+
 /// A kind of load. The command line says of each what stands here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Load {
@@ -240,6 +243,11 @@ async fn half_rate(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
 async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
     let mut readers = start_readers(run, load);
     let mut publishers = start_publishers(run, run.plan.batch);
+    // What lies before the first message of the run is passed over, which is not measured.
+    let since = measure::now();
+    while run.counters.progress().received == 0 && since.elapsed() < ANSWER_WAIT_MAX {
+        readers.work_for(ARRIVAL_INTERVAL).await?;
+    }
     let (start, end) = run.measure(&mut readers).await?;
     run.stop.cancel();
     publishers.finish(&run.counters).await?;
