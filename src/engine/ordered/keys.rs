@@ -8,6 +8,8 @@ use std::{
     ops::Range,
 };
 
+use foldhash::{HashMap, HashMapExt as _};
+
 use crate::{
     engine::input::{ConsumerId, OrderingKey},
     limits::KEY_WAITING_MAX,
@@ -64,20 +66,37 @@ impl Key {
     pub(super) const fn is_leased(&self) -> bool {
         self.leased > 0
     }
+
+    /// Whether [`Keys::settle`] has something to do.
+    pub(super) const fn is_unsettled(&self) -> bool {
+        self.mark.is_some() || (self.leased == 0 && self.open == 0)
+    }
 }
 
-/// See the module.
-#[derive(Debug, Default)]
+/// See the module. Hash maps, as each message asks them several times; where an order shows, what they tell is sorted.
+#[derive(Debug)]
 pub(super) struct Keys {
     /// The key of each message; `None` for those without one.
-    known: BTreeMap<u64, Option<OrderingKey>>,
+    known: HashMap<u64, Option<OrderingKey>>,
     /// Messages with a key that are leased.
     leased: BTreeSet<(OrderingKey, u64)>,
     /// Those that are not.
     open: BTreeMap<(OrderingKey, u64), Open>,
-    by_key: BTreeMap<OrderingKey, Key>,
+    by_key: HashMap<OrderingKey, Key>,
     /// Marks of the keys that have room again.
     rescan: BTreeSet<(u64, OrderingKey)>,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self {
+            known: HashMap::new(),
+            leased: BTreeSet::new(),
+            open: BTreeMap::new(),
+            by_key: HashMap::new(),
+            rescan: BTreeSet::new(),
+        }
+    }
 }
 
 const fn all_of(key: OrderingKey) -> std::ops::RangeInclusive<(OrderingKey, u64)> {
@@ -95,14 +114,30 @@ impl Keys {
         self.known.get(&offset).copied().flatten()
     }
 
-    /// Those of these offsets of which something is known.
+    /// Those of these offsets of which something is known, ascending.
     pub(super) fn known(&self, offsets: Range<u64>) -> Vec<(u64, Option<OrderingKey>)> {
-        let known = self.known.range(offsets);
-        known.map(|(offset, key)| (*offset, *key)).collect()
+        if offsets.end.saturating_sub(offsets.start) <= self.known.len() as u64 {
+            let known = |offset| Some((offset, *self.known.get(&offset)?));
+            return offsets.filter_map(known).collect();
+        }
+        let known = self.known.iter().map(|(offset, key)| (*offset, *key));
+        let mut known: Vec<_> = known
+            .filter(|(offset, _)| offsets.contains(offset))
+            .collect();
+        known.sort_unstable();
+        known
     }
 
+    /// All keys, ascending.
     pub(super) fn all(&self) -> Vec<OrderingKey> {
-        self.by_key.keys().copied().collect()
+        let mut all: Vec<_> = self.by_key.keys().copied().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Whether nothing is known of the key.
+    pub(super) fn lacks(&self, key: OrderingKey) -> bool {
+        !self.by_key.contains_key(&key)
     }
 
     pub(super) fn get_mut(&mut self, key: OrderingKey) -> Option<&mut Key> {
@@ -120,11 +155,12 @@ impl Keys {
 
     /// What of the key comes next, and who may have it.
     pub(super) fn next_offer(&self, key: OrderingKey) -> Option<Offer> {
+        let entry = self.by_key.get(&key).filter(|entry| entry.open > 0)?;
         let (&(_, offset), open) = self.open.range(all_of(key)).next()?;
         if open.waits {
             return None;
         }
-        let is_free = !self.by_key.get(&key)?.is_leased();
+        let is_free = !entry.is_leased();
         if open.state == State::Failed && !is_free {
             let first_leased = self.leased.range(all_of(key)).next();
             if first_leased.is_some_and(|(_, leased)| *leased < offset) {
@@ -224,6 +260,9 @@ impl Keys {
 
     /// The leased messages of the key behind this one.
     pub(super) fn leased_behind(&self, key: OrderingKey, offset: u64) -> Vec<u64> {
+        if !self.by_key.get(&key).is_some_and(Key::is_leased) {
+            return Vec::new();
+        }
         let behind = self
             .leased
             .range((key, offset.saturating_add(1))..=(key, u64::MAX));

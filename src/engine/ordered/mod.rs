@@ -250,6 +250,16 @@ impl Ordered {
             waits,
             is_loaded: true,
         };
+        if state == State::Waiting && !waits && !self.is_holding() && self.keys.lacks(key) {
+            // Nothing is in its way, so it is not parked first.
+            self.keys.add_open(key, offset, open);
+            if let (Some(offer), Some(entry)) = (self.keys.next_offer(key), self.keys.get_mut(key))
+            {
+                entry.offer = Some(offer);
+            }
+            self.put_free(message, false);
+            return;
+        }
         self.keys.add_open(key, offset, open);
         self.parked.insert(message);
         if state == State::Failed && !self.is_holding() {

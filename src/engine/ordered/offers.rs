@@ -7,28 +7,39 @@ impl Ordered {
     /// Offers the next message of a key to whom may have it, after something of the key has changed.
     pub(super) fn place(&mut self, key: OrderingKey) {
         self.note_head(key);
-        let next = self.keys.next_offer(key);
-        let next = next.filter(|_| self.held_until.is_none());
+        let next = if self.is_holding() {
+            None
+        } else {
+            self.keys.next_offer(key)
+        };
         let Some(entry) = self.keys.get_mut(key) else {
             return;
         };
         let owner = entry.owner;
-        if entry.offer != next {
-            if let Some(before) = entry.offer.take() {
+        if !entry.is_leased() {
+            entry.owner = None;
+        }
+        let is_unbound = owner.is_some() && !entry.is_leased();
+        let is_unsettled = entry.is_unsettled();
+        let before = entry.offer;
+        if before != next {
+            if let Some(before) = before {
+                entry.offer = None;
                 self.withdraw(owner, before);
             }
-            let offer = next.map(|next| self.offer(key, owner, next));
-            if let Some(entry) = self.keys.get_mut(key) {
-                entry.offer = offer;
+            if let Some(next) = next {
+                let offer = self.offer(key, owner, next);
+                if let Some(entry) = self.keys.get_mut(key) {
+                    entry.offer = Some(offer);
+                }
             }
         }
-        if let Some(entry) = self.keys.get_mut(key)
-            && !entry.is_leased()
-            && let Some(owner) = entry.owner.take()
-        {
+        if let Some(owner) = owner.filter(|_| is_unbound) {
             self.owners.unbind(owner);
         }
-        self.keys.settle(key);
+        if is_unsettled {
+            self.keys.settle(key);
+        }
     }
 
     /// Puts a message where those find it who may have it. Returns how it is offered.
