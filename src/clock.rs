@@ -94,6 +94,34 @@ enum Source {
         agrees: Arc<AtomicBool>,
         wall_ahead: Arc<AtomicU64>,
     },
+    /// Follows the timers of the runtime.
+    #[cfg(test)]
+    Runtime(Runtime),
+}
+
+/// A clock that counts as the runtime's timers do, from a moment at which it had this time.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+struct Runtime {
+    start: Timestamp,
+    at: tokio::time::Instant,
+}
+
+#[cfg(test)]
+impl Runtime {
+    fn now(self) -> Timestamp {
+        self.start + self.at.elapsed()
+    }
+
+    async fn sleep_until(self, deadline: Timestamp) {
+        loop {
+            let millis = deadline.millis_since(self.now()).min(SLEEP_MILLIS_MAX);
+            if millis == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
+    }
 }
 
 impl Clock {
@@ -116,6 +144,8 @@ impl Clock {
                 Source::Steady(Arc::clone(system))
             }
             manual @ Source::Manual { .. } => manual.clone(),
+            #[cfg(test)]
+            runtime @ Source::Runtime(_) => runtime.clone(),
         })
     }
 
@@ -127,6 +157,8 @@ impl Clock {
                 Source::Led(Arc::clone(system))
             }
             manual @ Source::Manual { .. } => manual.clone(),
+            #[cfg(test)]
+            runtime @ Source::Runtime(_) => runtime.clone(),
         })
     }
 
@@ -146,6 +178,8 @@ impl Clock {
             Source::System(_) | Source::Steady(_) => true,
             Source::Led(system) => system.agrees(),
             Source::Manual { agrees, .. } => agrees.load(Ordering::Relaxed),
+            #[cfg(test)]
+            Source::Runtime(_) => true,
         }
     }
 
@@ -172,6 +206,13 @@ impl Clock {
         (clock, hand)
     }
 
+    /// A clock at `start` that goes on as the timers of the runtime do, which may be paused.
+    #[cfg(test)]
+    pub(crate) fn of_runtime(start: Timestamp) -> Self {
+        let at = tokio::time::Instant::now();
+        Self(Source::Runtime(Runtime { start, at }))
+    }
+
     /// What all clocks of the machine say now.
     pub fn reading(&self) -> Reading {
         match &self.0 {
@@ -189,6 +230,16 @@ impl Clock {
                     wall: now.plus_millis(wall_ahead.load(Ordering::Relaxed)),
                 }
             }
+            #[cfg(test)]
+            Source::Runtime(runtime) => {
+                let now = runtime.now();
+                let counted = Duration::from_millis(now.as_millis());
+                Reading {
+                    awake: counted,
+                    booted: counted,
+                    wall: now,
+                }
+            }
         }
     }
 
@@ -199,6 +250,8 @@ impl Clock {
             Source::Steady(system) => system.carried(),
             Source::Led(system) => system.led(),
             Source::Manual { now, .. } => *now.borrow(),
+            #[cfg(test)]
+            Source::Runtime(runtime) => runtime.now(),
         }
     }
 
@@ -227,6 +280,8 @@ impl Clock {
                     std::future::pending::<()>().await;
                 }
             }
+            #[cfg(test)]
+            Source::Runtime(runtime) => runtime.sleep_until(deadline).await,
         }
     }
 }

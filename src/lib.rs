@@ -20,6 +20,8 @@ pub mod resource;
 pub mod rpc;
 pub mod server;
 pub mod service;
+#[cfg(test)]
+mod sim;
 pub mod storage;
 pub mod store;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 # built server. Ends with `clients: N passed, N failed`.
 #
 #   tests/run.sh [--long]      --long: more messages, more kills (twenty to sixty a test, not one to three), longer attacks,
-#                              an older Kafka, one of three brokers and a failing Postgres too
+#                              more simulated runs, an older Kafka, one of three brokers and a failing Postgres too
 #
 # Needs Rust, C and C++ compilers, make and perl. What else is missing or too old is installed: Debian packages if run
 # as root, the rest into a cache outside the tree, $PACKETBOAT_TEST_CACHE (default: ~/.cache/packetboat-tests).

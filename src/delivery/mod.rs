@@ -23,6 +23,7 @@ mod flushes;
 mod forward;
 mod forwarding;
 mod forwards;
+mod hashes;
 mod host;
 mod judgement;
 mod log_check;

@@ -1,7 +1,7 @@
 //! What everything that delivers on this node shares.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     activity::Activity, agreement::Agreement, budget::Budget, error::DeliveryError,
-    flusher::Flusher, forwarding::Forwarding, lost_logs::LostLogs, owed::Owed, registry::Registry,
-    skimmed::Skimmed, told::Told,
+    flusher::Flusher, forwarding::Forwarding, hashes::Hashes, lost_logs::LostLogs, owed::Owed,
+    registry::Registry, skimmed::Skimmed, told::Told,
 };
 use crate::{
     clock::Clock,
@@ -55,8 +55,8 @@ pub(super) struct Node {
     /// Of deliveries that do not start.
     pub(super) told: Mutex<Told>,
     pub(super) stopping: CancellationToken,
-    /// What ordering keys and clients are hashed with: nobody can choose two that are taken for one.
-    pub(super) hashes: RandomState,
+    /// What ordering keys and clients are hashed with.
+    pub(super) hashes: Hashes,
     consumers: AtomicU64,
 }
 
@@ -72,6 +72,7 @@ impl Node {
     ) -> Self {
         Self {
             membership: store.membership.node_lease(),
+            hashes: Hashes::new(&store.backend.ack_key()),
             store,
             resources,
             log,
@@ -88,7 +89,6 @@ impl Node {
             owed: Owed::default(),
             told: Mutex::default(),
             stopping: CancellationToken::new(),
-            hashes: RandomState::new(),
             consumers: AtomicU64::new(1),
         }
     }

@@ -1,10 +1,6 @@
 //! Reads of the log on their way, and what their results mean to the engine.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    ops::Range,
-    sync::Arc,
-};
+use std::{hash::BuildHasher, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{
@@ -16,6 +12,7 @@ use futures_util::{
 use super::{
     activity::Acked,
     budget::{Held, Share},
+    hashes::Hashes,
 };
 use crate::{
     clock::Timestamp,
@@ -51,7 +48,7 @@ struct Found {
 }
 
 impl Found {
-    fn of(batch: &ReadBatch, filter: Option<&Filter>, hashes: Option<&RandomState>) -> Self {
+    fn of(batch: &ReadBatch, filter: Option<&Filter>, hashes: Option<&Hashes>) -> Self {
         let loaded = |(record, body)| loaded(record, body, hashes);
         let Some(filter) = filter else {
             let mut messages = Vec::with_capacity(batch.count());
@@ -91,7 +88,7 @@ impl Found {
     }
 }
 
-fn loaded(record: LogRecord<'_>, body: Bytes, hashes: Option<&RandomState>) -> LoadedMessage {
+fn loaded(record: LogRecord<'_>, body: Bytes, hashes: Option<&Hashes>) -> LoadedMessage {
     let key = hashes.and_then(|hashes| {
         let key = record.scanned().ordering_key();
         (!key.is_empty()).then(|| OrderingKey::new(hashes.hash_one(key)))
@@ -115,12 +112,12 @@ pub(super) enum ReadError {
 pub(super) struct Reads {
     on_their_way: FuturesUnordered<BoxFuture<'static, Read>>,
     filter: Option<Arc<Filter>>,
-    hashes: Option<RandomState>,
+    hashes: Option<Hashes>,
 }
 
 impl Reads {
     /// Of a subscription with this filter. Ordering keys are read if there is something to hash them with.
-    pub(super) fn new(filter: Option<Arc<Filter>>, hashes: Option<RandomState>) -> Self {
+    pub(super) fn new(filter: Option<Arc<Filter>>, hashes: Option<Hashes>) -> Self {
         Self {
             on_their_way: FuturesUnordered::new(),
             filter,

@@ -39,6 +39,10 @@ impl Partition {
         }
         let is_known = ordered.knows(offset);
         if ledger.is_leased(offset) {
+            #[cfg(test)]
+            if crate::sim::planted::Bug::AffinityLostAtTakeOver.is_planted() {
+                return;
+            }
             if let Some(key) = key.filter(|_| !is_known) {
                 ordered.add_leased(key, offset);
             }
@@ -166,7 +170,10 @@ impl Partition {
         let waits = self.ledger.failed().waits(now, offset);
         let is_read = offset < self.read_ahead.next() && !self.read_ahead.is_damaged(offset);
         for behind in ordered.lease_ended(offset, (state, waits), is_read) {
-            ended.extend(self.ledger.end_any(now, behind, timers));
+            let one = self.ledger.end_any(now, behind, timers);
+            #[cfg(test)]
+            let one = one.filter(|_| !crate::sim::planted::Bug::CreditOfReleasedKey.is_planted());
+            ended.extend(one);
         }
     }
 

@@ -156,7 +156,13 @@ impl Keys {
     /// What of the key comes next, and who may have it.
     pub(super) fn next_offer(&self, key: OrderingKey) -> Option<Offer> {
         let entry = self.by_key.get(&key).filter(|entry| entry.open > 0)?;
-        let (&(_, offset), open) = self.open.range(all_of(key)).next()?;
+        #[cfg(not(test))]
+        let mut open = self.open.range(all_of(key));
+        #[cfg(test)]
+        let mut open = self.open.range(all_of(key)).skip_while(|(_, open)| {
+            open.waits && crate::sim::planted::Bug::OrderBrokenByRetry.is_planted()
+        });
+        let (&(_, offset), open) = open.next()?;
         if open.waits {
             return None;
         }

@@ -113,11 +113,16 @@ impl MemoryState {
     pub fn new() -> Result<Self, getrandom::Error> {
         let mut ack_key = [0; 16];
         getrandom::fill(&mut ack_key)?;
-        Ok(Self {
+        Ok(Self::with_ack_key(ack_key))
+    }
+
+    /// An empty store with this ack key.
+    pub(crate) fn with_ack_key(ack_key: [u8; 16]) -> Self {
+        Self {
             ack_key,
             tables: Mutex::default(),
             topic_lock: Arc::default(),
-        })
+        }
     }
 
     /// Runs `action` on the tables unless they are closed.
