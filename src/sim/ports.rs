@@ -28,6 +28,8 @@ pub(super) struct Cluster {
     /// Until when the store takes each life of a node for living.
     until: BTreeMap<u64, Timestamp>,
     owners: BTreeMap<SubscriptionId, Owned>,
+    /// Who had each subscription last, whether or not it was given up.
+    last: BTreeMap<SubscriptionId, u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -96,8 +98,9 @@ impl Positions for NodePositions {
                     life: self.life,
                     epoch: acquired.epoch,
                 };
-                let before = self.cluster.lock().owners.insert(subscription, owned);
-                let before = before.map(|before| before.life);
+                let mut cluster = self.cluster.lock();
+                cluster.owners.insert(subscription, owned);
+                let before = cluster.last.insert(subscription, self.life);
                 self.judge.acquired(subscription, before);
             }
             Ok(acquire)
