@@ -99,10 +99,6 @@ impl Leases {
 
     /// Whether this delivery is the newest of its message, and its lease has not ended.
     pub(super) fn is_current(&self, offset: u64, number: u32) -> bool {
-        #[cfg(test)]
-        if crate::sim::planted::Bug::OldNumberAccepted.is_planted() {
-            return self.contains(offset);
-        }
         self.leases
             .get(&offset)
             .is_some_and(|lease| lease.number == number)

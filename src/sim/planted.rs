@@ -13,8 +13,6 @@ pub(crate) enum Bug {
     FilteredHoldsCursor,
     /// What follows a failed message in its key gives no credit back.
     CreditOfReleasedKey,
-    /// A message may be given back with the id of an earlier delivery.
-    OldNumberAccepted,
     /// The last offset of a chunk is not stored as done.
     ChunkEdge,
 }
