@@ -358,9 +358,17 @@ async fn make_again(topic: &TopicLog) {
         let again = NewTopic::new(name, 1, TopicReplication::Fixed(1));
         let made = admin.create_topics([&again], &AdminOptions::new()).await;
         if made.expect("answered").remove(0).is_ok() {
-            return;
+            break;
         }
     }
+    // A busy broker serves the log of the first one until it has heard of both.
+    let broker = admin.inner();
+    let is_the_new_one = || {
+        let metadata = broker.fetch_metadata(Some(name), PATIENCE).ok()?;
+        let bounds = broker.fetch_watermarks(name, 0, PATIENCE).ok()?;
+        Some(metadata.topics()[0].partitions().len() == 1 && bounds == (0, 0))
+    };
+    while is_the_new_one() != Some(true) {}
 }
 
 #[tokio::test]
