@@ -8,6 +8,7 @@ import com.google.api.gax.grpc.GrpcTransportChannel;
 import com.google.api.gax.rpc.FixedTransportChannelProvider;
 import com.google.api.gax.rpc.TransportChannelProvider;
 import com.google.cloud.pubsub.v1.MessageReceiver;
+import com.google.cloud.pubsub.v1.MessageReceiverWithAckResponse;
 import com.google.cloud.pubsub.v1.Publisher;
 import com.google.cloud.pubsub.v1.Subscriber;
 import com.google.cloud.pubsub.v1.SubscriptionAdminClient;
@@ -17,6 +18,7 @@ import com.google.cloud.pubsub.v1.TopicAdminSettings;
 import com.google.protobuf.ByteString;
 import com.google.pubsub.v1.PubsubMessage;
 import com.google.pubsub.v1.PullRequest;
+import com.google.pubsub.v1.ReceivedMessage;
 import com.google.pubsub.v1.Subscription;
 import com.google.pubsub.v1.SubscriptionName;
 import com.google.pubsub.v1.TopicName;
@@ -31,12 +33,15 @@ import java.util.function.Supplier;
 /** A running server, the official client at its default settings, and one topic. */
 final class Bench implements AutoCloseable {
   static final boolean LONG = "1".equals(System.getenv("PACKETBOAT_LONG"));
+  static final String PROJECT = "client-tests";
   static final long WAIT_LIMIT_SECONDS = 240;
 
   final Server server = new Server();
-  final TopicName topic = TopicName.of("client-tests", "letters");
+  final TopicName topic = TopicName.of(PROJECT, "letters");
 
-  private final ManagedChannel channel = ManagedChannelBuilder.forTarget(server.host).usePlaintext().build();
+  // As much as the client's own channels take. By itself one takes 8 KiB, and ends with more: the names of some 80 failed ids.
+  private final ManagedChannel channel = ManagedChannelBuilder.forTarget(server.host).usePlaintext()
+      .maxInboundMetadataSize(4 * 1024 * 1024).build();
   private final TransportChannelProvider channels =
       FixedTransportChannelProvider.create(GrpcTransportChannel.create(channel));
   private final NoCredentialsProvider credentials = NoCredentialsProvider.create();
@@ -61,10 +66,20 @@ final class Bench implements AutoCloseable {
     topics.createTopic(topic);
   }
 
+  /** Creates another topic; its name. */
+  String createTopic(String name) {
+    return topics.createTopic(TopicName.of(PROJECT, name)).getName();
+  }
+
   /** Creates a subscription of the topic with these settings; its name. */
   String createSubscription(String name, Subscription.Builder settings) {
-    String path = SubscriptionName.format("client-tests", name);
-    return subscriptions.createSubscription(settings.setName(path).setTopic(topic.toString()).build()).getName();
+    return createSubscription(name, topic.toString(), settings);
+  }
+
+  /** Creates a subscription of another topic. */
+  String createSubscription(String name, String ofTopic, Subscription.Builder settings) {
+    String path = SubscriptionName.format(PROJECT, name);
+    return subscriptions.createSubscription(settings.setName(path).setTopic(ofTopic).build()).getName();
   }
 
   Publisher publisher(boolean ordering) throws Exception {
@@ -87,8 +102,16 @@ final class Bench implements AutoCloseable {
 
   /** Gives every message to `receiver` until the subscriber is stopped, or the test ends. */
   Subscriber receive(String subscription, MessageReceiver receiver) {
-    Subscriber subscriber = Subscriber.newBuilder(subscription, receiver)
-        .setChannelProvider(channels).setCredentialsProvider(credentials).build();
+    return start(Subscriber.newBuilder(subscription, receiver));
+  }
+
+  /** The same, where each ack is answered. */
+  Subscriber receiveWithResponse(String subscription, MessageReceiverWithAckResponse receiver) {
+    return start(Subscriber.newBuilder(subscription, receiver));
+  }
+
+  private Subscriber start(Subscriber.Builder builder) {
+    Subscriber subscriber = builder.setChannelProvider(channels).setCredentialsProvider(credentials).build();
     subscribers.add(subscriber);
     subscriber.startAsync().awaitRunning();
     return subscriber;
@@ -97,6 +120,25 @@ final class Bench implements AutoCloseable {
   /** Fails if it has ended by itself with an error. */
   static void stop(Subscriber subscriber) throws Exception {
     subscriber.stopAsync().awaitTerminated(WAIT_LIMIT_SECONDS, TimeUnit.SECONDS);
+  }
+
+  /** Long-polls until `count` messages have come. */
+  List<ReceivedMessage> pull(String subscription, int count) throws InterruptedException {
+    List<ReceivedMessage> received = new ArrayList<>();
+    waitUntil(() -> {
+      received.addAll(subscriptions.pull(subscription, count - received.size()).getReceivedMessagesList());
+      return received.size() >= count;
+    }, () -> received.size() + " of " + count + " messages came");
+    return received;
+  }
+
+  void acknowledge(String subscription, List<String> ackIds) {
+    subscriptions.acknowledge(subscription, ackIds);
+  }
+
+  /** Ends the leases of these ack ids: what was not acknowledged comes again. */
+  void giveUp(String subscription, List<String> ackIds) {
+    subscriptions.modifyAckDeadline(subscription, ackIds, 0);
   }
 
   /** Checks that nothing is deliverable at this moment. */

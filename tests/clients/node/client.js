@@ -11,6 +11,7 @@ const { startServer } = require("./server.js");
 // The client would look for a metadata server, which a machine outside Google's cloud waits seconds for.
 process.env.METADATA_SERVER_DETECTION = "none";
 
+const PROJECT = "client-tests";
 const LONG = process.env.PACKETBOAT_LONG === "1";
 const WAIT_LIMIT_MS = 120_000;
 
@@ -21,7 +22,7 @@ class Bench {
   async start(t) {
     t.after(() => this.#close());
     this.server = await startServer(t);
-    this.pubsub = new PubSub({ projectId: "client-tests", apiEndpoint: this.server.host });
+    this.pubsub = new PubSub({ projectId: PROJECT, apiEndpoint: this.server.host });
     this.topic = this.pubsub.topic("letters");
   }
 
@@ -45,11 +46,25 @@ class Bench {
 
   /** What is deliverable at this moment. */
   async pullNow(subscription) {
-    const client = new v1.SubscriberClient(await this.pubsub.getClientConfig());
-    const request = { subscription: subscription.name, maxMessages: 1000, returnImmediately: true };
-    const [{ receivedMessages }] = await client.pull(request);
-    await client.close();
+    const request = { maxMessages: 1000, returnImmediately: true };
+    const { receivedMessages } = await this.call("pull", subscription, request);
     return receivedMessages;
+  }
+
+  /** Ends the leases of these ack ids: what was not acknowledged comes again. */
+  giveUp(subscription, ackIds) {
+    return this.call("modifyAckDeadline", subscription, { ackIds, ackDeadlineSeconds: 0 });
+  }
+
+  /** The answer of one call of the generated client. */
+  async call(method, subscription, request) {
+    const client = new v1.SubscriberClient(await this.pubsub.getClientConfig());
+    try {
+      const [answer] = await client[method]({ subscription: subscription.name, ...request });
+      return answer;
+    } finally {
+      await client.close();
+    }
   }
 
   async #close() {
@@ -75,4 +90,4 @@ async function waitUntil(condition, what) {
   }
 }
 
-module.exports = { LONG, startBench, waitUntil };
+module.exports = { LONG, PROJECT, startBench, waitUntil };
