@@ -9,7 +9,7 @@ use crate::proto::google::pubsub::v1 as proto;
 
 pub(super) const PULL: &str = "/google.pubsub.v1.Subscriber/Pull";
 pub(super) const ACKNOWLEDGE: &str = "/google.pubsub.v1.Subscriber/Acknowledge";
-const MODIFY_ACK_DEADLINE: &str = "/google.pubsub.v1.Subscriber/ModifyAckDeadline";
+pub(super) const MODIFY_ACK_DEADLINE: &str = "/google.pubsub.v1.Subscriber/ModifyAckDeadline";
 
 /// A subscription, and the connection over which it is asked.
 #[derive(Clone, Debug)]

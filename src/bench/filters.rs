@@ -2,18 +2,19 @@
 //!
 //! Each message says in which hundredth of its request it is, so that it is known how many match of each hundred.
 
-use super::keys::Keys;
+use super::{delivery::Delivery, keys::Keys};
 
 /// Messages of a request in these loads: one of each part.
 pub(super) const PARTS: usize = 100;
 /// The attribute.
 pub(super) const ATTRIBUTE: &str = "part";
 
-/// What messages carry for their subscriptions, and which of them these get.
+/// What messages carry for their subscriptions, which of them these get, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) filters: Filters,
     pub(super) keys: Keys,
+    pub(super) delivery: Delivery,
 }
 
 /// Which messages the subscriptions of a load get.

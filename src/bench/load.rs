@@ -3,20 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::ValueEnum;
-use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
     BenchError, CallError, Plan, Progress, Report,
-    connection::{ANSWER_WAIT_MAX, Connection},
-    filters::{Content, Filters, PARTS},
+    connection::ANSWER_WAIT_MAX,
+    filters::Filters,
     keys::Keys,
     measure::{self, MemoryWatch, Sample},
+    paced::{self, end_paced, paced_report},
     pacer::publish_at_rate,
     payload::{Mark, Template},
     process,
     publisher::{PUBLISH, publish_all, start_publishers},
     reader::{self, open_stream},
     run::{Run, Tasks},
+    shape::Shape,
     stepwise,
 };
 
@@ -45,10 +46,19 @@ pub enum Load {
     Ordered,
     /// The same behind --messages of one more key, the first of which is leased and never acknowledged
     BlockedKey,
+    /// End-to-end to a subscription with exactly-once delivery, as official clients do it: by a ModifyAckDeadline for what
+    /// arrived, and an Acknowledge after its answer
+    ExactlyOnce,
+    /// The same by Acknowledge alone
+    ExactlyOncePlain,
+    /// The same as exactly-once to a subscription without exactly-once delivery
+    Receipts,
     /// End-to-end by Pull and Acknowledge
     Pull,
     /// Publish single messages at --rate: how long answers and arrivals take
     Latency,
+    /// The same to a subscription with exactly-once delivery, by the calls of the load exactly-once
+    ExactlyOnceLatency,
     /// Latency, and then again while --new-topics are made, --in-flight at a time
     Topics,
     /// Publish --messages that nobody reads, then receive them all
@@ -73,20 +83,8 @@ pub async fn run(
     plan: &Plan,
     on_progress: impl Fn(Progress) + Send + 'static,
 ) -> Result<Vec<Report>, BenchError> {
-    let plan = shaped(load, plan);
     let creating = measure::now();
-    let quota = match load {
-        Load::Backlog | Load::Redelivery | Load::Demand | Load::Unread => {
-            plan.messages.next_multiple_of(plan.batch as u64)
-        }
-        Load::Holes => 2 * plan.holes,
-        _ => u64::MAX,
-    };
-    let content = content_of(load, &plan);
-    let windowed =
-        matches!(load, Load::EndToEnd | Load::FanOut | Load::Pull) || content != Content::default();
-    let new_subscriptions = usize::from(load == Load::Cold);
-    let run = Run::prepare(&plan, quota, windowed, new_subscriptions, content).await?;
+    let run = Run::prepare(Shape::of(load, plan)).await?;
     let created = creating.elapsed();
     let telling = tokio::spawn({
         let run = Arc::clone(&run);
@@ -107,10 +105,13 @@ pub async fn run(
         | Load::Filtered
         | Load::FilteredFanOut
         | Load::Ordered
+        | Load::ExactlyOnce
+        | Load::ExactlyOncePlain
+        | Load::Receipts
         | Load::Pull => both(&run, load).await.map_err(BenchError::from),
         Load::BlockedKey => blocked_key(&run).await.map_err(BenchError::from),
-        Load::Latency => latency(&run).await,
-        Load::Topics => topics(&run).await,
+        Load::Latency | Load::ExactlyOnceLatency => paced::latency(&run, load).await,
+        Load::Topics => paced::topics(&run).await,
         Load::Backlog => backlog(&run).await.map_err(BenchError::from),
         Load::Redelivery => stepwise::redelivery(&run).await.map_err(BenchError::from),
         Load::Demand => stepwise::demand(&run).await.map_err(BenchError::from),
@@ -130,77 +131,6 @@ pub async fn run(
     Ok(reports)
 }
 
-fn content_of(load: Load, plan: &Plan) -> Content {
-    let filters = match load {
-        Load::Filtered => Filters::Tenth,
-        Load::FilteredFanOut => Filters::Hundredth,
-        _ => Filters::None,
-    };
-    let keys = match load {
-        Load::Ordered | Load::BlockedKey => Keys::among(plan.in_flight),
-        _ => Keys::None,
-    };
-    Content { filters, keys }
-}
-
-/// `plan` with what a load does not leave open.
-fn shaped(load: Load, plan: &Plan) -> Plan {
-    let mut plan = plan.clone();
-    match load {
-        Load::FanOut => plan.streams = 1,
-        Load::Filtered => (plan.batch, plan.subscriptions, plan.silent) = (PARTS, 1, 0),
-        Load::FilteredFanOut => {
-            (plan.batch, plan.streams, plan.silent) = (PARTS, 1, 0);
-            plan.subscriptions = plan.subscriptions.min(PARTS);
-        }
-        Load::Latency | Load::Topics => {
-            (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
-        }
-        Load::Redelivery | Load::BlockedKey => {
-            (plan.topics, plan.subscriptions, plan.silent) = (1, 1, 0);
-        }
-        Load::Demand | Load::Unread => (plan.topics, plan.silent) = (1, 0),
-        Load::Cold => {
-            (plan.batch, plan.topics, plan.subscriptions, plan.silent) = (1, 1, 1, 0);
-        }
-        Load::Holes => {
-            (plan.topics, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
-            plan.outstanding = 0;
-        }
-        Load::Idle => (plan.subscriptions, plan.silent, plan.streams) = (1, 0, 0),
-        Load::Publish
-        | Load::HalfRate
-        | Load::EndToEnd
-        | Load::Ordered
-        | Load::Pull
-        | Load::Backlog => {
-            (plan.subscriptions, plan.silent) = (1, 0);
-        }
-    }
-    if !matches!(load, Load::Topics | Load::Cold) {
-        plan.new_topics = 0;
-    }
-    if load != Load::Holes {
-        plan.holes = 0;
-    }
-    plan
-}
-
-fn start_readers(run: &Arc<Run>, load: Load) -> Tasks {
-    let mut tasks = Tasks::default();
-    let mut connections = run.reader_connections.iter().cycle().cloned();
-    for reading in &run.readings {
-        for connection in connections.by_ref().take(run.plan.streams) {
-            let (run, reading) = (Arc::clone(run), Arc::clone(reading));
-            match load {
-                Load::Pull => tasks.spawn(reader::pull(run, connection, reading)),
-                _ => tasks.spawn(reader::stream(run, connection, reading)),
-            }
-        }
-    }
-    tasks
-}
-
 async fn publish(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     let mut publishers = start_publishers(run, run.plan.batch);
     let (start, end) = run.measure(&mut publishers).await?;
@@ -210,7 +140,7 @@ async fn publish(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     let measured = start.until(end);
     measured.fill(measured.published, &mut report);
     // Not measured: is everything there?
-    let mut readers = start_readers(run, Load::Publish);
+    let mut readers = reader::start(run, Load::Publish);
     run.arrivals(&mut readers).await?;
     run.judge(&mut report);
     Ok(vec![report])
@@ -235,13 +165,13 @@ async fn half_rate(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     half.streams = 0;
     let mut reports = [full, half];
     // Not measured: is everything there?
-    let mut readers = start_readers(run, Load::HalfRate);
+    let mut readers = reader::start(run, Load::HalfRate);
     end_paced(run, pacing, &mut readers, &mut reports).await?;
     Ok(reports.into())
 }
 
 async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
-    let mut readers = start_readers(run, load);
+    let mut readers = reader::start(run, load);
     let mut publishers = start_publishers(run, run.plan.batch);
     // What lies before the first message of the run is passed over, which is not measured.
     let since = measure::now();
@@ -254,13 +184,16 @@ async fn both(run: &Arc<Run>, load: Load) -> Result<Vec<Report>, CallError> {
     let published = measure::now();
     run.arrivals(&mut readers).await?;
     let behind = published.elapsed();
-    let is_filtered = content_of(load, &run.plan).filters != Filters::None;
+    let is_filtered = run.content.filters != Filters::None;
     let mut report = run.report(match load {
         Load::FanOut => "fan-out",
         Load::Filtered => "filtered",
         Load::FilteredFanOut => "filtered-fan-out",
         Load::Ordered => "ordered",
         Load::BlockedKey => "blocked-key",
+        Load::ExactlyOnce => "exactly-once",
+        Load::ExactlyOncePlain => "exactly-once-plain",
+        Load::Receipts => "receipts",
         Load::Pull => "pull",
         _ => "end-to-end",
     });
@@ -310,63 +243,6 @@ async fn blocked_key(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     both(run, Load::BlockedKey).await
 }
 
-/// What is published one by one at the plan's rate.
-type Pacing = JoinHandle<Result<Result<(), CallError>, BenchError>>;
-
-async fn latency(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
-    let mut readers = start_readers(run, Load::Latency);
-    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run), 0, run.plan.rate));
-    let measured = run.measure(&mut readers).await?;
-    let mut reports = [paced_report(run, "latency", run.plan.rate, measured)];
-    end_paced(run, pacing, &mut readers, &mut reports).await?;
-    Ok(reports.into())
-}
-
-async fn topics(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
-    let mut readers = start_readers(run, Load::Topics);
-    let pacing = tokio::spawn(publish_at_rate(Arc::clone(run), 0, run.plan.rate));
-    let measured = run.measure(&mut readers).await?;
-    let before = paced_report(run, "topics-before", run.plan.rate, measured);
-    run.counters.forget_latencies();
-    // On a connection of their own, so that no publish waits behind them in the generator.
-    let connection = [Connection::open(&run.plan.addr).await?];
-    let creating = run.new_names.create(&connection, run.plan.in_flight);
-    let measured = run.measure_during(readers.work_during(creating)).await?;
-    let mut during = paced_report(run, "topics-during", run.plan.rate, measured);
-    during.new_topics = Some(run.plan.new_topics);
-    let mut reports = [before, during];
-    end_paced(run, pacing, &mut readers, &mut reports).await?;
-    Ok(reports.into())
-}
-
-fn paced_report(run: &Run, load: &'static str, rate: u64, measured: (Sample, Sample)) -> Report {
-    let mut report = run.report(load);
-    report.rate = Some(rate);
-    report.streams = run.plan.topics;
-    let measured = measured.0.until(measured.1);
-    measured.fill(measured.published, &mut report);
-    report
-}
-
-/// Ends what is published one by one, and judges `reports` by what of the whole run arrived.
-async fn end_paced(
-    run: &Run,
-    pacing: Pacing,
-    readers: &mut Tasks,
-    reports: &mut [Report],
-) -> Result<(), BenchError> {
-    run.stop.cancel();
-    let paced = timeout(ANSWER_WAIT_MAX, pacing).await;
-    let paced = paced.map_err(|_| CallError::NoAnswer { method: PUBLISH })?;
-    paced.expect("the pacer's task does not panic")??;
-    run.arrivals(readers).await?;
-    for report in reports {
-        report.published = run.counters.progress().published;
-        run.judge(report);
-    }
-    Ok(())
-}
-
 async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     let sample = || Sample::take(&run.counters, &run.plan);
     let start = sample();
@@ -376,7 +252,7 @@ async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
     let measured = start.until(published);
     measured.fill(measured.published, &mut publish);
 
-    let mut readers = start_readers(run, Load::Backlog);
+    let mut readers = reader::start(run, Load::Backlog);
     run.arrivals(&mut readers).await?;
     let measured = published.until(sample());
     let mut drain = run.report("backlog-drain");
@@ -390,7 +266,7 @@ async fn backlog(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
 async fn holes(run: &Arc<Run>) -> Result<Vec<Report>, BenchError> {
     let data_mb = || run.plan.data_dir.as_deref().and_then(process::megabytes_in);
     let before_mb = data_mb();
-    let mut readers = start_readers(run, Load::Holes);
+    let mut readers = reader::start(run, Load::Holes);
     // One to a request, so that none that is needed has those beside it stay.
     start_publishers(run, 1).finish(&run.counters).await?;
     run.arrivals(&mut readers).await?;

@@ -5,18 +5,22 @@
 
 mod calls;
 mod connection;
+mod delivery;
 mod filters;
 mod keys;
 mod load;
 mod measure;
+mod paced;
 mod pacer;
 mod payload;
 mod process;
 mod publisher;
 mod reader;
+mod replies;
 mod report;
 mod resources;
 mod run;
+mod shape;
 mod stepwise;
 mod tally;
 

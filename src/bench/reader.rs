@@ -6,19 +6,20 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    CallError,
+    CallError, Load,
     calls::{ACKNOWLEDGE, PULL},
-    connection::{Connection, PendingAnswers, Upstream},
+    connection::{Answers, Connection, PendingAnswers, Upstream},
     keys::Keys,
     payload::{AckFrame, fields, framed, put_field, received},
-    run::Run,
+    replies::{self, Reply},
+    run::{Run, Tasks},
     tally::{Counts, Tally},
 };
 use crate::proto::google::pubsub::v1 as proto;
 
 const STREAMING_PULL: &str = "/google.pubsub.v1.Subscriber/StreamingPull";
 /// Ack ids are this field of a StreamingPullRequest and of an AcknowledgeRequest.
-const ACK_IDS_FIELD: u32 = 2;
+pub(super) const ACK_IDS_FIELD: u32 = 2;
 /// Messages per Pull: the most that a server gives.
 const PULL_MAX: i32 = 1000;
 const STREAM_ACK_DEADLINE_SECONDS: i32 = 600;
@@ -26,7 +27,7 @@ const STREAM_ACK_DEADLINE_SECONDS: i32 = 600;
 /// A subscription that is read, by one or more readers.
 #[derive(Debug)]
 pub(super) struct Reading {
-    name: String,
+    pub(super) name: String,
     /// Its readers take messages and never acknowledge.
     pub(super) silent: bool,
     tally: Mutex<Tally>,
@@ -46,8 +47,8 @@ impl Reading {
         self.tally.lock().counts
     }
 
-    /// Counts the messages of an answer, and puts their ack ids into `acks`.
-    fn take(&self, run: &Run, answer: &[u8], acks: &mut AckFrame) -> usize {
+    /// Counts the messages of an answer, and hands over the ack ids of those to be acknowledged.
+    pub(super) fn take(&self, run: &Run, answer: &[u8], mut ack: impl FnMut(&[u8])) -> usize {
         let now_micros = run.micros();
         let (mut arrived, mut first_time) = (0, 0);
         let mut waits = Vec::with_capacity(128);
@@ -56,7 +57,7 @@ impl Reading {
             for (_, message) in fields(answer).filter(|field| field.0 == 1) {
                 let (ack_id, mark) = received(message);
                 if run.acknowledges() {
-                    acks.push(ack_id);
+                    ack(ack_id);
                 }
                 arrived += 1;
                 first_time += u64::from(tally.arrived(run.id, mark));
@@ -73,6 +74,29 @@ impl Reading {
         }
         arrived
     }
+}
+
+/// Starts the readers of all subscriptions.
+pub(super) fn start(run: &Arc<Run>, load: Load) -> Tasks {
+    let mut tasks = Tasks::default();
+    let mut connections = run.reader_connections.iter().cycle().cloned();
+    for reading in &run.readings {
+        for connection in connections.by_ref().take(run.plan.streams) {
+            let (run, reading) = (Arc::clone(run), Arc::clone(reading));
+            match load {
+                Load::Pull => tasks.spawn(pull(run, connection, reading)),
+                Load::ExactlyOnce | Load::Receipts | Load::ExactlyOnceLatency => {
+                    let reply = Reply::ReceiptAndAck;
+                    tasks.spawn(replies::stream(run, connection, reading, reply));
+                }
+                Load::ExactlyOncePlain => {
+                    tasks.spawn(replies::stream(run, connection, reading, Reply::Ack));
+                }
+                _ => tasks.spawn(stream(run, connection, reading)),
+            }
+        }
+    }
+    tasks
 }
 
 /// Opens a stream that takes so many messages at once.
@@ -92,29 +116,56 @@ pub(super) async fn open_stream(
     Ok((upstream, answers))
 }
 
+/// A stream that is read until the run ends.
+#[derive(Debug)]
+pub(super) struct Stream {
+    upstream: Upstream,
+    answers: Answers,
+}
+
+impl Stream {
+    /// None if the run has ended.
+    pub(super) async fn open(
+        run: &Run,
+        connection: &Connection,
+        reading: &Reading,
+    ) -> Result<Option<Self>, CallError> {
+        let (upstream, answers) = open_stream(connection, reading, run.plan.outstanding).await?;
+        let Some(answers) = run.end.run_until_cancelled(answers.await_head()).await else {
+            return Ok(None);
+        };
+        let answers = answers?;
+        Ok(Some(Self { upstream, answers }))
+    }
+
+    /// The next answer; none if the run has ended.
+    pub(super) async fn next(&mut self, run: &Run) -> Result<Option<Bytes>, CallError> {
+        let Some(answer) = run.end.run_until_cancelled(self.answers.next()).await else {
+            return Ok(None);
+        };
+        let ended = CallError::Answer {
+            method: STREAMING_PULL,
+        };
+        answer?.ok_or(ended).map(Some)
+    }
+}
+
 /// Reads one stream until the run ends.
 pub(super) async fn stream(
     run: Arc<Run>,
     connection: Connection,
     reading: Arc<Reading>,
 ) -> Result<(), CallError> {
-    let (mut upstream, answers) = open_stream(&connection, &reading, run.plan.outstanding).await?;
-    let Some(answers) = run.end.run_until_cancelled(answers.await_head()).await else {
+    let Some(mut stream) = Stream::open(&run, &connection, &reading).await? else {
         return Ok(());
     };
-    let mut answers = answers?;
-    while let Some(answer) = run.end.run_until_cancelled(answers.next()).await {
-        let Some(answer) = answer? else {
-            return Err(CallError::Answer {
-                method: STREAMING_PULL,
-            });
-        };
+    while let Some(answer) = stream.next(&run).await? {
         if reading.silent {
             continue;
         }
         let mut acks = AckFrame::new(ACK_IDS_FIELD, &[]);
-        if reading.take(&run, &answer, &mut acks) > 0 {
-            upstream.send(acks.finish()).await?;
+        if reading.take(&run, &answer, |ack_id| acks.push(ack_id)) > 0 {
+            stream.upstream.send(acks.finish()).await?;
         }
     }
     Ok(())
@@ -140,7 +191,7 @@ pub(super) async fn pull(
         .await
     {
         let mut acks = AckFrame::new(ACK_IDS_FIELD, &acknowledge_start);
-        if reading.take(&run, &answer?, &mut acks) > 0 && !reading.silent {
+        if reading.take(&run, &answer?, |ack_id| acks.push(ack_id)) > 0 && !reading.silent {
             connection.call(ACKNOWLEDGE, acks.finish()).await?;
         }
     }

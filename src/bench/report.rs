@@ -34,12 +34,13 @@ pub struct Report {
     pub messages_per_second: f64,
     /// Published, but not received in time after the last arrival. Null: this server sends messages of its own.
     pub lost: Option<u64>,
-    /// Arrivals of a message that had arrived before.
+    /// Arrivals of a message that had arrived before, which make exactly-once delivery void.
     pub duplicates: Option<u64>,
     /// Arrivals after a later message of the same publisher, expected with more than one stream; or of the same ordering
     /// key, if messages have one, which makes the run void.
     pub reordered: Option<u64>,
-    /// The run lost messages, or broke the order of a key: none of its figures counts.
+    /// The run lost messages, broke the order of a key, or delivered twice what is to come once: none of its figures
+    /// counts.
     pub void: bool,
     /// CPU of this process.
     pub generator_cpu_micros_per_message: Option<f64>,
@@ -61,7 +62,7 @@ pub struct Report {
     pub publish_ms: Option<Quantiles>,
     /// From the moment a publish was due to its message's arrival; in redelivery, from the answer to a nack.
     pub receive_ms: Option<Quantiles>,
-    /// From an Acknowledge to its answer, in cold.
+    /// From an Acknowledge to its answer, in cold, receipts and the loads of exactly-once delivery.
     pub ack_ms: Option<Quantiles>,
 }
 

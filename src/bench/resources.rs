@@ -10,6 +10,7 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{
     CallError, Plan,
     connection::{ANSWER_WAIT_MAX, Connection},
+    delivery::Delivery,
     filters::Content,
     keys::Keys,
     payload::framed,
@@ -169,6 +170,7 @@ async fn create(connection: Connection, names: Names, topic: usize) -> Result<()
             topic: name.clone(),
             ack_deadline_seconds: ACK_DEADLINE_SECONDS,
             filter: names.content.filters.of(subscription),
+            enable_exactly_once_delivery: names.content.delivery == Delivery::ExactlyOnce,
             enable_message_ordering: names.content.keys != Keys::None,
             ..proto::Subscription::default()
         };

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     BenchError, CallError, Plan,
     connection::{ANSWER_WAIT_MAX, Connection},
+    delivery::Delivery,
     filters::Content,
     keys::Keys,
     measure::{self, Counters, Sample},
@@ -26,6 +27,7 @@ use super::{
     reader::Reading,
     report::Report,
     resources::Names,
+    shape::Shape,
     tally::Counts,
 };
 
@@ -40,7 +42,7 @@ const CONNECTION_STREAMS_MAX: usize = 50;
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) plan: Plan,
-    content: Content,
+    pub(super) content: Content,
     /// Tells messages of this run from others.
     pub(super) id: u32,
     pub(super) names: Names,
@@ -68,15 +70,9 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Connects, and makes topics and subscriptions. At most `quota` messages will be published. The new topics will have
-    /// `new_subscriptions` each.
-    pub(super) async fn prepare(
-        plan: &Plan,
-        quota: u64,
-        windowed: bool,
-        new_subscriptions: usize,
-        content: Content,
-    ) -> Result<Arc<Self>, BenchError> {
+    /// Connects, and makes topics and subscriptions.
+    pub(super) async fn prepare(shape: Shape) -> Result<Arc<Self>, BenchError> {
+        let Shape { plan, content, .. } = shape;
         if let Some(pid) = plan.pid
             && super::process::cpu_micros(&pid.to_string()).is_none()
         {
@@ -92,7 +88,7 @@ impl Run {
             reader_connections.push(Connection::open(&plan.addr).await?);
         }
         let connections = reader_connections[..plan.connections].to_vec();
-        let names = Names::new(plan, id, content);
+        let names = Names::new(&plan, id, content);
         if let Err(error) = names.create(&connections, plan.in_flight).await {
             // What there is by now goes away again; what failed first is what is told.
             let _deleted = names.delete(&connections, plan.in_flight).await;
@@ -113,10 +109,9 @@ impl Run {
             })
             .collect();
         Ok(Arc::new(Self {
-            plan: plan.clone(),
             content,
             id,
-            new_names: names.further(plan.new_topics, new_subscriptions),
+            new_names: names.further(plan.new_topics, shape.new_subscriptions),
             names,
             connections,
             reader_connections,
@@ -124,11 +119,14 @@ impl Run {
             template: Template::new(plan.batch, plan.data_bytes, content.filters, content.keys),
             readings,
             holes: AtomicU64::new(2 * plan.holes),
-            quota: AtomicU64::new(quota),
-            window: windowed.then(|| Semaphore::new(WINDOW_MESSAGES.max(plan.batch))),
+            quota: AtomicU64::new(shape.quota),
+            window: shape
+                .windowed
+                .then(|| Semaphore::new(WINDOW_MESSAGES.max(plan.batch))),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
             started: measure::now(),
+            plan,
         }))
     }
 
@@ -240,7 +238,7 @@ impl Run {
         }
     }
 
-    /// Adds what arrived, and whether that was everything, in order if messages have keys.
+    /// Adds what arrived, and whether that was everything, in order if messages have keys, and once where promised.
     pub(super) fn judge(&self, report: &mut Report) {
         let mut sum = Counts::default();
         for reading in self.readings.iter().filter(|reading| !reading.silent) {
@@ -261,9 +259,10 @@ impl Run {
         report.lost = Some(lost);
         report.duplicates = Some(sum.duplicates);
         report.reordered = Some(sum.reordered);
+        let breaks_once = self.content.delivery == Delivery::ExactlyOnce && sum.duplicates > 0;
         // What is not ours may be one of ours that was damaged.
         let breaks_order = self.content.keys != Keys::None && sum.reordered > 0;
-        report.void = lost > 0 || sum.foreign > 0 || breaks_order;
+        report.void = lost > 0 || sum.foreign > 0 || breaks_order || breaks_once;
     }
 }
 
@@ -289,10 +288,10 @@ impl Tasks {
     }
 
     /// Waits until `other` is done, or fails with it or with the first task that does.
-    pub(super) async fn work_during(
+    pub(super) async fn work_during<T>(
         &mut self,
-        other: impl Future<Output = Result<(), CallError>>,
-    ) -> Result<(), CallError> {
+        other: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
         let failure = async {
             self.all().await?;
             std::future::pending().await

@@ -156,7 +156,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     if void {
-        anyhow::bail!("messages were lost: a load with \"void\":true says nothing about speed");
+        anyhow::bail!(
+            "messages were lost, or came out of order or twice: a load with \"void\":true says nothing about speed"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,8 +4,9 @@
 #   tests/bench/run.sh [--rounds 5] [--seconds 3] [--profile dist] [--out FILE] [--messages 1000000]
 #                      [--only LOAD,...] [--targets TARGET,...] [--peer NAME=HOST:PORT[=PID]]... [--idle]
 #
-#   --only      publish, half-rate, latency, topics, end-to-end, fan-out, filtered, ordered, blocked-key, pull, backlog,
-#               redelivery, demand, unread, cold, holes, rest, floors; without it, all. holes and rest are of the durable server only
+#   --only      publish, half-rate, latency, topics, end-to-end, fan-out, filtered, ordered, blocked-key, exactly-once,
+#               exactly-once-plain, receipts, exactly-once-latency, pull, backlog, redelivery, demand, unread, cold, holes,
+#               rest, floors; without it, all. holes and rest are of the durable server only
 #   --targets   echo, ephemeral, durable, kafka; without it, all. Peers are measured in any case. kafka is the server
 #               over Kafka and Postgres and, after it, as rdkafka, bare clients of the same Kafka
 #   --peer      another server that speaks the API and runs already; with its process id, its CPU and memory count too
@@ -47,7 +48,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 for load in ${only//,/ }; do
-  [[ " publish half-rate latency topics end-to-end fan-out filtered ordered blocked-key pull backlog redelivery demand unread cold holes rest floors " == *" $load "* ]] ||
+  [[ " publish half-rate latency topics end-to-end fan-out filtered ordered blocked-key exactly-once exactly-once-plain receipts exactly-once-latency pull backlog redelivery demand unread cold holes rest floors " == *" $load "* ]] ||
     die "--only $load: no such load"
 done
 for target in ${targets//,/ }; do
@@ -116,6 +117,10 @@ loads() {
     measure "$@" ordered ordered --streams 8 --outstanding 1000
     measure "$@" ordered-8x10 ordered --streams 8 --outstanding 10
     measure "$@" ordered-blocked blocked-key --streams 8 --outstanding 1000 --messages "$messages"
+    measure "$@" exactly-once exactly-once --streams 8
+    measure "$@" exactly-once-plain exactly-once-plain --streams 8
+    measure "$@" receipts receipts --streams 8
+    measure "$@" exactly-once-latency exactly-once-latency --rate 1000
     measure "$@" pull pull
   fi
   measure "$@" backlog backlog --messages "$messages"

@@ -29,6 +29,10 @@ MEASURES = {
     "ordered": None,
     "ordered-8x10": None,
     "ordered-blocked": None,
+    "exactly-once": None,
+    "exactly-once-plain": None,
+    "receipts": None,
+    "exactly-once-latency": None,
     "pull": 100,
     "backlog-publish": 100,
     "backlog-drain": None,
@@ -55,6 +59,8 @@ PARTS = {
     "unread": ("unread-before", "unread-after"),
     "cold": ("cold-before", "cold-during"),
 }
+# Measures of which the rate says nothing, beside those that share the beginning of their names.
+PACED = ("half-rate", "latency", "exactly-once-latency", "redelivery", "holes", "rest-call")
 # Messages that the load of this name leaves unacknowledged in run.sh.
 HOLES = 100_000
 OURS = ("ephemeral", "durable", "kafka")
@@ -166,7 +172,7 @@ def notes(figures, measure, target):
         found.append(f"ms p50 / p99: REST {rest}, gRPC {grpc}")
     if measure.startswith(("demand-", "unread-")):
         found.append(f"{number(figures.median(measure, target, 'server_rss_mb'), 0)} MB at the end")
-    if measure.startswith("cold-"):
+    if measure.startswith(("cold-", "exactly-once", "receipts")):
         found.append(f"ack ms p50 / p99: {pair(figures, measure, target, 'ack_ms')}")
     if measure == "holes":
         data, cpu = (figures.median(measure, target, name) for name in ("data_mb", "server_cpu_percent"))
@@ -192,7 +198,7 @@ def rows(figures):
                 ratio(rate, figures.best_floor(name, batch)) if target == "durable" and batch else None
                 for name in ("sqlite", "fdatasync")
             )
-            paced = measure in ("half-rate", "latency", "redelivery", "holes", "rest-call") or measure.startswith(
+            paced = measure in PACED or measure.startswith(
                 ("topics-", "shared-rate", "demand-", "unread-", "cold-")
             )
             of_bound = ratio(rate, figures.bound(measure)) if target == "kafka" and not paced else None
@@ -344,6 +350,17 @@ def goals(figures):
         yield share(words, rate("ordered-blocked", target), rate("ordered", target), 0.80)
     memory = median("ordered-blocked", "durable", "server_rss_peak_mb")
     yield "durable ordered beside a key that is blocked: peak resident memory, MB", memory, number, None, 100
+
+    for target in OURS:
+        for measure, words, least in (
+            ("exactly-once", "with receipts", 0.30),
+            ("exactly-once-plain", "without receipts", 0.50),
+        ):
+            words = f"{target} exactly-once {words}, of end-to-end over 8 streams"
+            yield share(words, rate(measure, target), rate("end-to-end-8", target), least)
+        once, plain = (median(measure, target, "receive_ms", "p50") for measure in ("exactly-once-latency", "latency"))
+        more = once - plain if once is not None and plain is not None else None
+        yield f"{target} exactly-once publish to receive, p50 above at-least-once", more, milliseconds, None, 15.0
 
     for target in OURS:
         back = median("redelivery", target, "receive_ms", "p99")

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use packetboat::{
     bench::{self, Load, Plan, Progress, Report},
-    proto::google::pubsub::v1::{ListSubscriptionsRequest, ListTopicsRequest},
+    proto::google::pubsub::v1::{
+        DeleteSubscriptionRequest, ListSubscriptionsRequest, ListTopicsRequest, Subscription,
+    },
 };
 
 use crate::support::{
@@ -55,6 +57,19 @@ async fn topics(client: &Client) -> usize {
         .len()
 }
 
+async fn subscriptions(client: &Client) -> Vec<Subscription> {
+    let request = ListSubscriptionsRequest {
+        project: format!("projects/{PROJECT}"),
+        ..ListSubscriptionsRequest::default()
+    };
+    ok(client.subscriber().list_subscriptions(request).await).subscriptions
+}
+
+async fn delete(client: &Client, subscription: String) {
+    let request = DeleteSubscriptionRequest { subscription };
+    ok(client.subscriber().delete_subscription(request).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_load_finds_each_message_once_and_cleans_up() {
     let server = Pubsub::on_system_clock().await;
@@ -68,6 +83,10 @@ async fn every_load_finds_each_message_once_and_cleans_up() {
         Load::FilteredFanOut,
         Load::Ordered,
         Load::BlockedKey,
+        Load::ExactlyOnce,
+        Load::ExactlyOncePlain,
+        Load::Receipts,
+        Load::ExactlyOnceLatency,
         Load::Pull,
         Load::Latency,
         Load::Topics,
@@ -102,6 +121,8 @@ async fn every_load_finds_each_message_once_and_cleans_up() {
                 (Some(0), Some(0)),
                 "{name}"
             );
+            let waits_for_acks = name.starts_with("exactly-once") || name == "receipts";
+            assert_eq!(report.ack_ms.is_some(), waits_for_acks, "{name}");
             assert!(!report.void, "{name}");
         }
         assert_eq!(
@@ -151,16 +172,8 @@ async fn a_load_whose_messages_did_not_all_come_is_void() {
     let client = server.client();
     let thief = tokio::spawn(async move {
         let name = eventually("the load makes its subscription", || async {
-            let request = ListSubscriptionsRequest {
-                project: format!("projects/{PROJECT}"),
-                ..ListSubscriptionsRequest::default()
-            };
-            let listed = ok(client.subscriber().list_subscriptions(request).await);
-            listed
-                .subscriptions
-                .into_iter()
-                .next()
-                .map(|found| found.name)
+            let made = subscriptions(&client).await;
+            made.into_iter().next().map(|found| found.name)
         })
         .await;
         client.receive_and_ack(&name, 5).await.len() as u64
@@ -182,6 +195,31 @@ async fn kept_topics_stay() {
     let reports = measure(Load::Idle, &plan).await;
     assert_eq!((reports[0].published, reports[0].topics), (0, 2));
     assert_eq!(topics(&server.client()).await, 2);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loads_of_exactly_once_delivery_ask_for_it() {
+    let server = Pubsub::on_system_clock().await;
+    let plan = Plan {
+        keep: true,
+        ..plan(&server)
+    };
+    for (load, wanted) in [
+        (Load::ExactlyOnce, true),
+        (Load::ExactlyOncePlain, true),
+        (Load::ExactlyOnceLatency, true),
+        (Load::Receipts, false),
+    ] {
+        measure(load, &plan).await;
+        let made = subscriptions(&server.client()).await;
+        assert!(!made.is_empty(), "{load:?}");
+        for subscription in made {
+            let is_exactly_once = subscription.enable_exactly_once_delivery;
+            assert_eq!(is_exactly_once, wanted, "{load:?}");
+            delete(&server.client(), subscription.name).await;
+        }
+    }
     server.stop().await;
 }
 
