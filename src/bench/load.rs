@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use super::{
     BenchError, CallError, Plan, Progress, Report,
     connection::ANSWER_WAIT_MAX,
+    expiry,
     filters::Filters,
     keys::Keys,
     measure::{self, MemoryWatch, Sample},
@@ -71,6 +72,11 @@ pub enum Load {
     Unread,
     /// Publish, pull and acknowledge one by one, and then again while --new-topics subscriptions are first pulled from
     Cold,
+    /// Latency, and then again while --messages that another consumer got end their leases of 10 s: how long until all
+    /// have come again
+    Expiry,
+    /// The same with message ordering: 10,000 keys
+    ExpiryOrdered,
     /// Leave --holes messages unacknowledged, then publish at --rate and acknowledge: what deleting costs
     Holes,
     /// Make --topics with a subscription each, then do nothing
@@ -117,6 +123,9 @@ pub async fn run(
         Load::Demand => stepwise::demand(&run).await.map_err(BenchError::from),
         Load::Unread => stepwise::unread(&run).await.map_err(BenchError::from),
         Load::Cold => stepwise::cold(&run).await.map_err(BenchError::from),
+        Load::Expiry | Load::ExpiryOrdered => {
+            expiry::expiry(&run, Shape::crowd(load, plan), load).await
+        }
         Load::Holes => holes(&run).await,
         Load::Idle => idle(&run, created).await.map_err(BenchError::from),
     };

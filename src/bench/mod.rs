@@ -6,6 +6,7 @@
 mod calls;
 mod connection;
 mod delivery;
+mod expiry;
 mod filters;
 mod keys;
 mod load;

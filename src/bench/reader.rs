@@ -9,7 +9,7 @@ use super::{
     CallError, Load,
     calls::{ACKNOWLEDGE, PULL},
     connection::{Answers, Connection, PendingAnswers, Upstream},
-    keys::Keys,
+    filters::Content,
     payload::{AckFrame, fields, framed, put_field, received},
     replies::{self, Reply},
     run::{Run, Tasks},
@@ -17,12 +17,11 @@ use super::{
 };
 use crate::proto::google::pubsub::v1 as proto;
 
-const STREAMING_PULL: &str = "/google.pubsub.v1.Subscriber/StreamingPull";
+pub(super) const STREAMING_PULL: &str = "/google.pubsub.v1.Subscriber/StreamingPull";
 /// Ack ids are this field of a StreamingPullRequest and of an AcknowledgeRequest.
 pub(super) const ACK_IDS_FIELD: u32 = 2;
 /// Messages per Pull: the most that a server gives.
 const PULL_MAX: i32 = 1000;
-const STREAM_ACK_DEADLINE_SECONDS: i32 = 600;
 
 /// A subscription that is read, by one or more readers.
 #[derive(Debug)]
@@ -30,15 +29,18 @@ pub(super) struct Reading {
     pub(super) name: String,
     /// Its readers take messages and never acknowledge.
     pub(super) silent: bool,
+    /// Of its streams.
+    ack_deadline_seconds: i32,
     tally: Mutex<Tally>,
 }
 
 impl Reading {
-    pub(super) fn new(name: String, silent: bool, publishers: usize, keys: Keys) -> Self {
+    pub(super) fn new(name: String, silent: bool, publishers: usize, content: Content) -> Self {
         Self {
             name,
             silent,
-            tally: Mutex::new(Tally::new(publishers, keys)),
+            ack_deadline_seconds: content.delivery.ack_deadline_seconds(),
+            tally: Mutex::new(Tally::new(publishers, content.keys)),
         }
     }
 
@@ -108,7 +110,7 @@ pub(super) async fn open_stream(
     let (mut upstream, answers) = connection.start(STREAMING_PULL).await?;
     let start = proto::StreamingPullRequest {
         subscription: reading.name.clone(),
-        stream_ack_deadline_seconds: STREAM_ACK_DEADLINE_SECONDS,
+        stream_ack_deadline_seconds: reading.ack_deadline_seconds,
         max_outstanding_messages: outstanding,
         ..proto::StreamingPullRequest::default()
     };

@@ -23,8 +23,6 @@ const CREATE_SUBSCRIPTION: &str = "/google.pubsub.v1.Subscriber/CreateSubscripti
 const DELETE_SUBSCRIPTION: &str = "/google.pubsub.v1.Subscriber/DeleteSubscription";
 /// The gRPC status.
 const NOT_FOUND: u32 = 5;
-/// Long enough that nothing comes twice because of it.
-const ACK_DEADLINE_SECONDS: i32 = 600;
 
 /// Names of a run's topics and subscriptions.
 #[derive(Clone, Debug)]
@@ -158,6 +156,7 @@ async fn call_if_found(
 }
 
 async fn create(connection: Connection, names: Names, topic: usize) -> Result<(), CallError> {
+    let delivery = names.content.delivery;
     let name = names.topic(topic);
     let request = proto::Topic {
         name: name.clone(),
@@ -168,9 +167,9 @@ async fn create(connection: Connection, names: Names, topic: usize) -> Result<()
         let request = proto::Subscription {
             name: names.subscription(topic, subscription),
             topic: name.clone(),
-            ack_deadline_seconds: ACK_DEADLINE_SECONDS,
+            ack_deadline_seconds: delivery.ack_deadline_seconds(),
             filter: names.content.filters.of(subscription),
-            enable_exactly_once_delivery: names.content.delivery == Delivery::ExactlyOnce,
+            enable_exactly_once_delivery: delivery == Delivery::ExactlyOnce,
             enable_message_ordering: names.content.keys != Keys::None,
             ..proto::Subscription::default()
         };

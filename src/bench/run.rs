@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     BenchError, CallError, Plan,
     connection::{ANSWER_WAIT_MAX, Connection},
-    delivery::Delivery,
     filters::Content,
     keys::Keys,
     measure::{self, Counters, Sample},
@@ -104,7 +103,7 @@ impl Run {
                     names.subscription(topic, subscription),
                     silent,
                     plan.in_flight + 1,
-                    content.keys,
+                    content,
                 ))
             })
             .collect();
@@ -259,7 +258,7 @@ impl Run {
         report.lost = Some(lost);
         report.duplicates = Some(sum.duplicates);
         report.reordered = Some(sum.reordered);
-        let breaks_once = self.content.delivery == Delivery::ExactlyOnce && sum.duplicates > 0;
+        let breaks_once = self.content.delivery.comes_once() && sum.duplicates > 0;
         // What is not ours may be one of ours that was damaged.
         let breaks_order = self.content.keys != Keys::None && sum.reordered > 0;
         report.void = lost > 0 || sum.foreign > 0 || breaks_order || breaks_once;

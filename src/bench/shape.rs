@@ -53,6 +53,28 @@ impl Shape {
             content,
         }
     }
+
+    /// Of the messages beside those that `load` measures at a rate.
+    pub(super) fn crowd(load: Load, plan: &Plan) -> Self {
+        let mut plan = plan.clone();
+        (plan.topics, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
+        (plan.new_topics, plan.holes) = (0, 0);
+        let keys = match load {
+            Load::ExpiryOrdered => Keys::among(plan.in_flight),
+            _ => Keys::None,
+        };
+        Self {
+            quota: plan.messages.next_multiple_of(plan.batch as u64),
+            windowed: false,
+            new_subscriptions: 0,
+            content: Content {
+                keys,
+                delivery: Delivery::ShortLeases,
+                ..Content::default()
+            },
+            plan,
+        }
+    }
 }
 
 fn content_of(load: Load, plan: &Plan) -> Content {
@@ -88,7 +110,11 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
             (plan.batch, plan.streams, plan.silent) = (PARTS, 1, 0);
             plan.subscriptions = plan.subscriptions.min(PARTS);
         }
-        Load::Latency | Load::ExactlyOnceLatency | Load::Topics => {
+        Load::Latency
+        | Load::ExactlyOnceLatency
+        | Load::Topics
+        | Load::Expiry
+        | Load::ExpiryOrdered => {
             (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
         }
         Load::Redelivery | Load::BlockedKey => {

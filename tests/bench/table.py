@@ -43,6 +43,10 @@ MEASURES = {
     "unread-after": None,
     "cold-before": None,
     "cold-during": None,
+    "expiry-before": None,
+    "expiry-during": None,
+    "expiry-ordered-before": None,
+    "expiry-ordered-during": None,
     "holes": None,
     "rest-publish": None,
     "rest-call": None,
@@ -58,6 +62,8 @@ PARTS = {
     "demand": ("demand-before", "demand-after"),
     "unread": ("unread-before", "unread-after"),
     "cold": ("cold-before", "cold-during"),
+    "expiry": ("expiry-before", "expiry-during"),
+    "expiry-ordered": ("expiry-ordered-before", "expiry-ordered-during"),
 }
 # Measures of which the rate says nothing, beside those that share the beginning of their names.
 PACED = ("half-rate", "latency", "exactly-once-latency", "redelivery", "holes", "rest-call")
@@ -170,6 +176,8 @@ def notes(figures, measure, target):
     if measure == "rest-call":
         rest, grpc = (pair(figures, measure, target, name) for name in ("rest_ms", "grpc_ms"))
         found.append(f"ms p50 / p99: REST {rest}, gRPC {grpc}")
+    if measure in ("expiry-during", "expiry-ordered-during"):
+        found.append(f"all again in {number(figures.median(measure, target, 'seconds'), 2)} s")
     if measure.startswith(("demand-", "unread-")):
         found.append(f"{number(figures.median(measure, target, 'server_rss_mb'), 0)} MB at the end")
     if measure.startswith(("cold-", "exactly-once", "receipts")):
@@ -199,7 +207,7 @@ def rows(figures):
                 for name in ("sqlite", "fdatasync")
             )
             paced = measure in PACED or measure.startswith(
-                ("topics-", "shared-rate", "demand-", "unread-", "cold-")
+                ("topics-", "shared-rate", "demand-", "unread-", "cold-", "expiry-")
             )
             of_bound = ratio(rate, figures.bound(measure)) if target == "kafka" and not paced else None
             of_echo = None if paced or measure == "idle" or target == "rdkafka" else ratio(rate, echo)
@@ -375,6 +383,15 @@ def goals(figures):
             yield f"{target} memory for {words}, MB", more, number, None, most
         before, during = (median(f"cold-{part}", target, "ack_ms", "p50") for part in ("before", "during"))
         yield f"{target} acks beside 2,000 first pulls, p50, of before", ratio(during, before), times, None, 4.0
+
+    for target in OURS:
+        for measure, words in (
+            ("expiry", "100,000 leases that end together"),
+            ("expiry-ordered", "the same with ordering"),
+        ):
+            again, late = (median(f"{measure}-during", target, *path) for path in (("seconds",), ("receive_ms", "p99")))
+            yield f"{target} {words}: until all came again, s", again, number, None, 5.0
+            yield f"{target} {words}: publish to receive beside them, p99", late, milliseconds, None, 500
 
     data, size = (median("holes", "durable", name) for name in ("data_mb", "size"))
     most = None if size is None else 2 * HOLES * size / 1e6 + 64

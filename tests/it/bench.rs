@@ -223,6 +223,31 @@ async fn loads_of_exactly_once_delivery_ask_for_it() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_that_end_together_all_come_again() {
+    let server = Pubsub::on_system_clock().await;
+    let plan = Plan {
+        rate: 50,
+        messages: 200,
+        ..plan(&server)
+    };
+    let (free, ordered) = tokio::join!(
+        measure(Load::Expiry, &plan),
+        measure(Load::ExpiryOrdered, &plan)
+    );
+    for (reports, before, during) in [
+        (free, "expiry-before", "expiry-during"),
+        (ordered, "expiry-ordered-before", "expiry-ordered-during"),
+    ] {
+        assert_eq!((reports[0].load, reports[1].load), (before, during));
+        let crowd = &reports[1];
+        assert_eq!((crowd.published, crowd.received), (200, Some(200)));
+        assert!(!reports[0].void && !crowd.void, "{reports:?}");
+    }
+    assert_eq!(topics(&server.client()).await, 0, "topics are left behind");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn the_command_prints_one_json_object_per_measurement() {
     let server = Process::serve(&["--ephemeral", "--listen", "127.0.0.1:0"]).await;
