@@ -1,9 +1,15 @@
 //! How subscriptions of a run deliver.
 
+use prost_types::Duration;
+
+use crate::proto::google::pubsub::v1 as proto;
+
 /// Long enough that nothing comes twice because of it.
 const ACK_DEADLINE_SECONDS: i32 = 600;
 /// The shortest that there is.
 pub(super) const SHORT_ACK_DEADLINE_SECONDS: i32 = 10;
+/// The longest that there is.
+const BACKOFF_SECONDS: i64 = 600;
 
 /// What a load asks of its subscriptions beside filters and ordering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +21,8 @@ pub(super) enum Delivery {
     ExactlyOnce,
     /// Leases that end soon.
     ShortLeases,
+    /// A long wait before what failed comes again.
+    Backoff,
 }
 
 impl Delivery {
@@ -28,6 +36,17 @@ impl Delivery {
 
     /// Whether a message must not come again in a run.
     pub(super) const fn comes_once(self) -> bool {
-        matches!(self, Self::ExactlyOnce)
+        matches!(self, Self::ExactlyOnce | Self::Backoff)
+    }
+
+    pub(super) fn retry_policy(self) -> Option<proto::RetryPolicy> {
+        let backoff = Some(Duration {
+            seconds: BACKOFF_SECONDS,
+            nanos: 0,
+        });
+        (self == Self::Backoff).then_some(proto::RetryPolicy {
+            minimum_backoff: backoff,
+            maximum_backoff: backoff,
+        })
     }
 }

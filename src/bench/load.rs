@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use clap::ValueEnum;
 
 use super::{
-    BenchError, CallError, Plan, Progress, Report,
+    BenchError, CallError, Plan, Progress, Report, backoff,
     connection::ANSWER_WAIT_MAX,
     expiry,
     filters::Filters,
@@ -17,16 +17,13 @@ use super::{
     process,
     publisher::{PUBLISH, publish_all, start_publishers},
     reader::{self, open_stream},
-    run::{Run, Tasks},
+    run::{ARRIVAL_INTERVAL, Run, Tasks},
     shape::Shape,
     stepwise,
 };
 
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-
-/// How often it is asked whether something has arrived.
-const ARRIVAL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A kind of load. The command line says of each what stands here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,6 +74,8 @@ pub enum Load {
     Expiry,
     /// The same with message ordering: 10,000 keys
     ExpiryOrdered,
+    /// Publish --messages with an ordering key each, nack each once, and wait: what they cost in their backoff of 600 s
+    Backoff,
     /// Leave --holes messages unacknowledged, then publish at --rate and acknowledge: what deleting costs
     Holes,
     /// Make --topics with a subscription each, then do nothing
@@ -126,6 +125,7 @@ pub async fn run(
         Load::Expiry | Load::ExpiryOrdered => {
             expiry::expiry(&run, Shape::crowd(load, plan), load).await
         }
+        Load::Backoff => backoff::backoff(&run).await.map_err(BenchError::from),
         Load::Holes => holes(&run).await,
         Load::Idle => idle(&run, created).await.map_err(BenchError::from),
     };

@@ -10,11 +10,16 @@ use std::{
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
+use tokio::time::sleep;
 
 use super::{Plan, process, report};
 
 /// How often memory is sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the memory of the server does not grow before it counts as settled.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// How long that is waited for.
+const SETTLING_MAX: Duration = Duration::from_secs(30);
 
 /// What a load has done so far, for a progress line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +35,8 @@ pub struct Progress {
 pub(super) struct Counters {
     pub(super) published: AtomicU64,
     pub(super) received: AtomicU64,
+    /// Messages whose last call was answered, where streams are answered by calls.
+    pub(super) replied: AtomicU64,
     /// Latencies are recorded only while this is set.
     pub(super) measuring: AtomicBool,
     publish_micros: Mutex<Histogram<u64>>,
@@ -42,6 +49,7 @@ impl Counters {
         Self {
             published: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            replied: AtomicU64::new(0),
             measuring: AtomicBool::new(false),
             publish_micros: Mutex::new(report::micros_histogram()),
             receive_micros: Mutex::new(report::micros_histogram()),
@@ -200,6 +208,19 @@ impl Drop for MemoryWatch {
 /// Resident memory of the server now, MB of 1,000,000 bytes; none if it cannot be told.
 pub(super) fn resident_mb(plan: &Plan) -> Option<f64> {
     process::resident_kb(&plan.pid?.to_string()).map(megabytes)
+}
+
+/// Waits until the memory of the server grows no more.
+pub(super) async fn settle(plan: &Plan) {
+    let mut most = 0.0;
+    let (start, mut since) = (now(), now());
+    while now() - since < SETTLED_AFTER && now() - start < SETTLING_MAX {
+        sleep(SETTLED_AFTER / 8).await;
+        let resident = resident_mb(plan).unwrap_or(0.0);
+        if resident > most {
+            (most, since) = (resident, now());
+        }
+    }
 }
 
 fn megabytes(kb: u64) -> f64 {

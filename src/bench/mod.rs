@@ -3,6 +3,7 @@
 //!
 //! It must never know more of a server than a client does.
 
+mod backoff;
 mod calls;
 mod connection;
 mod delivery;

@@ -34,7 +34,7 @@ pub struct Report {
     pub messages_per_second: f64,
     /// Published, but not received in time after the last arrival. Null: this server sends messages of its own.
     pub lost: Option<u64>,
-    /// Arrivals of a message that had arrived before, which make exactly-once delivery void.
+    /// Arrivals of a message that had arrived before, which make exactly-once delivery and backoff void.
     pub duplicates: Option<u64>,
     /// Arrivals after a later message of the same publisher, expected with more than one stream; or of the same ordering
     /// key, if messages have one, which makes the run void.

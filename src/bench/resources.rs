@@ -170,6 +170,7 @@ async fn create(connection: Connection, names: Names, topic: usize) -> Result<()
             ack_deadline_seconds: delivery.ack_deadline_seconds(),
             filter: names.content.filters.of(subscription),
             enable_exactly_once_delivery: delivery == Delivery::ExactlyOnce,
+            retry_policy: delivery.retry_policy(),
             enable_message_ordering: names.content.keys != Keys::None,
             ..proto::Subscription::default()
         };

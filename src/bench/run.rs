@@ -19,7 +19,6 @@ use super::{
     BenchError, CallError, Plan,
     connection::{ANSWER_WAIT_MAX, Connection},
     filters::Content,
-    keys::Keys,
     measure::{self, Counters, Sample},
     payload::Template,
     publisher::PUBLISH,
@@ -32,6 +31,8 @@ use super::{
 
 /// Time before a measurement, for connections and buffers to grow.
 const WARM_UP: Duration = Duration::from_millis(500);
+/// How often it is asked whether something has arrived.
+pub(super) const ARRIVAL_INTERVAL: Duration = Duration::from_millis(10);
 /// Messages that may be published before earlier ones have arrived, where a load has both.
 const WINDOW_MESSAGES: usize = 20_000;
 /// Streams that share a connection: half of what Google's servers allow, as publishers are on some of them too.
@@ -260,7 +261,7 @@ impl Run {
         report.reordered = Some(sum.reordered);
         let breaks_once = self.content.delivery.comes_once() && sum.duplicates > 0;
         // What is not ours may be one of ours that was damaged.
-        let breaks_order = self.content.keys != Keys::None && sum.reordered > 0;
+        let breaks_order = self.content.keys.are_shared() && sum.reordered > 0;
         report.void = lost > 0 || sum.foreign > 0 || breaks_order || breaks_once;
     }
 }

@@ -25,7 +25,7 @@ impl Shape {
     pub(super) fn of(load: Load, plan: &Plan) -> Self {
         let plan = shaped(load, plan);
         let quota = match load {
-            Load::Backlog | Load::Redelivery | Load::Demand | Load::Unread => {
+            Load::Backlog | Load::Redelivery | Load::Demand | Load::Unread | Load::Backoff => {
                 plan.messages.next_multiple_of(plan.batch as u64)
             }
             Load::Holes => 2 * plan.holes,
@@ -85,12 +85,14 @@ fn content_of(load: Load, plan: &Plan) -> Content {
     };
     let keys = match load {
         Load::Ordered | Load::BlockedKey => Keys::among(plan.in_flight),
+        Load::Backoff => Keys::Own,
         _ => Keys::None,
     };
     let delivery = match load {
         Load::ExactlyOnce | Load::ExactlyOncePlain | Load::ExactlyOnceLatency => {
             Delivery::ExactlyOnce
         }
+        Load::Backoff => Delivery::Backoff,
         _ => Delivery::AtLeastOnce,
     };
     Content {
@@ -117,7 +119,7 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
         | Load::ExpiryOrdered => {
             (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
         }
-        Load::Redelivery | Load::BlockedKey => {
+        Load::Redelivery | Load::BlockedKey | Load::Backoff => {
             (plan.topics, plan.subscriptions, plan.silent) = (1, 1, 0);
         }
         Load::Demand | Load::Unread => (plan.topics, plan.silent) = (1, 0),

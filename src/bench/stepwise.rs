@@ -23,10 +23,6 @@ use super::{
 
 /// How long after the last demand the memory of the server is sampled.
 const DEMAND_PAUSE: Duration = Duration::from_secs(3);
-/// How long the memory of the server does not grow before it is sampled, where streams are filled.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
-/// How long that is waited for.
-const SETTLING_MAX: Duration = Duration::from_secs(30);
 
 /// Nacks the first message of a backlog again and again, while the others are pulled and acknowledged.
 pub(super) async fn redelivery(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
@@ -96,25 +92,12 @@ pub(super) async fn unread(run: &Arc<Run>) -> Result<Vec<Report>, CallError> {
         }
     }
     let measured = start.until(Sample::take(&run.counters, &run.plan));
-    settle(run).await;
+    measure::settle(&run.plan).await;
     let mut after = run.report("unread-after");
     after.server_rss_mb = measure::resident_mb(&run.plan);
     after.streams = streams.len();
     measured.fill(after.streams as u64, &mut after);
     Ok(vec![before, after])
-}
-
-/// Waits until the memory of the server grows no more.
-async fn settle(run: &Run) {
-    let mut most = 0.0;
-    let (start, mut since) = (measure::now(), measure::now());
-    while measure::now() - since < SETTLED_AFTER && measure::now() - start < SETTLING_MAX {
-        sleep(SETTLED_AFTER / 8).await;
-        let resident = measure::resident_mb(&run.plan).unwrap_or(0.0);
-        if resident > most {
-            (most, since) = (resident, measure::now());
-        }
-    }
 }
 
 /// Publishes, pulls and acknowledges one message after the other, and then again during first pulls on others.

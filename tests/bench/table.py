@@ -47,6 +47,8 @@ MEASURES = {
     "expiry-during": None,
     "expiry-ordered-before": None,
     "expiry-ordered-during": None,
+    "backoff-before": None,
+    "backoff-after": None,
     "holes": None,
     "rest-publish": None,
     "rest-call": None,
@@ -64,11 +66,13 @@ PARTS = {
     "cold": ("cold-before", "cold-during"),
     "expiry": ("expiry-before", "expiry-during"),
     "expiry-ordered": ("expiry-ordered-before", "expiry-ordered-during"),
+    "backoff": ("backoff-before", "backoff-after"),
 }
 # Measures of which the rate says nothing, beside those that share the beginning of their names.
 PACED = ("half-rate", "latency", "exactly-once-latency", "redelivery", "holes", "rest-call")
-# Messages that the load of this name leaves unacknowledged in run.sh.
+# Messages that the loads of these names leave unacknowledged, and waiting, in run.sh.
 HOLES = 100_000
+BACKOFF = 100_000
 OURS = ("ephemeral", "durable", "kafka")
 HEADINGS = (
     "load", "target", "K msg/s", "(min..max)", "of echo", "of SQLite", "of fdatasync", "of L", "server µs", "gen. µs",
@@ -178,7 +182,9 @@ def notes(figures, measure, target):
         found.append(f"ms p50 / p99: REST {rest}, gRPC {grpc}")
     if measure in ("expiry-during", "expiry-ordered-during"):
         found.append(f"all again in {number(figures.median(measure, target, 'seconds'), 2)} s")
-    if measure.startswith(("demand-", "unread-")):
+    if measure == "backoff-after":
+        found.append(f"CPU {number(figures.median(measure, target, 'server_cpu_percent'), 2)} %")
+    if measure.startswith(("demand-", "unread-", "backoff-")):
         found.append(f"{number(figures.median(measure, target, 'server_rss_mb'), 0)} MB at the end")
     if measure.startswith(("cold-", "exactly-once", "receipts")):
         found.append(f"ack ms p50 / p99: {pair(figures, measure, target, 'ack_ms')}")
@@ -207,7 +213,7 @@ def rows(figures):
                 for name in ("sqlite", "fdatasync")
             )
             paced = measure in PACED or measure.startswith(
-                ("topics-", "shared-rate", "demand-", "unread-", "cold-", "expiry-")
+                ("topics-", "shared-rate", "demand-", "unread-", "cold-", "expiry-", "backoff-")
             )
             of_bound = ratio(rate, figures.bound(measure)) if target == "kafka" and not paced else None
             of_echo = None if paced or measure == "idle" or target == "rdkafka" else ratio(rate, echo)
@@ -392,6 +398,11 @@ def goals(figures):
             again, late = (median(f"{measure}-during", target, *path) for path in (("seconds",), ("receive_ms", "p99")))
             yield f"{target} {words}: until all came again, s", again, number, None, 5.0
             yield f"{target} {words}: publish to receive beside them, p99", late, milliseconds, None, 500
+        cpu_percent = median("backoff-after", target, "server_cpu_percent")
+        yield f"{target} {BACKOFF:,} messages in backoff: CPU, % of a core", cpu_percent, number, None, 1.0
+        before, after = (median(f"backoff-{part}", target, "server_rss_mb") for part in ("before", "after"))
+        each = (after - before) * 1e6 / BACKOFF if before is not None and after is not None else None
+        yield f"{target} {BACKOFF:,} messages in backoff: memory for each, bytes", each, number, None, 200
 
     data, size = (median("holes", "durable", name) for name in ("data_mb", "size"))
     most = None if size is None else 2 * HOLES * size / 1e6 + 64

@@ -248,6 +248,27 @@ async fn leases_that_end_together_all_come_again() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_in_backoff_came_once() {
+    let server = Pubsub::on_system_clock().await;
+    let plan = plan(&server);
+    let [before, after] = &measure(Load::Backoff, &plan).await[..] else {
+        panic!("two reports of backoff");
+    };
+    assert_eq!(
+        (before.load, after.load),
+        ("backoff-before", "backoff-after")
+    );
+    assert_eq!((after.received, after.duplicates), (Some(1000), Some(0)));
+    assert!(before.server_rss_mb > Some(1.0) && after.server_rss_mb > Some(1.0));
+    assert!(
+        after.server_cpu_percent.is_some() && !after.void,
+        "{after:?}"
+    );
+    assert_eq!(topics(&server.client()).await, 0, "topics are left behind");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn the_command_prints_one_json_object_per_measurement() {
     let server = Process::serve(&["--ephemeral", "--listen", "127.0.0.1:0"]).await;
