@@ -2,6 +2,7 @@
 
 use prost_types::Duration;
 
+use super::resources::Names;
 use crate::proto::google::pubsub::v1 as proto;
 
 /// Long enough that nothing comes twice because of it.
@@ -10,6 +11,8 @@ const ACK_DEADLINE_SECONDS: i32 = 600;
 pub(super) const SHORT_ACK_DEADLINE_SECONDS: i32 = 10;
 /// The longest that there is.
 const BACKOFF_SECONDS: i64 = 600;
+/// The fewest that there may be.
+const DELIVERY_ATTEMPTS_MAX: i32 = 5;
 
 /// What a load asks of its subscriptions beside filters and ordering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(super) enum Delivery {
     ShortLeases,
     /// A long wait before what failed comes again.
     Backoff,
+    /// Dead letters to the next topic, and those of the last one to the first.
+    DeadLetterRing,
 }
 
 impl Delivery {
@@ -47,6 +52,19 @@ impl Delivery {
         (self == Self::Backoff).then_some(proto::RetryPolicy {
             minimum_backoff: backoff,
             maximum_backoff: backoff,
+        })
+    }
+
+    /// Of the subscriptions of topic number `topic` of a run with so many.
+    pub(super) fn dead_letter_policy(
+        self,
+        names: &Names,
+        topic: usize,
+        topics: usize,
+    ) -> Option<proto::DeadLetterPolicy> {
+        (self == Self::DeadLetterRing).then(|| proto::DeadLetterPolicy {
+            dead_letter_topic: names.topic((topic + 1) % topics),
+            max_delivery_attempts: DELIVERY_ATTEMPTS_MAX,
         })
     }
 }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::{
     BenchError, CallError, Plan, Progress, Report, backoff,
     connection::ANSWER_WAIT_MAX,
-    expiry,
+    dead_letters, expiry,
     filters::Filters,
     keys::Keys,
     measure::{self, MemoryWatch, Sample},
@@ -76,6 +76,8 @@ pub enum Load {
     ExpiryOrdered,
     /// Publish --messages with an ordering key each, nack each once, and wait: what they cost in their backoff of 600 s
     Backoff,
+    /// Latency, and then again while --messages are nacked by two subscriptions that send each other their dead letters
+    DeadLetterCycle,
     /// Leave --holes messages unacknowledged, then publish at --rate and acknowledge: what deleting costs
     Holes,
     /// Make --topics with a subscription each, then do nothing
@@ -126,6 +128,7 @@ pub async fn run(
             expiry::expiry(&run, Shape::crowd(load, plan), load).await
         }
         Load::Backoff => backoff::backoff(&run).await.map_err(BenchError::from),
+        Load::DeadLetterCycle => dead_letters::cycle(&run, Shape::crowd(load, plan)).await,
         Load::Holes => holes(&run).await,
         Load::Idle => idle(&run, created).await.map_err(BenchError::from),
     };

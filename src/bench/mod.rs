@@ -6,6 +6,7 @@
 mod backoff;
 mod calls;
 mod connection;
+mod dead_letters;
 mod delivery;
 mod expiry;
 mod filters;

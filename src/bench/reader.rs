@@ -94,7 +94,7 @@ pub(super) fn start(run: &Arc<Run>, load: Load) -> Tasks {
                 Load::ExactlyOncePlain => {
                     tasks.spawn(replies::stream(run, connection, reading, Reply::Ack));
                 }
-                Load::Backoff => {
+                Load::Backoff | Load::DeadLetterCycle => {
                     tasks.spawn(replies::stream(run, connection, reading, Reply::Nack));
                 }
                 _ => tasks.spawn(stream(run, connection, reading)),

@@ -58,6 +58,9 @@ pub struct Report {
     /// Milliseconds from the last publish to the last arrival, where filters leave messages out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub behind_ms: Option<f64>,
+    /// Messages that were nacked meanwhile on other topics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nacks_per_second: Option<f64>,
     /// From the moment a publish was due to its answer.
     pub publish_ms: Option<Quantiles>,
     /// From the moment a publish was due to its message's arrival; in redelivery, from the answer to a nack.

@@ -80,13 +80,16 @@ impl Names {
         topics.map(|topic| self.subscription(topic, 0)).collect()
     }
 
-    /// Makes all topics with their subscriptions, `in_flight` at a time.
+    /// Makes all topics and then their subscriptions, `in_flight` at a time.
     pub(super) async fn create(
         &self,
         connections: &[Connection],
         in_flight: usize,
     ) -> Result<(), CallError> {
-        self.for_each_topic(connections, in_flight, create).await
+        self.for_each_topic(connections, in_flight, create_topic)
+            .await?;
+        self.for_each_topic(connections, in_flight, create_subscriptions)
+            .await
     }
 
     /// Removes what [`Names::create`] made.
@@ -155,22 +158,29 @@ async fn call_if_found(
     }
 }
 
-async fn create(connection: Connection, names: Names, topic: usize) -> Result<(), CallError> {
-    let delivery = names.content.delivery;
-    let name = names.topic(topic);
+async fn create_topic(connection: Connection, names: Names, topic: usize) -> Result<(), CallError> {
     let request = proto::Topic {
-        name: name.clone(),
+        name: names.topic(topic),
         ..proto::Topic::default()
     };
-    call(&connection, CREATE_TOPIC, &request).await?;
+    call(&connection, CREATE_TOPIC, &request).await
+}
+
+async fn create_subscriptions(
+    connection: Connection,
+    names: Names,
+    topic: usize,
+) -> Result<(), CallError> {
+    let delivery = names.content.delivery;
     for subscription in 0..names.subscriptions {
         let request = proto::Subscription {
             name: names.subscription(topic, subscription),
-            topic: name.clone(),
+            topic: names.topic(topic),
             ack_deadline_seconds: delivery.ack_deadline_seconds(),
             filter: names.content.filters.of(subscription),
             enable_exactly_once_delivery: delivery == Delivery::ExactlyOnce,
             retry_policy: delivery.retry_policy(),
+            dead_letter_policy: delivery.dead_letter_policy(&names, topic, names.topics),
             enable_message_ordering: names.content.keys != Keys::None,
             ..proto::Subscription::default()
         };

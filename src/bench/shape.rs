@@ -57,11 +57,16 @@ impl Shape {
     /// Of the messages beside those that `load` measures at a rate.
     pub(super) fn crowd(load: Load, plan: &Plan) -> Self {
         let mut plan = plan.clone();
-        (plan.topics, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
+        plan.topics = if load == Load::DeadLetterCycle { 2 } else { 1 };
+        (plan.subscriptions, plan.silent, plan.streams) = (1, 0, 1);
         (plan.new_topics, plan.holes) = (0, 0);
         let keys = match load {
             Load::ExpiryOrdered => Keys::among(plan.in_flight),
             _ => Keys::None,
+        };
+        let delivery = match load {
+            Load::DeadLetterCycle => Delivery::DeadLetterRing,
+            _ => Delivery::ShortLeases,
         };
         Self {
             quota: plan.messages.next_multiple_of(plan.batch as u64),
@@ -69,7 +74,7 @@ impl Shape {
             new_subscriptions: 0,
             content: Content {
                 keys,
-                delivery: Delivery::ShortLeases,
+                delivery,
                 ..Content::default()
             },
             plan,
@@ -116,7 +121,8 @@ fn shaped(load: Load, plan: &Plan) -> Plan {
         | Load::ExactlyOnceLatency
         | Load::Topics
         | Load::Expiry
-        | Load::ExpiryOrdered => {
+        | Load::ExpiryOrdered
+        | Load::DeadLetterCycle => {
             (plan.batch, plan.subscriptions, plan.silent, plan.streams) = (1, 1, 0, 1);
         }
         Load::Redelivery | Load::BlockedKey | Load::Backoff => {

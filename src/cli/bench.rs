@@ -82,7 +82,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u32).range(1..=1_000_000))]
     topics: u32,
 
-    /// Messages per second in latency, topics, expiry and holes
+    /// Messages per second in latency, topics, expiry, dead-letter-cycle and holes
     #[arg(long, value_name = "N", default_value = "1000", value_parser = value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
 

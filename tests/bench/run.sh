@@ -6,7 +6,7 @@
 #
 #   --only      publish, half-rate, latency, topics, end-to-end, fan-out, filtered, ordered, blocked-key, exactly-once,
 #               exactly-once-plain, receipts, exactly-once-latency, pull, backlog, redelivery, demand, unread, cold,
-#               expiry, expiry-ordered, backoff, holes, rest, floors; without it, all. holes and rest
+#               expiry, expiry-ordered, backoff, dead-letter-cycle, holes, rest, floors; without it, all. holes and rest
 #               are of the durable server only
 #   --targets   echo, ephemeral, durable, kafka; without it, all. Peers are measured in any case. kafka is the server
 #               over Kafka and Postgres and, after it, as rdkafka, bare clients of the same Kafka
@@ -49,7 +49,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 for load in ${only//,/ }; do
-  [[ " publish half-rate latency topics end-to-end fan-out filtered ordered blocked-key exactly-once exactly-once-plain receipts exactly-once-latency pull backlog redelivery demand unread cold expiry expiry-ordered backoff holes rest floors " == *" $load "* ]] ||
+  [[ " publish half-rate latency topics end-to-end fan-out filtered ordered blocked-key exactly-once exactly-once-plain receipts exactly-once-latency pull backlog redelivery demand unread cold expiry expiry-ordered backoff dead-letter-cycle holes rest floors " == *" $load "* ]] ||
     die "--only $load: no such load"
 done
 for target in ${targets//,/ }; do
@@ -134,6 +134,7 @@ loads() {
     measure "$@" expiry expiry --messages 100000
     measure "$@" expiry-ordered expiry-ordered --messages 100000
     seconds=10 measure "$@" backoff backoff --messages 100000 --size 100
+    measure "$@" dead-letter-cycle dead-letter-cycle --messages 1000
   fi
   if [ "$1" = durable ]; then
     seconds=30 measure "$@" holes holes --holes 100000 --rate 8000 --size 1000 --in-flight 64 --data-dir "$work/data"

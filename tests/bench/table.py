@@ -49,6 +49,8 @@ MEASURES = {
     "expiry-ordered-during": None,
     "backoff-before": None,
     "backoff-after": None,
+    "dead-letter-cycle-before": None,
+    "dead-letter-cycle-during": None,
     "holes": None,
     "rest-publish": None,
     "rest-call": None,
@@ -67,6 +69,7 @@ PARTS = {
     "expiry": ("expiry-before", "expiry-during"),
     "expiry-ordered": ("expiry-ordered-before", "expiry-ordered-during"),
     "backoff": ("backoff-before", "backoff-after"),
+    "dead-letter-cycle": ("dead-letter-cycle-before", "dead-letter-cycle-during"),
 }
 # Measures of which the rate says nothing, beside those that share the beginning of their names.
 PACED = ("half-rate", "latency", "exactly-once-latency", "redelivery", "holes", "rest-call")
@@ -182,6 +185,8 @@ def notes(figures, measure, target):
         found.append(f"ms p50 / p99: REST {rest}, gRPC {grpc}")
     if measure in ("expiry-during", "expiry-ordered-during"):
         found.append(f"all again in {number(figures.median(measure, target, 'seconds'), 2)} s")
+    if measure == "dead-letter-cycle-during":
+        found.append(f"{thousands(figures.median(measure, target, 'nacks_per_second'))} nacks/s")
     if measure == "backoff-after":
         found.append(f"CPU {number(figures.median(measure, target, 'server_cpu_percent'), 2)} %")
     if measure.startswith(("demand-", "unread-", "backoff-")):
@@ -213,7 +218,7 @@ def rows(figures):
                 for name in ("sqlite", "fdatasync")
             )
             paced = measure in PACED or measure.startswith(
-                ("topics-", "shared-rate", "demand-", "unread-", "cold-", "expiry-", "backoff-")
+                ("topics-", "shared-rate", "demand-", "unread-", "cold-", "expiry-", "backoff-", "dead-letter-")
             )
             of_bound = ratio(rate, figures.bound(measure)) if target == "kafka" and not paced else None
             of_echo = None if paced or measure == "idle" or target == "rdkafka" else ratio(rate, echo)
@@ -403,6 +408,11 @@ def goals(figures):
         before, after = (median(f"backoff-{part}", target, "server_rss_mb") for part in ("before", "after"))
         each = (after - before) * 1e6 / BACKOFF if before is not None and after is not None else None
         yield f"{target} {BACKOFF:,} messages in backoff: memory for each, bytes", each, number, None, 200
+        before, during = (
+            median(f"dead-letter-cycle-{part}", target, "receive_ms", "p50") for part in ("before", "during")
+        )
+        words = "publish to receive beside a ring of dead letters, p50, of without it"
+        yield f"{target} {words}", ratio(during, before), times, None, 1.5
 
     data, size = (median("holes", "durable", name) for name in ("data_mb", "size"))
     most = None if size is None else 2 * HOLES * size / 1e6 + 64

@@ -269,6 +269,28 @@ async fn messages_in_backoff_came_once() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_go_round_beside_a_neighbour() {
+    let server = Pubsub::on_system_clock().await;
+    let plan = Plan {
+        measured: Duration::from_secs(1),
+        rate: 50,
+        messages: 20,
+        ..plan(&server)
+    };
+    let [before, during] = &measure(Load::DeadLetterCycle, &plan).await[..] else {
+        panic!("two reports of dead-letter-cycle");
+    };
+    assert_eq!(before.load, "dead-letter-cycle-before");
+    assert_eq!(during.load, "dead-letter-cycle-during");
+    assert_eq!(before.nacks_per_second, None);
+    assert!(during.nacks_per_second > Some(0.0), "{during:?}");
+    assert!(before.receive_ms.is_some() && during.receive_ms.is_some());
+    assert!(!before.void && !during.void, "{during:?}");
+    assert_eq!(topics(&server.client()).await, 0, "topics are left behind");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn the_command_prints_one_json_object_per_measurement() {
     let server = Process::serve(&["--ephemeral", "--listen", "127.0.0.1:0"]).await;
