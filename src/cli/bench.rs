@@ -11,6 +11,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::client::Server;
 use crate::bench::{self, Load, MARK_BYTES, Plan, Progress, Report};
 
 /// Measure a server: publish, receive, and check that everything arrived.
@@ -24,15 +25,8 @@ pub struct Arguments {
     #[arg(value_name = "LOAD", value_enum)]
     loads: Vec<Load>,
 
-    /// The server
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "PUBSUB_EMULATOR_HOST",
-        hide_env_values = true,
-        default_value = "127.0.0.1:8085"
-    )]
-    addr: String,
+    #[command(flatten)]
+    server: Server,
 
     /// The server's process on this machine: its CPU and memory are measured too
     #[arg(long, value_name = "PID")]
@@ -165,7 +159,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 fn plan(arguments: &Arguments) -> Plan {
     Plan {
-        addr: arguments.addr.clone(),
+        addr: arguments.server.addr.clone(),
         project: arguments.project.clone(),
         data_bytes: arguments.size as usize,
         batch: arguments.batch as usize,

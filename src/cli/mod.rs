@@ -1,6 +1,7 @@
 //! The command line: arguments, printing, exit codes. The work is elsewhere.
 
 pub mod bench;
+mod client;
 pub mod doctor;
 pub mod health;
 mod listen;

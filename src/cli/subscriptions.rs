@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
-use super::print;
+use super::{client::Server, print};
 use crate::{
     filter::Filter,
     redrive::{self, Destination, Done, Observer, Plan},
@@ -22,16 +22,8 @@ use crate::{
 /// A running server has them.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Address of the server
-    #[arg(
-        long,
-        global = true,
-        value_name = "HOST:PORT",
-        env = "PUBSUB_EMULATOR_HOST",
-        hide_env_values = true,
-        default_value = "127.0.0.1:8085"
-    )]
-    addr: String,
+    #[command(flatten)]
+    server: Server,
 
     #[command(subcommand)]
     action: Action,
@@ -78,7 +70,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let to_topic = to_topic.map(|topic| TopicName::parse("topic", &topic));
     let filter = filter.map(|filter| Filter::parse(&filter));
     let plan = Plan {
-        addr: arguments.addr,
+        addr: arguments.server.addr,
         subscription: SubscriptionName::parse("subscription", &subscription)?,
         to_topic: to_topic.transpose()?,
         filter: filter.transpose()?,

@@ -9,7 +9,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::print;
+use super::{client::Server, print};
 use crate::proto::packetboat::admin::v1::{
     AttachTopicRequest, DetachTopicRequest, admin_client::AdminClient,
 };
@@ -22,16 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A running server does it.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Address of the server
-    #[arg(
-        long,
-        global = true,
-        value_name = "HOST:PORT",
-        env = "PUBSUB_EMULATOR_HOST",
-        hide_env_values = true,
-        default_value = "127.0.0.1:8085"
-    )]
-    addr: String,
+    #[command(flatten)]
+    server: Server,
 
     #[command(subcommand)]
     action: Action,
@@ -68,7 +60,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn act(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let mut client = connect(&arguments.addr).await?;
+    let mut client = connect(&arguments.server.addr).await?;
     let done = match arguments.action {
         Action::Attach { topic, kafka_topic } => {
             let request = AttachTopicRequest { topic, kafka_topic };
