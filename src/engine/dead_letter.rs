@@ -44,7 +44,10 @@ pub(super) struct Forwards {
     messages: BTreeMap<u64, Stage>,
     /// Those that may be forwarded.
     due: BTreeSet<u64>,
+    /// Those that were taken and have no outcome, with `gone`.
     out: usize,
+    /// Those of them that are done meanwhile: they are still being published.
+    gone: BTreeSet<u64>,
     /// Those whose failure was stored since this was asked last.
     stored: Vec<u64>,
     /// Those that were forwarded, and whose acknowledgement waits until the next flush has stored it.
@@ -60,6 +63,7 @@ impl Forwards {
             messages: BTreeMap::new(),
             due: BTreeSet::new(),
             out: 0,
+            gone: BTreeSet::new(),
             stored: Vec::new(),
             acked: BTreeSet::new(),
             flushing: BTreeSet::new(),
@@ -154,19 +158,33 @@ impl Forwards {
 
     /// A message is not to be forwarded any more, or was; whether it was to be.
     pub(super) fn remove(&mut self, offset: u64, timers: &mut Timers) -> bool {
-        let Some(stage) = self.messages.remove(&offset) else {
-            return false;
-        };
+        let stage = self.messages.remove(&offset);
         match stage {
-            Stage::Waits => {}
-            Stage::Due => drop(self.due.remove(&offset)),
-            Stage::Out => self.out -= 1,
-            Stage::PutOff(until) => {
+            None | Some(Stage::Waits) => {}
+            Some(Stage::Due) => drop(self.due.remove(&offset)),
+            Some(Stage::Out) => self.out -= 1,
+            Some(Stage::PutOff(until)) => {
                 let timer = Timer::Forward(self.partition);
                 timers.unset_offsets(rounded(until), timer, offset..offset + 1);
             }
         }
-        true
+        stage.is_some()
+    }
+
+    /// A message is done by itself; whether it was to be forwarded. If it was taken, it counts until it has an outcome.
+    pub(super) fn forget(&mut self, offset: u64, timers: &mut Timers) -> bool {
+        if self.messages.get(&offset) == Some(&Stage::Out) {
+            self.gone.insert(offset);
+            return self.messages.remove(&offset).is_some();
+        }
+        self.remove(offset, timers)
+    }
+
+    /// Whether a message with an outcome is done by itself.
+    pub(super) fn take_gone(&mut self, offset: u64) -> bool {
+        let was_gone = self.gone.remove(&offset);
+        self.out -= usize::from(was_gone);
+        was_gone
     }
 
     /// A message was forwarded and is acknowledged, which is not durable.
@@ -193,7 +211,7 @@ impl Forwards {
     pub(super) fn check(&self, is_failed: impl Fn(u64) -> bool, timers: &Timers) {
         assert!(self.messages.keys().all(|it| is_failed(*it)));
         let of = |stage| self.messages.values().filter(move |it| **it == stage);
-        assert_eq!(of(Stage::Out).count(), self.out);
+        assert_eq!(of(Stage::Out).count() + self.gone.len(), self.out);
         assert_eq!(of(Stage::Due).count(), self.due.len());
         assert!(
             self.due

@@ -181,7 +181,7 @@ impl Failed {
         while let Some((&offset, _)) = self.messages.range(offsets.clone()).next() {
             let failed = self.remove(offset);
             let waits = !self.unstored.remove(&offset) && !self.flushing.remove(&offset);
-            let waits = !self.forwards.remove(offset, timers) && waits;
+            let waits = !self.forwards.forget(offset, timers) && waits;
             if let Some(failed) = failed.filter(|_| waits) {
                 let timer = Timer::Redelivery(self.partition);
                 timers.unset_offsets(rounded(failed.time), timer, offset..offset + 1);

@@ -61,12 +61,14 @@ impl Partition {
         ended: &mut Vec<Ended>,
     ) {
         let forwards = self.ledger.failed_mut().forwards_mut();
+        if forwards.take_gone(offset) {
+            return;
+        }
         match outcome {
             Outcome::Failed { retry_at } => forwards.put_off(offset, retry_at, timers),
             Outcome::Refused => self.keep(now, offset, timers),
             Outcome::Done => {
                 if !forwards.remove(offset, timers) {
-                    // It was acknowledged meanwhile.
                     return;
                 }
                 if self.candidates.ordered().is_some() {
