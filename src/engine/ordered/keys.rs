@@ -3,13 +3,11 @@
 //! A key is here while a message of it is, or a mark: the offset from which on its messages were read and not noted, as
 //! there were too many. From there on the log is read again.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::{collections::BTreeSet, ops::Range};
 
 use foldhash::{HashMap, HashMapExt as _};
 
+use super::messages::{Messages, Open, State};
 use crate::{
     engine::input::{ConsumerId, OrderingKey},
     limits::KEY_WAITING_MAX,
@@ -17,27 +15,6 @@ use crate::{
 
 /// What of a key waits at most when the log is read again from its mark: enough for a while, so that each read finds much.
 const KEY_WAITING_LOW: usize = KEY_WAITING_MAX / 2;
-
-/// A message that is not leased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Open {
-    pub(super) state: State,
-    /// Whether it may not go out yet: its failure is not stored, or its backoff is not over.
-    pub(super) waits: bool,
-    /// Whether its body is here.
-    pub(super) is_loaded: bool,
-}
-
-/// Why a message is not leased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum State {
-    /// It was never delivered.
-    Waiting,
-    /// Its lease ended because of another message, or it never left.
-    Returned,
-    /// It failed itself: it goes out again when nothing before it in its key is undone.
-    Failed,
-}
 
 /// The next message of a key, as the lanes have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,21 +32,40 @@ pub(super) struct Key {
     /// Who had the first of its leases.
     pub(super) owner: Option<ConsumerId>,
     pub(super) offer: Option<Offer>,
-    leased: u32,
-    open: u32,
+    messages: Messages,
     mark: Option<u64>,
     /// Whether it is in [`Keys::rescan`].
     is_in_rescan: bool,
 }
 
 impl Key {
-    pub(super) const fn is_leased(&self) -> bool {
-        self.leased > 0
+    pub(super) fn is_leased(&self) -> bool {
+        self.messages.is_leased()
     }
 
     /// Whether [`Keys::settle`] has something to do.
-    pub(super) const fn is_unsettled(&self) -> bool {
-        self.mark.is_some() || (self.leased == 0 && self.open == 0)
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.mark.is_some() || self.messages.is_empty()
+    }
+
+    /// What of it comes next, and who may have it.
+    pub(super) fn next_offer(&self) -> Option<Offer> {
+        let mut open = self.messages.open_from(0);
+        #[cfg(test)]
+        let mut open = open.by_ref().skip_while(|(_, open)| {
+            open.waits && crate::sim::planted::Bug::OrderBrokenByRetry.is_planted()
+        });
+        let (offset, open) = open.next().filter(|(_, open)| !open.waits)?;
+        let first_leased = self.messages.first_leased();
+        if open.state == State::Failed && first_leased.is_some_and(|leased| leased < offset) {
+            return None;
+        }
+        Some(Offer {
+            offset,
+            is_again: open.state != State::Waiting,
+            is_loaded: open.is_loaded,
+            is_free: first_leased.is_none(),
+        })
     }
 }
 
@@ -78,10 +74,8 @@ impl Key {
 pub(super) struct Keys {
     /// The key of each message; `None` for those without one.
     known: HashMap<u64, Option<OrderingKey>>,
-    /// Messages with a key that are leased.
-    leased: BTreeSet<(OrderingKey, u64)>,
-    /// Those that are not.
-    open: BTreeMap<(OrderingKey, u64), Open>,
+    /// Messages with a key that are not leased.
+    open: usize,
     by_key: HashMap<OrderingKey, Key>,
     /// Marks of the keys that have room again.
     rescan: BTreeSet<(u64, OrderingKey)>,
@@ -91,16 +85,11 @@ impl Default for Keys {
     fn default() -> Self {
         Self {
             known: HashMap::new(),
-            leased: BTreeSet::new(),
-            open: BTreeMap::new(),
+            open: 0,
             by_key: HashMap::new(),
             rescan: BTreeSet::new(),
         }
     }
-}
-
-const fn all_of(key: OrderingKey) -> std::ops::RangeInclusive<(OrderingKey, u64)> {
-    (key, 0)..=(key, u64::MAX)
 }
 
 impl Keys {
@@ -146,69 +135,42 @@ impl Keys {
 
     /// Messages with a key that are not leased.
     pub(super) fn open_len(&self) -> usize {
-        self.open.len()
+        self.open
     }
 
     pub(super) fn open_mut(&mut self, key: OrderingKey, offset: u64) -> Option<&mut Open> {
-        self.open.get_mut(&(key, offset))
-    }
-
-    /// What of the key comes next, and who may have it.
-    pub(super) fn next_offer(&self, key: OrderingKey) -> Option<Offer> {
-        let entry = self.by_key.get(&key).filter(|entry| entry.open > 0)?;
-        #[cfg(not(test))]
-        let mut open = self.open.range(all_of(key));
-        #[cfg(test)]
-        let mut open = self.open.range(all_of(key)).skip_while(|(_, open)| {
-            open.waits && crate::sim::planted::Bug::OrderBrokenByRetry.is_planted()
-        });
-        let (&(_, offset), open) = open.next()?;
-        if open.waits {
-            return None;
-        }
-        let is_free = !entry.is_leased();
-        if open.state == State::Failed && !is_free {
-            let first_leased = self.leased.range(all_of(key)).next();
-            if first_leased.is_some_and(|(_, leased)| *leased < offset) {
-                return None;
-            }
-        }
-        Some(Offer {
-            offset,
-            is_again: open.state != State::Waiting,
-            is_loaded: open.is_loaded,
-            is_free,
-        })
+        self.by_key.get_mut(&key)?.messages.open_mut(offset)
     }
 
     /// The first message of the key that is not done, unless it is leased.
     pub(super) fn open_head(&self, key: OrderingKey) -> Option<u64> {
-        let (&(_, head), _) = self.open.range(all_of(key)).next()?;
-        let first_leased = self.leased.range(all_of(key)).next();
-        let is_first = first_leased.is_none_or(|(_, leased)| *leased > head);
-        is_first.then_some(head)
+        let messages = &self.by_key.get(&key)?.messages;
+        let (head, _) = messages.open_from(0).next()?;
+        let first_leased = messages.first_leased();
+        first_leased
+            .is_none_or(|leased| leased > head)
+            .then_some(head)
     }
 
     /// The first message of the key that failed itself.
     pub(super) fn first_failed(&self, key: OrderingKey) -> Option<u64> {
-        let mut open = self.open.range(all_of(key));
+        let mut open = self.by_key.get(&key)?.messages.open_from(0);
         let failed = open.find(|(_, open)| open.state == State::Failed)?;
-        Some(failed.0.1)
+        Some(failed.0)
     }
 
     /// The first message of the key that is known.
     pub(super) fn first(&self, key: OrderingKey) -> Option<u64> {
-        let leased = self.leased.range(all_of(key)).next();
-        let open = self.open.range(all_of(key)).next();
-        let leased = leased.map(|(_, offset)| *offset);
-        let open = open.map(|((_, offset), _)| *offset);
-        leased.into_iter().chain(open).min()
+        let messages = &self.by_key.get(&key)?.messages;
+        let open = messages.open_from(0).next().map(|(offset, _)| offset);
+        messages.first_leased().into_iter().chain(open).min()
     }
 
     /// Those of the key that are not leased, from this one on.
     pub(super) fn open_from(&self, key: OrderingKey, offset: u64) -> impl Iterator<Item = u64> {
-        let open = self.open.range((key, offset)..=(key, u64::MAX));
-        open.map(|((_, offset), _)| *offset)
+        let entry = self.by_key.get(&key).into_iter();
+        let open = entry.flat_map(move |entry| entry.messages.open_from(offset));
+        open.map(|(offset, _)| offset)
     }
 
     /// A message without a key is known from now on.
@@ -217,28 +179,29 @@ impl Keys {
     }
 
     /// A message is known from now on, and not leased.
-    pub(super) fn add_open(&mut self, key: OrderingKey, offset: u64, open: Open) {
+    pub(super) fn add_open(&mut self, key: OrderingKey, offset: u64, open: Open) -> &mut Key {
         self.known.insert(offset, Some(key));
-        self.by_key.entry(key).or_default().open += 1;
-        self.open.insert((key, offset), open);
+        self.open += 1;
+        let entry = self.by_key.entry(key).or_default();
+        entry.messages.insert(offset, Some(open));
+        entry
     }
 
     /// A leased message is known from now on.
     pub(super) fn add_leased(&mut self, key: OrderingKey, offset: u64) -> &mut Key {
         self.known.insert(offset, Some(key));
-        self.leased.insert((key, offset));
         let entry = self.by_key.entry(key).or_default();
-        entry.leased += 1;
+        entry.messages.insert(offset, None);
         entry
     }
 
     /// A message is leased.
     pub(super) fn lease(&mut self, key: OrderingKey, offset: u64) -> Option<&mut Key> {
-        self.open.remove(&(key, offset))?;
-        self.leased.insert((key, offset));
         let entry = self.by_key.get_mut(&key)?;
-        entry.open -= 1;
-        entry.leased += 1;
+        if !entry.messages.lease(offset) {
+            return None;
+        }
+        self.open -= 1;
         Some(entry)
     }
 
@@ -249,42 +212,30 @@ impl Keys {
         offset: u64,
         (state, waits): (State, bool),
     ) -> bool {
-        if !self.leased.remove(&(key, offset)) {
-            return false;
-        }
         let open = Open {
             state,
             waits,
             is_loaded: false,
         };
-        self.open.insert((key, offset), open);
-        let entry = self.by_key.entry(key).or_default();
-        entry.leased -= 1;
-        entry.open += 1;
-        true
+        let entry = self.by_key.get_mut(&key);
+        let ended = entry.is_some_and(|entry| entry.messages.end_lease(offset, open));
+        self.open += usize::from(ended);
+        ended
     }
 
     /// The leased messages of the key behind this one.
     pub(super) fn leased_behind(&self, key: OrderingKey, offset: u64) -> Vec<u64> {
-        if !self.by_key.get(&key).is_some_and(Key::is_leased) {
-            return Vec::new();
-        }
-        let behind = self
-            .leased
-            .range((key, offset.saturating_add(1))..=(key, u64::MAX));
-        behind.map(|(_, offset)| *offset).collect()
+        let messages = self.by_key.get(&key).map(|entry| &entry.messages);
+        let behind = messages.map(|messages| messages.leased_from(offset.saturating_add(1)));
+        behind.into_iter().flatten().collect()
     }
 
     /// A message is done, or counts as absent. Returns what it was if it had a key and was not leased.
     pub(super) fn remove(&mut self, offset: u64) -> Option<Open> {
         let key = self.known.remove(&offset)??;
-        let entry = self.by_key.get_mut(&key)?;
-        if self.leased.remove(&(key, offset)) {
-            entry.leased -= 1;
-            return None;
-        }
-        entry.open -= 1;
-        self.open.remove(&(key, offset))
+        let open = self.by_key.get_mut(&key)?.messages.remove(offset)?;
+        self.open -= 1;
+        Some(open)
     }
 
     /// Whether a message that was not known may be; `from` is where its read began. Otherwise the key has a mark there or
@@ -299,7 +250,7 @@ impl Keys {
             Some(mark) if mark < from || !entry.is_in_rescan => return false,
             Some(_) | None => {}
         }
-        let admits = room > 0 && (entry.open as usize) < KEY_WAITING_MAX;
+        let admits = room > 0 && entry.messages.open_len() < KEY_WAITING_MAX;
         if !admits {
             self.set_mark(key, Some(offset));
         }
@@ -345,12 +296,12 @@ impl Keys {
             return;
         };
         match entry.mark {
-            None if entry.open == 0 && entry.leased == 0 => {
+            None if entry.messages.is_empty() => {
                 self.by_key.remove(&key);
             }
             None => {}
             Some(mark) => {
-                let has_room = entry.open as usize <= KEY_WAITING_LOW;
+                let has_room = entry.messages.open_len() <= KEY_WAITING_LOW;
                 if has_room != entry.is_in_rescan {
                     entry.is_in_rescan = has_room;
                     if has_room {
@@ -367,21 +318,25 @@ impl Keys {
 #[cfg(test)]
 impl Keys {
     pub(super) fn check(&self, is_holding: bool) {
+        let mut with_key = 0;
         for (offset, key) in &self.known {
             if let Some(key) = key {
-                let is_open = self.open.contains_key(&(*key, *offset));
-                assert!(is_open != self.leased.contains(&(*key, *offset)));
+                let messages = &self.by_key[key].messages;
+                let is_there = messages.leased_from(*offset).next() == Some(*offset);
+                let is_open = messages.open_from(*offset).next();
+                assert!(is_there != is_open.is_some_and(|(open, _)| open == *offset));
+                with_key += 1;
             }
         }
-        let with_key = self.known.values().flatten().count();
-        assert_eq!(self.open.len() + self.leased.len(), with_key);
+        let open: usize = self.by_key.values().map(|it| it.messages.open_len()).sum();
+        assert_eq!(open, self.open);
+        let leased = self.by_key.values().map(|it| it.messages.leased().len());
+        assert_eq!(open + leased.sum::<usize>(), with_key);
         for (key, entry) in &self.by_key {
-            assert_eq!(entry.open as usize, self.open.range(all_of(*key)).count());
-            let leased = self.leased.range(all_of(*key)).count();
-            assert_eq!(entry.leased as usize, leased);
-            assert!(entry.open + entry.leased > 0 || entry.mark.is_some());
-            assert_eq!(entry.owner.is_some(), leased > 0);
-            assert_eq!(entry.offer, self.next_offer(*key).filter(|_| !is_holding));
+            entry.messages.check();
+            assert!(!entry.messages.is_empty() || entry.mark.is_some());
+            assert_eq!(entry.owner.is_some(), entry.is_leased());
+            assert_eq!(entry.offer, entry.next_offer().filter(|_| !is_holding));
             let is_in_rescan = entry
                 .mark
                 .is_some_and(|it| self.rescan.contains(&(it, *key)));
@@ -411,11 +366,13 @@ impl Keys {
 
     pub(super) fn is_leased(&self, offset: u64) -> bool {
         let key = self.key_of(offset);
-        key.is_some_and(|key| self.leased.contains(&(key, offset)))
+        key.is_some_and(|key| self.by_key[&key].messages.leased().contains(&offset))
     }
 
     pub(super) fn loaded(&self) -> Vec<u64> {
-        let loaded = self.open.iter().filter(|(_, open)| open.is_loaded);
-        loaded.map(|((_, offset), _)| *offset).collect()
+        let messages = self.by_key.values().map(|entry| &entry.messages);
+        let open = messages.flat_map(|messages| messages.open_from(0));
+        let loaded = open.filter(|(_, open)| open.is_loaded);
+        loaded.map(|(offset, _)| offset).collect()
     }
 }

@@ -12,17 +12,14 @@ mod check;
 mod dead_letters;
 mod keys;
 mod lane;
+mod messages;
 mod offers;
 mod owners;
 mod reading;
 
 use std::{collections::BTreeSet, mem, ops::Range};
 
-use self::{
-    keys::{Keys, Open},
-    lane::Lane,
-    owners::Owners,
-};
+use self::{keys::Keys, lane::Lane, messages::Open, owners::Owners};
 use super::{
     input::{ConsumerId, LoadedMessage, OrderingKey},
     loaded::Loaded,
@@ -32,7 +29,7 @@ use crate::limits::{
     PREFETCH_BYTES_MAX, PREFETCH_MESSAGES_MAX, REDELIVERY_BYTES_MAX, REDELIVERY_MESSAGES_MAX,
 };
 
-pub(super) use keys::State;
+pub(super) use messages::State;
 
 /// Whose keys are those with leases from before a restart: nothing of them leaves until these have ended.
 const NOBODY: ConsumerId = ConsumerId(0);
@@ -252,11 +249,8 @@ impl Ordered {
         };
         if state == State::Waiting && !waits && !self.is_holding() && self.keys.lacks(key) {
             // Nothing is in its way, so it is not parked first.
-            self.keys.add_open(key, offset, open);
-            if let (Some(offer), Some(entry)) = (self.keys.next_offer(key), self.keys.get_mut(key))
-            {
-                entry.offer = Some(offer);
-            }
+            let entry = self.keys.add_open(key, offset, open);
+            entry.offer = entry.next_offer();
             self.put_free(message, false);
             return;
         }

@@ -7,14 +7,11 @@ impl Ordered {
     /// Offers the next message of a key to whom may have it, after something of the key has changed.
     pub(super) fn place(&mut self, key: OrderingKey) {
         self.note_head(key);
-        let next = if self.is_holding() {
-            None
-        } else {
-            self.keys.next_offer(key)
-        };
+        let is_holding = self.is_holding();
         let Some(entry) = self.keys.get_mut(key) else {
             return;
         };
+        let next = if is_holding { None } else { entry.next_offer() };
         let owner = entry.owner;
         if !entry.is_leased() {
             entry.owner = None;
