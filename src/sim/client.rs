@@ -7,7 +7,7 @@ use prost::Message as _;
 use tokio::time::timeout;
 
 use super::{
-    errand,
+    errand::{self, Stream},
     judge::{self, Told},
     node::Node,
     world::World,
@@ -16,7 +16,7 @@ use crate::{
     clock::Timestamp,
     proto::google::pubsub::v1::PubsubMessage,
     resource::message::ReceivedMessage,
-    service::{MessageStream, OpenStream, Receipts, StreamStart},
+    service::{MessageStream, Receipts, StreamStart},
 };
 
 /// Consumes until the run is over; but for the first slot, until all is calm.
@@ -50,7 +50,7 @@ struct Client {
 struct Opened {
     consumer: u64,
     deadline_seconds: i32,
-    stream: Arc<OpenStream>,
+    stream: Stream,
     messages: MessageStream,
     receipts: Receipts,
     since: Timestamp,
@@ -109,7 +109,10 @@ impl Client {
                 let opened = Opened {
                     consumer,
                     deadline_seconds,
-                    stream: Arc::new(stream),
+                    stream: Stream {
+                        node: Arc::clone(node),
+                        open: Arc::new(stream),
+                    },
                     messages,
                     receipts,
                     since,
@@ -154,7 +157,7 @@ impl Client {
                     Err(_) => return,
                 },
             };
-            let from = empty.max(before_last);
+            let from = self.leased_since(empty).max(before_last);
             (before_last, last) = (last, clock.now());
             let unsent = opened.messages.take_unsent();
             let received = opened.receipts.received(deliveries);
@@ -168,6 +171,16 @@ impl Client {
         }
     }
 
+    /// When the lease of a message began, at the earliest, that had not been sent at this time.
+    fn leased_since(&self, unsent: Timestamp) -> Timestamp {
+        let plan = &self.world.plan.subscriptions[self.subscription];
+        if plan.is_exactly_once {
+            self.world.judge.stored_before(unsent)
+        } else {
+            unsent
+        }
+    }
+
     /// Takes messages in, and decides what becomes of them.
     fn receive(
         &self,
@@ -175,7 +188,7 @@ impl Client {
         from: Timestamp,
         millis: u64,
         received: &[ReceivedMessage],
-        stream: Option<&Arc<OpenStream>>,
+        stream: Option<&Stream>,
     ) {
         let told: Vec<_> = received.iter().filter_map(told).collect();
         if told.len() < received.len() {

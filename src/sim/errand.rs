@@ -1,13 +1,20 @@
 //! What consumers do with what they were told: acknowledge soon, late, twice or never, give back, keep for longer; by
-//! the stream or by calls of any node; also with ids that are old by then.
+//! the stream or by calls of any node; also with ids that are old by then. What they are answered is judged.
 
 use std::{mem, sync::Arc};
 
-use super::{judge::Held, world::World};
-use crate::service::{ConsumeError, OpenStream};
+use super::{answer::Answer, judge::Held, node::Node, world::World};
+use crate::service::OpenStream;
 
 /// How often a call is made that fails, while not all is calm.
 const ATTEMPTS_MAX: u32 = 4;
+
+/// A stream that is open, and the node that it leads to.
+#[derive(Clone)]
+pub(super) struct Stream {
+    pub(super) node: Arc<Node>,
+    pub(super) open: Arc<OpenStream>,
+}
 
 /// What becomes of some messages.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +33,7 @@ pub(super) fn decide(
     subscription: usize,
     is_calm: bool,
     mut held: Vec<Held>,
-    stream: Option<&Arc<OpenStream>>,
+    stream: Option<&Stream>,
 ) {
     let dice = &world.dice;
     while !held.is_empty() {
@@ -51,7 +58,7 @@ pub(super) fn decide(
         let runner = Runner {
             world: Arc::clone(world),
             subscription,
-            stream: by_stream.map(Arc::clone),
+            stream: by_stream.cloned(),
             held: some,
         };
         tokio::spawn(async move {
@@ -61,15 +68,51 @@ pub(super) fn decide(
     }
 }
 
+/// Acknowledges once more, by the same ids, what consumers did not hear the end of, until they have.
+pub(super) async fn settle(world: Arc<World>, subscription: usize) {
+    loop {
+        world.pause(500..=2_000).await;
+        let held = world.judge.unsettled(subscription);
+        if !held.is_empty() {
+            Runner::of_calls(&world, subscription, held).ack().await;
+        }
+    }
+}
+
+/// Acknowledges everything once more by the id that was confirmed.
+pub(super) async fn repeat(world: &Arc<World>, subscription: usize) {
+    let held = world.judge.confirmed(subscription);
+    if !held.is_empty() {
+        Runner::of_calls(world, subscription, held).ack().await;
+    }
+}
+
 /// Messages that something becomes of.
 struct Runner {
     world: Arc<World>,
     subscription: usize,
-    stream: Option<Arc<OpenStream>>,
+    stream: Option<Stream>,
     held: Vec<Held>,
 }
 
+/// What is said of messages.
+#[derive(Clone, Copy, Debug)]
+enum Said {
+    Ack,
+    /// To be kept for so many seconds from now.
+    Keep(i32),
+}
+
 impl Runner {
+    fn of_calls(world: &Arc<World>, subscription: usize, held: Vec<Held>) -> Self {
+        Self {
+            world: Arc::clone(world),
+            subscription,
+            stream: None,
+            held,
+        }
+    }
+
     async fn run(&self, errand: Errand) {
         match errand {
             Errand::Ack => self.ack().await,
@@ -90,49 +133,89 @@ impl Runner {
         }
     }
 
-    fn ids(&self) -> Vec<String> {
-        self.held.iter().map(|held| held.ack_id.clone()).collect()
-    }
-
-    fn note(&self, what: &str, answer: Option<&Result<(), ConsumeError>>) {
-        let positions: Vec<_> = self
-            .held
-            .iter()
-            .map(|held| (held.position, held.number))
-            .collect();
-        let answer = match answer {
-            Some(Ok(())) => "done".to_owned(),
-            Some(Err(error)) => error.to_string(),
-            None => "no answer".to_owned(),
+    /// Says so of messages, by the stream if there is one and this is the first time.
+    async fn say(&self, said: Said, held: &[Held], is_first: bool) -> Vec<Answer> {
+        let ids: Vec<_> = held.iter().map(|held| held.ack_id.clone()).collect();
+        let stream = self.stream.as_ref().filter(|_| is_first);
+        let answers = if let Some(stream) = stream {
+            self.request(said, &ids, stream).await
+        } else {
+            self.call(said, &ids).await
         };
+        let by = if stream.is_some() { " by stream" } else { "" };
+        let said_of = held.iter().zip(&answers).map(|(held, answer)| {
+            let Held {
+                position, number, ..
+            } = held;
+            format!("{position:?}#{number} {answer:?}")
+        });
+        let said_of = said_of.collect::<Vec<_>>().join(", ");
         let Self { subscription, .. } = self;
-        let trace = &self.world.trace;
-        trace.note(format_args!(
-            "{subscription}: {what} {positions:?}: {answer}"
-        ));
+        self.world
+            .trace
+            .note(format_args!("{subscription}: {said:?}{by}: {said_of}"));
+        answers
     }
 
+    async fn call(&self, said: Said, ids: &[String]) -> Vec<Answer> {
+        let Some(node) = self.world.any_node() else {
+            return Answer::of_call(ids, None);
+        };
+        let name = &self.world.plan.subscriptions[self.subscription].name;
+        let answer = match said {
+            Said::Ack => {
+                node.call(node.service.acknowledge(name, ids.to_vec()))
+                    .await
+            }
+            Said::Keep(seconds) => {
+                let modified = node
+                    .service
+                    .modify_ack_deadline(name, ids.to_vec(), seconds);
+                node.call(modified).await
+            }
+        };
+        Answer::of_call(ids, answer)
+    }
+
+    async fn request(&self, said: Said, ids: &[String], stream: &Stream) -> Vec<Answer> {
+        let answers = async {
+            let open = &stream.open;
+            let judging = match said {
+                Said::Ack => open.acknowledge(ids.to_vec(), 0).await,
+                Said::Keep(seconds) => {
+                    let seconds = vec![seconds; ids.len()];
+                    open.modify_ack_deadlines(ids.to_vec(), &seconds, 0).await
+                }
+            };
+            match judging {
+                Ok(Some(judging)) => Answer::of_request(ids, judging.ended().await),
+                // Nobody hears of an ack where delivery is at least once.
+                Ok(None) if !matches!(said, Said::Ack) => vec![Answer::Done; ids.len()],
+                Ok(None) | Err(_) => vec![Answer::Unknown; ids.len()],
+            }
+        };
+        let answers = stream.node.call(answers).await;
+        answers.unwrap_or_else(|| vec![Answer::Unknown; ids.len()])
+    }
+
+    /// Acknowledges, and again what may be tried again.
     async fn ack(&self) {
         let World { judge, plan, .. } = &*self.world;
-        let ids = self.ids();
-        judge.ack_sent(self.subscription, &self.held);
-        if let Some(stream) = &self.stream {
-            let answer = stream.acknowledge(ids, 0).await.map(drop);
-            self.note("ack by stream", Some(&answer));
-            return;
-        }
-        let name = &plan.subscriptions[self.subscription].name;
+        let is_exactly_once = plan.subscriptions[self.subscription].is_exactly_once;
+        let mut left = self.held.clone();
         for attempt in 1.. {
-            let answer = match self.world.any_node() {
-                Some(node) => node.call(node.service.acknowledge(name, ids.clone())).await,
-                None => None,
-            };
-            self.note("ack", answer.as_ref());
-            if matches!(answer, Some(Ok(()))) {
-                judge.acked(self.subscription, &self.held);
+            judge.ack_sent(self.subscription, &left);
+            let answers = self.say(Said::Ack, &left, attempt == 1).await;
+            judge.ack_answered(self.subscription, &left, &answers);
+            if self.stream.is_some() && !is_exactly_once {
                 return;
             }
-            if attempt >= ATTEMPTS_MAX && !self.world.calm.is_cancelled() {
+            let mut again = answers
+                .iter()
+                .map(|answer| matches!(answer, Answer::Unordered | Answer::Unknown));
+            left.retain(|_| again.next().unwrap_or_default());
+            let gives_up = attempt >= ATTEMPTS_MAX && !self.world.calm.is_cancelled();
+            if left.is_empty() || gives_up {
                 return;
             }
             self.world.pause(50..=1_000).await;
@@ -140,51 +223,19 @@ impl Runner {
     }
 
     async fn nack(&self) {
-        let World { judge, plan, .. } = &*self.world;
-        let ids = self.ids();
+        let World { judge, clock, .. } = &*self.world;
+        let sent = clock.now();
         judge.nack_sent(self.subscription, &self.held);
-        let answer = if let Some(stream) = &self.stream {
-            let seconds = vec![0; ids.len()];
-            Some(
-                stream
-                    .modify_ack_deadlines(ids, &seconds, 0)
-                    .await
-                    .map(drop),
-            )
-        } else if let Some(node) = self.world.any_node() {
-            let name = &plan.subscriptions[self.subscription].name;
-            node.call(node.service.modify_ack_deadline(name, ids, 0))
-                .await
-        } else {
-            None
-        };
-        self.note("nack", answer.as_ref());
-        let is_ok = matches!(answer, Some(Ok(())));
-        judge.nacked(self.subscription, &self.held, is_ok);
+        let answers = self.say(Said::Keep(0), &self.held, true).await;
+        judge.nacked(self.subscription, &self.held, &answers, sent);
     }
 
     async fn extend(&self, seconds: i32) {
-        let World { judge, plan, .. } = &*self.world;
-        let (ids, millis) = (self.ids(), u64::from(seconds.cast_unsigned()) * 1000);
-        let sent = self.world.clock.now();
+        let World { judge, clock, .. } = &*self.world;
+        let millis = u64::from(seconds.cast_unsigned()) * 1000;
+        let sent = clock.now();
         judge.extension_sent(self.subscription, &self.held, millis);
-        let answer = if let Some(stream) = &self.stream {
-            let seconds = vec![seconds; ids.len()];
-            Some(
-                stream
-                    .modify_ack_deadlines(ids, &seconds, 0)
-                    .await
-                    .map(drop),
-            )
-        } else if let Some(node) = self.world.any_node() {
-            let name = &plan.subscriptions[self.subscription].name;
-            node.call(node.service.modify_ack_deadline(name, ids, seconds))
-                .await
-        } else {
-            None
-        };
-        self.note("extension", answer.as_ref());
-        let is_ok = matches!(answer, Some(Ok(())));
-        judge.extended(self.subscription, &self.held, millis, sent, is_ok);
+        let answers = self.say(Said::Keep(seconds), &self.held, true).await;
+        judge.extended(self.subscription, &self.held, millis, &answers, sent);
     }
 }

@@ -5,6 +5,7 @@
 //! A seed gives the same run each time. `PACKETBOAT_SIM_SEED=7 cargo test --lib sim::` runs only that one, and prints
 //! what happened if something is wrong with it.
 
+mod answer;
 mod client;
 mod dice;
 mod errand;

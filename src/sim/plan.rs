@@ -48,6 +48,7 @@ pub(super) struct Subscribed {
     /// Gets messages of the first colour alone.
     pub(super) is_filtered: bool,
     pub(super) retry: Option<RetryPolicy>,
+    pub(super) is_exactly_once: bool,
     /// Consumers at a time.
     pub(super) consumers: u64,
 }
@@ -92,6 +93,7 @@ impl Subscribed {
             is_ordered: dice.chance(60),
             is_filtered: dice.chance(30),
             retry: dice.chance(40).then_some(retry),
+            is_exactly_once: dice.chance(40),
             consumers: dice.within(1..=3),
         }
     }
@@ -105,6 +107,7 @@ impl Subscribed {
             ordered: self.is_ordered,
             filter: self.is_filtered.then(filter),
             retry_policy: self.retry,
+            exactly_once: self.is_exactly_once,
             ..SubscriptionSettings::default()
         }
     }

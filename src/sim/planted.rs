@@ -15,6 +15,10 @@ pub(crate) enum Bug {
     CreditOfReleasedKey,
     /// The last offset of a chunk is not stored as done.
     ChunkEdge,
+    /// An ack is confirmed when it is taken in, and not when it is stored.
+    ConfirmedBeforeCommit,
+    /// Ids of deliveries that a later one has superseded count as valid.
+    OldNumberAccepted,
 }
 
 thread_local! {

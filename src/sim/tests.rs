@@ -104,3 +104,13 @@ fn credit_that_is_not_returned_when_a_key_is_released_is_found() {
 fn the_last_offset_of_a_chunk_that_is_not_stored_is_found() {
     is_found(Bug::ChunkEdge);
 }
+
+#[test]
+fn a_confirmation_before_its_commit_is_found() {
+    is_found(Bug::ConfirmedBeforeCommit);
+}
+
+#[test]
+fn an_old_delivery_number_that_is_accepted_is_found() {
+    is_found(Bug::OldNumberAccepted);
+}

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client,
     dice::Dice,
+    errand,
     judge::Judge,
     log::SharedLog,
     node::Node,
@@ -96,6 +97,9 @@ impl World {
         self.heal();
         publisher.await.expect("no panic");
         self.trace.note(format_args!("all is calm"));
+        for number in self.exactly_once() {
+            tokio::spawn(errand::settle(Arc::clone(self), number));
+        }
         let deadline = self.clock.now().plus_millis(CALM_MILLIS_MAX);
         while let Err(left) = self.are_done() {
             if self.judge.violation().is_some() {
@@ -108,6 +112,9 @@ impl World {
             self.pause(500..=500).await;
         }
         self.restart(0).await;
+        for number in self.exactly_once() {
+            errand::repeat(self, number).await;
+        }
         let deadline = self.clock.now().plus_millis(CALM_MILLIS_MAX);
         self.pause(QUIET_MILLIS..=QUIET_MILLIS).await;
         while let Err(left) = self.log.is_empty(&log).await {
@@ -141,6 +148,13 @@ impl World {
             self.judge.subscribed(id, subscribed.clone(), starts);
         }
         log
+    }
+
+    /// Which subscriptions have exactly-once delivery.
+    fn exactly_once(&self) -> impl Iterator<Item = usize> {
+        let subscriptions = self.plan.subscriptions.iter().enumerate();
+        let exactly_once = subscriptions.filter(|(_, subscribed)| subscribed.is_exactly_once);
+        exactly_once.map(|(number, _)| number)
     }
 
     fn are_done(&self) -> Result<(), String> {

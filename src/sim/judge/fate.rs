@@ -1,25 +1,43 @@
 //! What consumers know of one message of a subscription.
 
+use std::collections::BTreeMap;
+
 use super::LATE_MILLIS;
 use crate::clock::Timestamp;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Fate {
-    /// How often a consumer was told the message.
-    pub(super) told: u32,
+    /// When a consumer was told the message, each time.
+    pub(super) told: Vec<Timestamp>,
     /// The delivery of the last time.
     pub(super) last: Option<Lease>,
-    /// When a consumer first acknowledged it, whether or not that was answered.
-    pub(super) ack_sent: Option<Timestamp>,
-    /// When such an acknowledgement was confirmed.
-    pub(super) confirmed: Option<Timestamp>,
+    /// The deliveries by which it may have been acknowledged: no answer says that their ids had no effect.
+    pub(super) acks: BTreeMap<u32, Ack>,
+    /// The first acknowledgement that was confirmed.
+    pub(super) confirmed: Option<Confirmed>,
     /// Failed deliveries for sure, all but the last.
     pub(super) failures: u32,
     /// Whether the server may have forgotten a delivery, and then counts others like it.
     pub(super) has_forgotten: bool,
     /// When it may have failed, at the latest; a nack that is on its way may be carried out at any time.
     pub(super) may_have_failed: Timestamp,
+}
+
+/// An acknowledgement by a delivery.
+#[derive(Debug)]
+pub(super) struct Ack {
+    pub(super) id: String,
+    /// When it was sent first.
+    pub(super) sent: Timestamp,
+}
+
+/// That such an acknowledgement was confirmed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Confirmed {
+    pub(super) at: Timestamp,
+    /// Of which delivery.
+    pub(super) number: u32,
 }
 
 /// A delivery.
@@ -87,6 +105,27 @@ impl Lease {
 }
 
 impl Fate {
+    /// The how manieth time it was told last.
+    pub(super) fn number(&self) -> u32 {
+        self.told.len() as u32
+    }
+
+    /// Whether it may be acknowledged.
+    pub(super) fn may_be_acked(&self) -> bool {
+        !self.acks.is_empty()
+    }
+
+    /// The last delivery, if it is the one of this number.
+    pub(super) fn current(&self, number: u32) -> Option<&Lease> {
+        self.last.as_ref().filter(|_| self.number() == number)
+    }
+
+    /// Whether a later delivery than this one was told before.
+    pub(super) fn is_superseded(&self, number: u32, before: Timestamp) -> bool {
+        let next = self.told.get(number as usize);
+        next.is_some_and(|told| *told < before)
+    }
+
     /// The subscription was taken over. `is_stored`: whether what was last changed then is known to the new owner.
     pub(super) fn restarted(&mut self, is_stored: impl Fn(Timestamp) -> bool) {
         if let Some(lease) = &mut self.last {
@@ -107,7 +146,7 @@ impl Fate {
         let Some(lease) = &self.last else {
             return false;
         };
-        let saved = !lease.is_shaky && self.confirmed.is_some_and(|at| at <= lease.ends_min);
+        let saved = !lease.is_shaky && self.confirmed.is_some_and(|it| it.at <= lease.ends_min);
         let ended = lease.is_shaky || lease.ends_min <= now;
         !saved && ended && lease.ends_max.plus_millis(LATE_MILLIS) >= from
     }

@@ -1,11 +1,11 @@
 //! What is promised of ordering keys (docs/behaviour.md, section 10).
 
-use super::{Position, State, Subscription};
+use super::{Fate, Position, State, Subscription};
 use crate::clock::Timestamp;
 
 impl State {
     /// Other messages of a message's key that its subscription gets, ascending.
-    fn others(
+    pub(super) fn others(
         &self,
         subscription: &Subscription,
         position: Position,
@@ -69,7 +69,7 @@ impl State {
         let failed_itself = failed_itself && !self.may_be_released(subscription, position, now);
         for other in self.others(of, position) {
             let fate = of.fates.get(&other);
-            if fate.is_some_and(|fate| fate.ack_sent.is_some()) {
+            if fate.is_some_and(Fate::may_be_acked) {
                 continue;
             }
             let lease = fate.and_then(|fate| fate.last.as_ref());

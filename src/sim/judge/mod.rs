@@ -1,10 +1,11 @@
 //! Judges a run by what consumers were told, and by what the log has: nothing unacknowledged is lost, nothing confirmed
 //! comes back, no lease is doubled before its end, keys keep their order and their consumer, failures wait for their
-//! backoff, and no stream is given more than its credit.
+//! backoff, and no stream is given more than its credit. Where delivery is exactly once, answers are judged too.
 //!
 //! Of a lease consumers know between which times it began, so each has the earliest and the latest end that it may
 //! have. What is not sure is never held against the server.
 
+mod exactly_once;
 mod fate;
 mod keys;
 mod sides;
@@ -195,6 +196,15 @@ impl Judge {
         self.state.lock().troubles.push((now, until));
     }
 
+    /// What was stored before its message left was stored later than this if the message had not left at `unsent`.
+    pub(super) fn stored_before(&self, unsent: Timestamp) -> Timestamp {
+        let state = self.state.lock();
+        let back = (0..8).map(|doublings| STORED_MILLIS << doublings);
+        let mut began = back.map(|millis| unsent.minus_millis(millis));
+        let began = began.find(|began| is_stored(&state.troubles, *began, unsent));
+        began.unwrap_or_default()
+    }
+
     /// A subscription is taken over from the life of a node that had it: what leases were not stored is forgotten.
     pub(super) fn acquired(&self, id: SubscriptionId, from: Option<u64>) {
         let now = self.clock.now();
@@ -210,7 +220,9 @@ impl Judge {
             return;
         };
         for fate in subscription.fates.values_mut() {
-            fate.restarted(|changed| is_stored(troubles, changed, until));
+            // What is exactly once was stored before anybody heard of it.
+            let is_exactly_once = subscription.plan.is_exactly_once;
+            fate.restarted(|changed| is_exactly_once || is_stored(troubles, changed, until));
         }
     }
 
@@ -220,7 +232,10 @@ impl Judge {
         let subscription = &state.subscriptions[subscription];
         let acked = |position| {
             let fate = subscription.fates.get(position);
-            fate.is_some_and(|fate: &Fate| fate.ack_sent.is_some())
+            fate.is_some_and(|fate: &Fate| {
+                fate.may_be_acked()
+                    && (fate.confirmed.is_some() || !subscription.plan.is_exactly_once)
+            })
         };
         let mut wanted = state.log.iter().filter(|(position, message)| {
             subscription.wants(**position, message) && !acked(position)

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Fate, Judge, Lease, Position, State};
-use crate::clock::Timestamp;
+use super::{
+    Fate, Judge, Lease, Position, State,
+    fate::{Ack, Confirmed},
+};
+use crate::{clock::Timestamp, sim::answer::Answer};
 
 /// A message as a consumer is told it.
 #[derive(Clone, Debug)]
@@ -85,7 +88,7 @@ impl Judge {
             fate.told(Lease::new(consumer, from, now, millis), now);
             held.push(Held {
                 position,
-                number: fate.told,
+                number: fate.number(),
                 ack_id,
             });
             if let Some(consumer) = subscription.consumers.get_mut(&consumer) {
@@ -101,47 +104,99 @@ impl Judge {
 
     /// A consumer acknowledges.
     pub(in crate::sim) fn ack_sent(&self, subscription: usize, held: &[Held]) {
-        let now = self.clock.now();
-        self.each(subscription, held, |fate, _| {
-            fate.ack_sent.get_or_insert(now);
+        let sent = self.clock.now();
+        self.each(subscription, held, |fate, held| {
+            fate.acks.entry(held.number).or_insert_with(|| Ack {
+                id: held.ack_id.clone(),
+                sent,
+            });
         });
     }
 
-    /// It was confirmed.
-    pub(in crate::sim) fn acked(&self, subscription: usize, held: &[Held]) {
+    /// That was answered so, or never will be.
+    pub(in crate::sim) fn ack_answered(
+        &self,
+        subscription: usize,
+        held: &[Held],
+        answers: &[Answer],
+    ) {
         let now = self.clock.now();
-        self.each(subscription, held, |fate, _| {
-            fate.confirmed.get_or_insert(now);
-        });
+        let mut state = self.state.lock();
+        for (held, answer) in held.iter().zip(answers) {
+            let judged = state.judge_ack(subscription, held, *answer, now);
+            self.accuse_of(&mut state, subscription, held, judged);
+            let fates = &mut state.subscriptions[subscription].fates;
+            let Some(fate) = fates.get_mut(&held.position) else {
+                continue;
+            };
+            match answer {
+                Answer::Done => {
+                    let number = held.number;
+                    fate.confirmed.get_or_insert(Confirmed { at: now, number });
+                }
+                Answer::Invalid | Answer::Unordered => drop(fate.acks.remove(&held.number)),
+                Answer::Unknown => {}
+            }
+        }
+    }
+
+    fn accuse_of(
+        &self,
+        state: &mut State,
+        subscription: usize,
+        held: &Held,
+        judged: Result<(), String>,
+    ) {
+        if let Err(violation) = judged {
+            let Held {
+                position, number, ..
+            } = held;
+            let text = format!("subscription {subscription}, {position:?}#{number}: {violation}");
+            self.accuse_in(state, text);
+        }
     }
 
     /// A consumer gives messages back.
     pub(in crate::sim) fn nack_sent(&self, subscription: usize, held: &[Held]) {
         let now = self.clock.now();
-        self.each(subscription, held, |fate, is_last| {
-            if is_last && let Some(lease) = &mut fate.last {
+        self.each(subscription, held, |fate, held| {
+            if fate.may_be_of_last(held)
+                && let Some(lease) = &mut fate.last
+            {
                 lease.nack_sent.get_or_insert(now);
                 fate.may_have_failed = Timestamp::NEVER;
             }
         });
     }
 
-    /// That was answered, or never will be; `is_ok`: as done.
-    pub(in crate::sim) fn nacked(&self, subscription: usize, held: &[Held], is_ok: bool) {
+    /// That was answered so, or never will be. It was sent at `sent`.
+    pub(in crate::sim) fn nacked(
+        &self,
+        subscription: usize,
+        held: &[Held],
+        answers: &[Answer],
+        sent: Timestamp,
+    ) {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        for held in held {
+        for (held, answer) in held.iter().zip(answers) {
+            let judged = state.judge_change(subscription, held, *answer, sent, now);
+            self.accuse_of(&mut state, subscription, held, judged);
             let was_released = state.may_be_released(subscription, held.position, now);
+            let is_exactly_once = state.subscriptions[subscription].plan.is_exactly_once;
+            let is_ok = *answer == Answer::Done;
             let fates = &mut state.subscriptions[subscription].fates;
             let Some(fate) = fates.get_mut(&held.position) else {
                 continue;
             };
             fate.may_have_failed = fate.may_have_failed.min(now);
+            let (is_last, may_be_acked) = (fate.number() == held.number, fate.may_be_acked());
             if let Some(lease) = &mut fate.last
-                && fate.told == held.number
+                && is_last
             {
                 let lasted = !lease.is_shaky && now < lease.ends_min;
-                if is_ok && lasted && !was_released && fate.ack_sent.is_none() {
+                let lasted = lasted && !was_released && !may_be_acked;
+                if is_ok && (lasted || is_exactly_once) {
                     lease.nacked.get_or_insert(now);
                 }
             }
@@ -151,8 +206,10 @@ impl Judge {
     /// A consumer moves deadlines to `millis` from when that is carried out.
     pub(in crate::sim) fn extension_sent(&self, subscription: usize, held: &[Held], millis: u64) {
         let now = self.clock.now();
-        self.each(subscription, held, |fate, is_last| {
-            if is_last && let Some(lease) = &mut fate.last {
+        self.each(subscription, held, |fate, held| {
+            if fate.may_be_of_last(held)
+                && let Some(lease) = &mut fate.last
+            {
                 // It may be earlier than before.
                 lease.before_extension = lease.ends_min;
                 lease.max_before = lease.ends_max;
@@ -163,26 +220,38 @@ impl Judge {
         });
     }
 
-    /// That was answered, or never will be; `is_ok`: as done. It was sent at `sent`.
+    /// That was answered so, or never will be. It was sent at `sent`.
     pub(in crate::sim) fn extended(
         &self,
         subscription: usize,
         held: &[Held],
         millis: u64,
+        answers: &[Answer],
         sent: Timestamp,
-        is_ok: bool,
     ) {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        for held in held {
+        for (held, answer) in held.iter().zip(answers) {
+            let judged = state.judge_change(subscription, held, *answer, sent, now);
+            self.accuse_of(&mut state, subscription, held, judged);
             let was_released = state.may_be_released(subscription, held.position, now);
+            let is_exactly_once = state.subscriptions[subscription].plan.is_exactly_once;
+            let is_ok = *answer == Answer::Done;
             let fates = &mut state.subscriptions[subscription].fates;
             let Some(fate) = fates.get_mut(&held.position) else {
                 continue;
             };
-            let Some(lease) = fate.last.as_mut().filter(|_| fate.told == held.number) else {
+            let is_last = fate.number() == held.number;
+            let Some(lease) = fate.last.as_mut().filter(|_| is_last) else {
                 continue;
             };
+            if is_ok && is_exactly_once {
+                // It lasted then.
+                lease.from = lease.from.max(sent);
+                lease.ends_min = sent.plus_millis(millis);
+                lease.ends_max = now.plus_millis(millis);
+                continue;
+            }
             let lasted = now < lease.before_extension && lease.nack_sent.is_none();
             if is_ok && lasted && !was_released && !lease.is_shaky {
                 lease.ends_min = sent.plus_millis(millis);
@@ -192,26 +261,30 @@ impl Judge {
         }
     }
 
-    fn each(&self, subscription: usize, held: &[Held], mut what: impl FnMut(&mut Fate, bool)) {
+    fn each(&self, subscription: usize, held: &[Held], mut what: impl FnMut(&mut Fate, &Held)) {
         let mut state = self.state.lock();
         let fates = &mut state.subscriptions[subscription].fates;
         for held in held {
             if let Some(fate) = fates.get_mut(&held.position) {
-                let is_last = fate.told == held.number || fate.has_forgotten;
-                what(fate, is_last);
+                what(fate, held);
             }
         }
     }
 }
 
 impl Fate {
+    /// Whether what is said of a delivery may be of the last one.
+    fn may_be_of_last(&self, held: &Held) -> bool {
+        self.number() == held.number || self.has_forgotten
+    }
+
     /// It is told again, with this lease.
     fn told(&mut self, lease: Lease, now: Timestamp) {
         if let Some(before) = self.last.replace(lease) {
             self.may_have_failed = self.may_have_failed.max(now);
             self.failures += u32::from(before.is_failure);
         }
-        self.told += 1;
+        self.told.push(now);
     }
 }
 
@@ -234,8 +307,8 @@ impl State {
         }
         let may_be_released = self.may_be_released(subscription, position, now);
         if let Some(fate) = of.fates.get(&position) {
-            if let Some(confirmed) = fate.confirmed {
-                return Err(format!("comes back, and was acknowledged at {confirmed}"));
+            if let Some(Confirmed { at, .. }) = fate.confirmed {
+                return Err(format!("comes back, and was acknowledged at {at}"));
             }
             let last = fate.last.as_ref().filter(|_| !may_be_released);
             if let Some(lease) = last {
@@ -291,7 +364,7 @@ impl State {
                 .as_ref()
                 .filter(|lease| lease.consumer == consumer);
             lease.is_some_and(|lease| lease.lasts(now))
-                && fate.ack_sent.is_none()
+                && !fate.may_be_acked()
                 && !self.may_be_released(subscription, **position, now)
         };
         let has = it.told.iter().filter(lasts).count();
