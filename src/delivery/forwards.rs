@@ -59,6 +59,13 @@ impl Forwards {
             messages,
         };
         let lost = Ended::all(&batch, batch.later(FORWARD_RETRY_MILLIS));
+        #[cfg(test)]
+        if crate::sim::planted::Bug::AckedBeforePublished.is_planted() {
+            let done = Ended::all(&batch, crate::engine::dead_letter::Outcome::Done);
+            tokio::spawn(batch.forward());
+            self.on_their_way.push(std::future::ready(done).boxed());
+            return;
+        }
         // A task of its own: a publication that was sent comes to its end, whatever becomes of the driver.
         let task = tokio::spawn(batch.forward());
         let ended = async move { task.await.unwrap_or(lost) };

@@ -217,5 +217,6 @@ fn told(received: &ReceivedMessage) -> Option<Told> {
     Some(Told {
         position: judge::position(&message.message_id)?,
         ack_id: encoded.ack_id,
+        attempt: encoded.delivery_attempt.cast_unsigned(),
     })
 }

@@ -35,7 +35,8 @@ pub(super) fn decide(
     mut held: Vec<Held>,
     stream: Option<&Stream>,
 ) {
-    let dice = &world.dice;
+    let World { dice, plan, .. } = &**world;
+    let plan = &plan.subscriptions[subscription];
     while !held.is_empty() {
         let count = dice.within(1..=held.len() as u64) as usize;
         let rest = held.split_off(count);
@@ -45,6 +46,8 @@ pub(super) fn decide(
         }
         let (errand, wait) = match dice.within(0..=99) {
             _ if is_calm => (Errand::Ack, 0..=20),
+            _ if plan.collects() => (Errand::Ack, 0..=500),
+            _ if plan.dead_letter.is_some() && dice.chance(60) => (Errand::Nack, 0..=500),
             0..50 => (Errand::Ack, 0..=500),
             50..58 => (Errand::Ack, 5_000..=25_000),
             58..64 => (Errand::AckTwice, 0..=2_000),

@@ -12,6 +12,8 @@ use crate::store::StoreError;
 
 /// The call that stores leases.
 pub(super) const FLUSH: &str = "flush";
+/// The call that appends messages.
+pub(super) const APPEND: &str = "append";
 
 /// See the module. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -145,8 +147,10 @@ impl Gate {
                 "node {} {call}: {fate:?}, {before} + {after} ms",
                 self.life
             ));
-            if call == FLUSH {
-                self.judge.flush_goes_wrong(before + after);
+            match call {
+                FLUSH => self.judge.flush_goes_wrong(before + after),
+                APPEND => self.judge.append_goes_wrong(before + after),
+                _ => {}
             }
         }
         self.wait(before).await;

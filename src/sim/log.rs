@@ -1,5 +1,5 @@
-//! The log of the only topic: several partitions, each a log in memory. It outlives the nodes, which reach it through
-//! their gates.
+//! The log of all topics: several partitions, each a log in memory. It outlives the nodes, which reach it through their
+//! gates.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
@@ -8,7 +8,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{dice::Dice, gate::Gate, judge::Judge, trace::Trace};
+use super::{
+    dice::Dice,
+    gate::{APPEND, Gate},
+    judge::Judge,
+    trace::Trace,
+};
 use crate::{
     clock::{Clock, Timestamp},
     resource::{
@@ -30,9 +35,9 @@ use crate::{
 pub(super) struct SharedLog {
     partitions: Vec<MemoryLog>,
     /// One channel for each watcher, as the order in which receivers of one are woken is not ours.
-    watchers: Mutex<Vec<watch::Sender<Vec<Offset>>>>,
+    watchers: Mutex<Vec<(TopicIncarnation, watch::Sender<Vec<Offset>>)>>,
     /// What cannot be read.
-    damage: Mutex<BTreeMap<Partition, Range<Offset>>>,
+    damage: Mutex<BTreeMap<(TopicIncarnation, Partition), Range<Offset>>>,
     judge: Judge,
     dice: Dice,
 }
@@ -63,8 +68,10 @@ impl SharedLog {
         let from = end.saturating_sub(self.dice.within(1..=60));
         let damaged = from..(from + self.dice.within(1..=20)).min(end);
         trace.note(format_args!("{partition}/{damaged:?} cannot be read"));
-        self.judge.damaged(partition, damaged.clone());
-        self.damage.lock().insert(partition, damaged);
+        let place = (topic.incarnation.0, partition);
+        self.judge.damaged(place, damaged.clone());
+        let place = (topic.incarnation, partition);
+        self.damage.lock().insert(place, damaged);
         Ok(())
     }
 
@@ -88,9 +95,14 @@ impl SharedLog {
         partition.ok_or(StoreError::NoSuchLog)
     }
 
-    fn damaged(&self, partition: Partition, range: &Range<Offset>) -> Option<Range<Offset>> {
+    fn damaged(
+        &self,
+        topic: &TopicLog,
+        partition: Partition,
+        range: &Range<Offset>,
+    ) -> Option<Range<Offset>> {
         let damage = self.damage.lock();
-        let damage = damage.get(&partition)?;
+        let damage = damage.get(&(topic.incarnation, partition))?;
         let touches = damage.start < range.end && range.start < damage.end;
         touches.then(|| damage.clone())
     }
@@ -147,8 +159,8 @@ impl SharedLog {
         }
         let ends = self.ends(topic).await?;
         let mut watchers = self.watchers.lock();
-        watchers.retain(|watcher| !watcher.is_closed());
-        for watcher in watchers.iter() {
+        watchers.retain(|(_, watcher)| !watcher.is_closed());
+        for (_, watcher) in watchers.iter().filter(|it| it.0 == topic.incarnation) {
             watcher.send_replace(ends.clone());
         }
         if lost {
@@ -176,7 +188,8 @@ impl SharedLog {
         };
         let scanned = part.iter().enumerate();
         let scanned = scanned.map(|(index, message)| layouts.message(index, message));
-        self.judge.appended(partition, run.first, scanned);
+        let place = (topic.incarnation.0, partition);
+        self.judge.appended(place, run.first, scanned);
         runs.extend((run.first..).zip(indexes).map(|(first, index)| {
             let run = AppendedRun {
                 partition,
@@ -254,8 +267,11 @@ impl MessageLog for NodeLog {
         messages: AcceptedMessages,
     ) -> Result<Vec<AppendedRun>, StoreError> {
         let loses = self.gate.is_troubled() && self.shared.dice.chance(10);
+        if loses {
+            self.shared.judge.append_goes_wrong(0);
+        }
         let append = self.shared.append(topic, messages, loses);
-        self.gate.store("append", append).await
+        self.gate.store(APPEND, append).await
     }
 
     async fn read(
@@ -267,7 +283,7 @@ impl MessageLog for NodeLog {
     ) -> Result<ReadBatch, StoreError> {
         let read = async {
             let mut range = range;
-            if let Some(damaged) = self.shared.damaged(partition, &range) {
+            if let Some(damaged) = self.shared.damaged(topic, partition, &range) {
                 if damaged.contains(&range.start) {
                     return Err(StoreError::Damaged("a page of the log".to_owned()));
                 }
@@ -287,7 +303,8 @@ impl MessageLog for NodeLog {
         let watch = async {
             let ends = self.shared.ends(topic).await?;
             let (sender, receiver) = watch::channel(ends);
-            self.shared.watchers.lock().push(sender);
+            let watchers = &self.shared.watchers;
+            watchers.lock().push((topic.incarnation, sender));
             Ok(receiver)
         };
         self.gate.read("watch", watch).await
@@ -327,12 +344,12 @@ impl MessageLog for NodeLog {
 
     async fn skip_damage(
         &self,
-        _: &TopicLog,
+        topic: &TopicLog,
         partition: Partition,
         from: Offset,
     ) -> Result<Offset, StoreError> {
         let range = from..from + 1;
-        let damaged = self.shared.damaged(partition, &range);
+        let damaged = self.shared.damaged(topic, partition, &range);
         Ok(damaged.map_or(from, |damaged| damaged.end))
     }
 

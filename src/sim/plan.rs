@@ -8,13 +8,16 @@ use crate::{
     limits::CHUNK_OFFSETS,
     resource::{
         name::{SubscriptionName, TopicName},
-        subscription::{RetryPolicy, SubscriptionSettings},
+        subscription::{DeadLetterPolicy, RetryPolicy, SubscriptionSettings},
     },
 };
 
 /// The attribute that filters ask for, and its values.
 pub(super) const COLOUR: &str = "colour";
 pub(super) const COLOURS: [&str; 2] = ["red", "blue"];
+
+/// With so many failures a message is a dead letter, where there is a policy: the least that it may say.
+pub(super) const ATTEMPTS_MAX: u32 = 5;
 
 /// See the module.
 pub(super) struct Plan {
@@ -43,12 +46,14 @@ pub(super) struct Trouble {
 #[derive(Clone, Debug)]
 pub(super) struct Subscribed {
     pub(super) name: SubscriptionName,
+    pub(super) topic: TopicName,
     pub(super) ack_deadline_seconds: u32,
     pub(super) is_ordered: bool,
     /// Gets messages of the first colour alone.
     pub(super) is_filtered: bool,
     pub(super) retry: Option<RetryPolicy>,
     pub(super) is_exactly_once: bool,
+    pub(super) dead_letter: Option<DeadLetterPolicy>,
     /// Consumers at a time.
     pub(super) consumers: u64,
 }
@@ -57,7 +62,10 @@ impl Plan {
     pub(super) fn new(dice: &Dice) -> Self {
         let subscriptions = dice.within(1..=2);
         let subscriptions = (0..subscriptions).map(|number| Subscribed::new(dice, number));
-        let subscriptions = subscriptions.collect();
+        let mut subscriptions: Vec<_> = subscriptions.collect();
+        if subscriptions.iter().any(|it| it.dead_letter.is_some()) {
+            subscriptions.push(Subscribed::of_dead_letters(dice));
+        }
         let keys = (0..dice.within(1..=6)).map(|key| format!("key{key}"));
         let keys = std::iter::once(String::new()).chain(keys).collect();
         let trouble = Trouble {
@@ -87,15 +95,40 @@ impl Subscribed {
             minimum_backoff: Duration::from_millis(min),
             maximum_backoff: Duration::from_millis(min * 8),
         };
+        let dead_letter = DeadLetterPolicy {
+            topic: dead_letters(),
+            max_delivery_attempts: ATTEMPTS_MAX,
+        };
         Self {
             name: SubscriptionName::parse("name", &name).expect("valid"),
+            topic: topic(),
             ack_deadline_seconds: *dice.pick(&[10, 15]),
             is_ordered: dice.chance(60),
             is_filtered: dice.chance(30),
             retry: dice.chance(40).then_some(retry),
             is_exactly_once: dice.chance(40),
+            dead_letter: dice.chance(40).then_some(dead_letter),
             consumers: dice.within(1..=3),
         }
+    }
+
+    /// Collects what others have forwarded.
+    fn of_dead_letters(dice: &Dice) -> Self {
+        let name = SubscriptionName::parse("name", "projects/p/subscriptions/dead");
+        Self {
+            name: name.expect("valid"),
+            topic: dead_letters(),
+            is_filtered: false,
+            is_exactly_once: false,
+            dead_letter: None,
+            consumers: 1,
+            ..Self::new(dice, 0)
+        }
+    }
+
+    /// Whether its consumers only collect.
+    pub(super) fn collects(&self) -> bool {
+        self.topic == dead_letters()
     }
 
     /// What it is created with.
@@ -108,6 +141,7 @@ impl Subscribed {
             filter: self.is_filtered.then(filter),
             retry_policy: self.retry,
             exactly_once: self.is_exactly_once,
+            dead_letter_policy: self.dead_letter.clone(),
             ..SubscriptionSettings::default()
         }
     }
@@ -116,4 +150,9 @@ impl Subscribed {
 /// The topic of all runs.
 pub(super) fn topic() -> TopicName {
     TopicName::parse("name", "projects/p/topics/top").expect("valid")
+}
+
+/// Where dead letters go.
+pub(super) fn dead_letters() -> TopicName {
+    TopicName::parse("name", "projects/p/topics/dead").expect("valid")
 }

@@ -19,6 +19,8 @@ pub(crate) enum Bug {
     ConfirmedBeforeCommit,
     /// Ids of deliveries that a later one has superseded count as valid.
     OldNumberAccepted,
+    /// A dead letter is acknowledged before it was published.
+    AckedBeforePublished,
 }
 
 thread_local! {

@@ -60,7 +60,8 @@ fn random_message(world: &World) -> Bytes {
 fn message(world: &World, key: &str) -> Bytes {
     let colour = *world.dice.pick(&COLOURS);
     message::encode(&Parts {
-        data: b"any",
+        // Tells it from all others, also as a dead letter.
+        data: &world.next_message().to_be_bytes(),
         attributes: vec![(COLOUR, colour)],
         ordering_key: key,
     })

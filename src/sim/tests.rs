@@ -53,7 +53,7 @@ fn seeds_hold() {
         return;
     }
     let is_long = env::var_os("PACKETBOAT_LONG").is_some();
-    let seeds = if is_long { 10_000 } else { 200 };
+    let seeds = if is_long { 10_000 } else { 80 };
     if let Some((seed, violation)) = search(seeds, run) {
         panic!(
             "seed {seed}: {violation}\nrepeat it with: {}",
@@ -108,6 +108,11 @@ fn the_last_offset_of_a_chunk_that_is_not_stored_is_found() {
 #[test]
 fn a_confirmation_before_its_commit_is_found() {
     is_found(Bug::ConfirmedBeforeCommit);
+}
+
+#[test]
+fn a_dead_letter_that_is_acknowledged_before_it_was_published_is_found() {
+    is_found(Bug::AckedBeforePublished);
 }
 
 #[test]

@@ -19,14 +19,15 @@ use super::{
     judge::Judge,
     log::SharedLog,
     node::Node,
-    plan::{Plan, Trouble, topic},
+    plan::{Plan, Trouble, dead_letters, topic},
     ports::Cluster,
     publisher,
     trace::Trace,
 };
 use crate::{
     clock::{Clock, Timestamp},
-    resource::topic::Topic,
+    resource::{name::TopicName, topic::Topic},
+    service::Service,
     store::{Resources as _, log::TopicLog, memory::MemoryState},
 };
 
@@ -48,6 +49,7 @@ pub(super) struct World {
     pub(super) cluster: Arc<Mutex<Cluster>>,
     nodes: Mutex<Vec<Option<Arc<Node>>>>,
     lives: AtomicU64,
+    messages: AtomicU64,
     /// From then on nothing goes wrong, and consumers behave.
     pub(super) calm: CancellationToken,
 }
@@ -71,6 +73,7 @@ impl World {
             log: Arc::new(log),
             cluster: Arc::default(),
             lives: AtomicU64::new(0),
+            messages: AtomicU64::new(0),
             calm: CancellationToken::new(),
         })
     }
@@ -78,7 +81,7 @@ impl World {
     /// Lets everything happen that is to.
     pub(super) async fn run(self: &Arc<Self>) {
         self.start(0);
-        let log = self.prepare().await;
+        let (log, letters) = self.prepare().await;
         for number in 1..self.plan.nodes {
             self.start(number);
         }
@@ -117,37 +120,48 @@ impl World {
         }
         let deadline = self.clock.now().plus_millis(CALM_MILLIS_MAX);
         self.pause(QUIET_MILLIS..=QUIET_MILLIS).await;
-        while let Err(left) = self.log.is_empty(&log).await {
-            if self.clock.now() > deadline {
-                self.judge.accuse(format!("retained: {left}"));
-                return;
+        for log in [&log, &letters] {
+            while let Err(left) = self.log.is_empty(log).await {
+                if self.clock.now() > deadline {
+                    self.judge.accuse(format!("retained: {left}"));
+                    return;
+                }
+                self.pause(1_000..=1_000).await;
             }
-            self.pause(1_000..=1_000).await;
         }
     }
 
-    /// The topic with its first messages, and the subscriptions.
-    async fn prepare(self: &Arc<Self>) -> TopicLog {
+    /// The topic with its first messages, the one for dead letters, and the subscriptions.
+    async fn prepare(self: &Arc<Self>) -> (TopicLog, TopicLog) {
         let service = Arc::clone(&self.node(0).expect("it was started").service);
-        service
-            .create_topic(Topic::new(topic()))
-            .await
-            .expect("a topic");
+        let log = self.create_topic(&service, topic()).await;
+        let letters = self.create_topic(&service, dead_letters()).await;
         publisher::publish_before(self, &service).await;
-        let record = self.state.topic(&topic()).await.expect("answers");
-        let log = record.expect("exists").log;
         for subscribed in &self.plan.subscriptions {
             let name = &subscribed.name;
             service
-                .create_subscription(Some(name.clone()), topic(), subscribed.settings())
+                .create_subscription(
+                    Some(name.clone()),
+                    subscribed.topic.clone(),
+                    subscribed.settings(),
+                )
                 .await
                 .expect("a subscription");
             let record = self.state.subscription(name).await.expect("answers");
-            let starts = self.log.ends(&log).await.expect("answers");
-            let id = record.expect("exists").id;
-            self.judge.subscribed(id, subscribed.clone(), starts);
+            let record = record.expect("exists");
+            let starts = self.log.ends(&record.log).await.expect("answers");
+            let topic = record.log.incarnation;
+            self.judge
+                .subscribed(record.id, topic, subscribed.clone(), starts);
         }
-        log
+        (log, letters)
+    }
+
+    async fn create_topic(&self, service: &Arc<Service>, name: TopicName) -> TopicLog {
+        let created = service.create_topic(Topic::new(name.clone())).await;
+        created.expect("a topic");
+        let record = self.state.topic(&name).await.expect("answers");
+        record.expect("exists").log
     }
 
     /// Which subscriptions have exactly-once delivery.
@@ -224,6 +238,11 @@ impl World {
         self.trace.note(format_args!("a node stops"));
         node.call(node.service.drain()).await;
         node.gate.die();
+    }
+
+    /// The number of the next message that is published.
+    pub(super) fn next_message(&self) -> u64 {
+        self.messages.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The node of this number, if it lives.

@@ -63,6 +63,10 @@ impl State {
             }
             return Ok(());
         }
+        let is_forwarded = |position| self.letters.contains_key(&(subscription, position));
+        if answer == Answer::Done && is_forwarded(held.position) {
+            return Err("is acknowledged, and was forwarded".to_owned());
+        }
         let Some(lease) = fate.current(held.number) else {
             return match answer {
                 Answer::Done => Err("is acknowledged by an id that was superseded".to_owned()),
@@ -80,7 +84,9 @@ impl State {
                 let is_open = |other: &_| {
                     let message = self.log.get(other);
                     let may_be_acked = of.fates.get(other).is_some_and(Fate::may_be_acked);
-                    !may_be_acked && message.is_some_and(|message| !message.was_damaged)
+                    !may_be_acked
+                        && !is_forwarded(*other)
+                        && message.is_some_and(|message| !message.was_damaged)
                 };
                 match before().find(is_open) {
                     Some(other) => Err(format!("is acknowledged before {other:?} of its key")),

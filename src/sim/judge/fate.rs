@@ -126,6 +126,11 @@ impl Fate {
         next.is_some_and(|told| *told < before)
     }
 
+    /// Whether its last delivery certainly failed, once it has been followed by another.
+    pub(super) fn has_failed_last(&self) -> bool {
+        self.last.as_ref().is_some_and(|lease| lease.is_failure)
+    }
+
     /// The subscription was taken over. `is_stored`: whether what was last changed then is known to the new owner.
     pub(super) fn restarted(&mut self, is_stored: impl Fn(Timestamp) -> bool) {
         if let Some(lease) = &mut self.last {

@@ -10,15 +10,15 @@ impl State {
         subscription: &Subscription,
         position: Position,
     ) -> impl Iterator<Item = Position> {
-        let (partition, offset) = position;
+        let (place, offset) = position;
         let message = self.log.get(&position);
         let key = message.map(|message| message.key.clone());
         let key = key.filter(|key| subscription.plan.is_ordered && !key.is_empty());
-        let offsets = key.and_then(|key| self.keys.get(&(partition, key)));
+        let offsets = key.and_then(|key| self.keys.get(&(place, key)));
         let others = offsets.into_iter().flatten().copied();
         others
             .filter(move |other| *other != offset)
-            .map(move |other| (partition, other))
+            .map(move |other| (place, other))
             .filter(|other| {
                 let message = self.log.get(other);
                 message.is_some_and(|message| subscription.wants(*other, message))
@@ -69,7 +69,8 @@ impl State {
         let failed_itself = failed_itself && !self.may_be_released(subscription, position, now);
         for other in self.others(of, position) {
             let fate = of.fates.get(&other);
-            if fate.is_some_and(Fate::may_be_acked) {
+            let is_forwarded = self.letters.contains_key(&(subscription, other));
+            if is_forwarded || fate.is_some_and(Fate::may_be_acked) {
                 continue;
             }
             let lease = fate.and_then(|fate| fate.last.as_ref());

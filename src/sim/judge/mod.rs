@@ -1,6 +1,7 @@
 //! Judges a run by what consumers were told, and by what the log has: nothing unacknowledged is lost, nothing confirmed
 //! comes back, no lease is doubled before its end, keys keep their order and their consumer, failures wait for their
-//! backoff, and no stream is given more than its credit. Where delivery is exactly once, answers are judged too.
+//! backoff, and no stream is given more than its credit. Where delivery is exactly once, answers are judged too; dead letters
+//! are in their topic, in the order of their keys.
 //!
 //! Of a lease consumers know between which times it began, so each has the earliest and the latest end that it may
 //! have. What is not sure is never held against the server.
@@ -8,6 +9,7 @@
 mod exactly_once;
 mod fate;
 mod keys;
+mod letters;
 mod sides;
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
@@ -17,6 +19,7 @@ use parking_lot::Mutex;
 pub(super) use self::sides::{Held, Told};
 use self::{
     fate::{Fate, Lease},
+    letters::Letter,
     sides::Consumer,
 };
 use super::{
@@ -26,7 +29,10 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     limits::STORE_RETRY_MILLIS,
-    resource::{id::SubscriptionId, message::ScannedMessage},
+    resource::{
+        id::{SubscriptionId, TopicIncarnation},
+        message::ScannedMessage,
+    },
 };
 
 /// How long leases may stay unstored where nothing goes wrong, milliseconds: they are stored within 100, and what is
@@ -37,8 +43,10 @@ const TROUBLE_MILLIS_MAX: u64 = 10_000;
 /// How late the end of a lease may be noticed, milliseconds (docs/behaviour.md, section 23), and more.
 const LATE_MILLIS: u64 = 1_000;
 
-/// Partition and offset of a message.
-pub(super) type Position = (u32, u64);
+/// A topic's incarnation, and a partition of it.
+pub(super) type Place = (u64, u32);
+/// Where a message lies: its partition and offset.
+pub(super) type Position = (Place, u64);
 
 /// See the module. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -50,16 +58,22 @@ pub(super) struct Judge {
 
 #[derive(Default)]
 struct State {
-    /// What lies in the log, by partition and offset.
+    /// What lies in the log.
     log: BTreeMap<Position, Message>,
     /// Offsets of each key in each partition.
-    keys: BTreeMap<(u32, String), Vec<u64>>,
+    keys: BTreeMap<(Place, String), Vec<u64>>,
+    /// What publishers published, by what is in it.
+    published: BTreeMap<Vec<u8>, Position>,
+    /// What was forwarded, by subscription.
+    letters: BTreeMap<(usize, Position), Letter>,
     subscriptions: Vec<Subscription>,
     consumers: u64,
     /// When a life of a node ended, or lost its store.
     died: BTreeMap<u64, Timestamp>,
     /// From when to when flushes went wrong, in the order of their beginnings.
     troubles: Vec<(Timestamp, Timestamp)>,
+    /// Until when appends may go wrong, or arrive late.
+    append_troubles: Timestamp,
     violations: Vec<String>,
 }
 
@@ -72,6 +86,10 @@ struct Message {
 
 struct Subscription {
     id: SubscriptionId,
+    /// The incarnation of its topic.
+    topic: u64,
+    /// When it was taken over last.
+    acquired: Timestamp,
     plan: Subscribed,
     /// Where it begins, by partition.
     starts: Vec<u64>,
@@ -80,9 +98,11 @@ struct Subscription {
 }
 
 impl Subscription {
-    fn wants(&self, (partition, offset): Position, message: &Message) -> bool {
+    fn wants(&self, ((topic, partition), offset): Position, message: &Message) -> bool {
         let start = self.starts.get(partition as usize).copied();
-        offset >= start.unwrap_or_default() && (message.is_first_colour || !self.plan.is_filtered)
+        topic == self.topic
+            && offset >= start.unwrap_or_default()
+            && (message.is_first_colour || !self.plan.is_filtered)
     }
 }
 
@@ -110,9 +130,10 @@ pub(super) fn position(id: &str) -> Option<Position> {
             text.get(digits + 1..)?.to_owned(),
         ))
     };
-    let (_, rest) = part(id)?;
+    let (topic, rest) = part(id)?;
     let (partition, offset) = part(&rest)?;
-    Some((partition.parse().ok()?, offset.parse().ok()?))
+    let place = (topic.parse().ok()?, partition.parse().ok()?);
+    Some((place, offset.parse().ok()?))
 }
 
 impl Judge {
@@ -127,17 +148,28 @@ impl Judge {
     /// Messages are in the log from now on, whatever their publisher hears.
     pub(super) fn appended<'a>(
         &self,
-        partition: u32,
+        place: Place,
         first: u64,
         messages: impl Iterator<Item = ScannedMessage<'a>>,
     ) {
+        let now = self.clock.now();
         let mut state = self.state.lock();
         for (offset, message) in (first..).zip(messages) {
+            let position = (place, offset);
+            if let Some(source) = letters::source(&message) {
+                let judged = state.forwarded(source, now);
+                if let Err(violation) = judged {
+                    let text = format!("dead letter {position:?}: {violation}");
+                    self.accuse_in(&mut state, text);
+                }
+            } else {
+                state.published.insert(message.data().to_vec(), position);
+            }
             let key = String::from_utf8_lossy(message.ordering_key()).into_owned();
             let is_first_colour =
                 message.attribute(COLOUR.as_bytes()) == Some(COLOURS[0].as_bytes());
             if !key.is_empty() {
-                let offsets = state.keys.entry((partition, key.clone())).or_default();
+                let offsets = state.keys.entry((place, key.clone())).or_default();
                 offsets.push(offset);
             }
             let message = Message {
@@ -145,7 +177,7 @@ impl Judge {
                 is_first_colour,
                 was_damaged: false,
             };
-            state.log.insert((partition, offset), message);
+            state.log.insert(position, message);
         }
     }
 
@@ -164,18 +196,26 @@ impl Judge {
     }
 
     /// These cannot be read for a while.
-    pub(super) fn damaged(&self, partition: u32, offsets: Range<u64>) {
+    pub(super) fn damaged(&self, place: Place, offsets: Range<u64>) {
         let mut state = self.state.lock();
-        let damaged = (partition, offsets.start)..(partition, offsets.end);
+        let damaged = (place, offsets.start)..(place, offsets.end);
         for (_, message) in state.log.range_mut(damaged) {
             message.was_damaged = true;
         }
     }
 
     /// There is a subscription to what lies behind `starts`.
-    pub(super) fn subscribed(&self, id: SubscriptionId, plan: Subscribed, starts: Vec<u64>) {
+    pub(super) fn subscribed(
+        &self,
+        id: SubscriptionId,
+        topic: TopicIncarnation,
+        plan: Subscribed,
+        starts: Vec<u64>,
+    ) {
         self.state.lock().subscriptions.push(Subscription {
             id,
+            topic: topic.0,
+            acquired: Timestamp::ZERO,
             plan,
             starts,
             fates: BTreeMap::new(),
@@ -219,6 +259,7 @@ impl Judge {
         let Some(subscription) = subscriptions.iter_mut().find(|it| it.id == id) else {
             return;
         };
+        subscription.acquired = now;
         for fate in subscription.fates.values_mut() {
             // What is exactly once was stored before anybody heard of it.
             let is_exactly_once = subscription.plan.is_exactly_once;
@@ -226,10 +267,11 @@ impl Judge {
         }
     }
 
-    /// Whether everything that a subscription is to get was acknowledged by a consumer. Otherwise says what was not.
-    pub(super) fn is_done(&self, subscription: usize) -> Result<(), String> {
+    /// Whether everything that a subscription is to get was acknowledged by a consumer, or forwarded. Otherwise says what
+    /// was not.
+    pub(super) fn is_done(&self, number: usize) -> Result<(), String> {
         let state = self.state.lock();
-        let subscription = &state.subscriptions[subscription];
+        let subscription = &state.subscriptions[number];
         let acked = |position| {
             let fate = subscription.fates.get(position);
             fate.is_some_and(|fate: &Fate| {
@@ -238,7 +280,9 @@ impl Judge {
             })
         };
         let mut wanted = state.log.iter().filter(|(position, message)| {
-            subscription.wants(**position, message) && !acked(position)
+            subscription.wants(**position, message)
+                && !acked(position)
+                && !state.letters.contains_key(&(number, **position))
         });
         match wanted.next() {
             None => Ok(()),

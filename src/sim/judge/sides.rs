@@ -13,6 +13,8 @@ use crate::{clock::Timestamp, sim::answer::Answer};
 pub(in crate::sim) struct Told {
     pub(in crate::sim) position: Position,
     pub(in crate::sim) ack_id: String,
+    /// Which attempt it is said to be; 0: nothing is said.
+    pub(in crate::sim) attempt: u32,
 }
 
 /// A delivery that a consumer may acknowledge.
@@ -77,8 +79,15 @@ impl Judge {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let mut held = Vec::with_capacity(told.len());
-        for Told { position, ack_id } in told {
-            if let Err(violation) = state.judge(subscription, consumer, from, now, position) {
+        for told in told {
+            let Told {
+                position,
+                ack_id,
+                attempt,
+            } = told;
+            let judged = state.judge(subscription, consumer, from, now, position);
+            let judged = judged.and_then(|()| state.judge_attempt(subscription, position, attempt));
+            if let Err(violation) = judged {
                 let text =
                     format!("subscription {subscription}, {position:?} to {consumer}: {violation}");
                 self.accuse_in(&mut state, text);
