@@ -53,7 +53,7 @@ fn seeds_hold() {
         return;
     }
     let is_long = env::var_os("PACKETBOAT_LONG").is_some();
-    let seeds = if is_long { 10_000 } else { 80 };
+    let seeds = if is_long { 10_000 } else { 200 };
     if let Some((seed, violation)) = search(seeds, run) {
         panic!(
             "seed {seed}: {violation}\nrepeat it with: {}",

@@ -33,6 +33,18 @@ struct Told {
     received: HashMap<String, String>,
     /// Ack ids whose ack was answered.
     acked: HashSet<String>,
+    /// Messages that were given back, answered or not: they may come again.
+    given_back: HashSet<String>,
+}
+
+impl Told {
+    /// Fails if a message is one that may not come.
+    #[track_caller]
+    fn receive(&mut self, id: &str, ack_id: String) {
+        let before = self.received.insert(id.to_owned(), ack_id);
+        let may_come = before.is_none() || self.given_back.remove(id);
+        assert!(may_come, "message {id} came while it was leased");
+    }
 }
 
 async fn subscription(client: &Client, topic: &str) -> String {
@@ -44,32 +56,51 @@ async fn subscription(client: &Client, topic: &str) -> String {
     ok(client.create_subscription(subscription).await).name
 }
 
-/// Pulls once, and acknowledges two of three messages, until a call fails.
+/// Pulls again and again until a call fails. What comes is held, for as long as before or longer, acknowledged or given
+/// back, by chance.
 async fn consume(client: &Client, subscription: &str, told: &Mutex<Told>) -> Result<(), Status> {
     loop {
         let request = pull_request(subscription, 30, true);
         let answer = client.subscriber().pull(request).await?.into_inner();
         let received = answer.received_messages.into_iter().map(Received::from);
-        let mut to_ack = Vec::new();
-        for (at, received) in received.enumerate() {
-            let id = received.message.message_id;
-            let ack_id = received.ack_id;
-            if at % 3 > 0 {
-                to_ack.push(ack_id.clone());
+        let (mut to_ack, mut to_extend, mut to_give_back) = (Vec::new(), Vec::new(), Vec::new());
+        for received in received {
+            let (id, ack_id) = (received.message.message_id, received.ack_id);
+            told.lock().receive(&id, ack_id.clone());
+            match getrandom::u32().expect("random numbers") % 6 {
+                0 => {}
+                1 => to_extend.push(ack_id),
+                2 => {
+                    told.lock().given_back.insert(id);
+                    to_give_back.push(ack_id);
+                }
+                _ => to_ack.push(ack_id),
             }
-            let before = told.lock().received.insert(id.clone(), ack_id);
-            assert_eq!(before, None, "message {id} came while it was leased");
+        }
+        if !to_extend.is_empty() {
+            let extend = client.modify_deadline(subscription, to_extend, ACK_DEADLINE_SECONDS - 1);
+            extend.await?;
         }
         if !to_ack.is_empty() {
             client.ack(subscription, to_ack.clone()).await?;
             told.lock().acked.extend(to_ack);
         }
+        if !to_give_back.is_empty() {
+            client
+                .modify_deadline(subscription, to_give_back, 0)
+                .await?;
+        }
     }
 }
 
-/// Every id of a message that came may be acknowledged, also those that were before.
+/// Every id of a message that came may be acknowledged, also those that were before; not what was given back.
 async fn acknowledge_all(client: &Client, subscription: &str, told: &Mutex<Told>) {
-    let ids: Vec<String> = told.lock().received.values().cloned().collect();
+    let ids: Vec<String> = {
+        let told = told.lock();
+        let held = told.received.iter();
+        let held = held.filter(|(id, _)| !told.given_back.contains(*id));
+        held.map(|(_, ack_id)| ack_id.clone()).collect()
+    };
     for some in ids.chunks(1000) {
         ok(client.ack(subscription, some.to_vec()).await);
     }
@@ -153,8 +184,7 @@ async fn case_48_another_owner_goes_on_where_a_killed_one_was() {
             .into_inner();
         for received in answer.received_messages.into_iter().map(Received::from) {
             let id = received.message.message_id;
-            let before = told.lock().received.insert(id.clone(), received.ack_id);
-            assert_eq!(before, None, "message {id} came while it was leased");
+            told.lock().receive(&id, received.ack_id);
         }
         Some(())
     })

@@ -1,10 +1,11 @@
 //! Leases: when they end, what changes them, and what comes after.
 
+use packetboat::proto::google::pubsub::v1::{DeadLetterPolicy, Subscription};
 use tonic::Code;
 
 use crate::support::{
     Client, Pubsub,
-    admin::with_subscription,
+    admin::{bare, with_subscription},
     ok, refused_with,
     values::{Received, numbered},
 };
@@ -135,6 +136,39 @@ async fn case_34_delivery_attempt_is_absent_without_a_dead_letter_policy() {
         ok(nack.await);
         received = client.receive_one(&subscription).await;
     }
+}
+
+#[tokio::test]
+async fn case_34_attempts_count_nacks_and_expiries_while_there_is_a_policy() {
+    let (pubsub, client, topic, subscription) = with_subscription().await;
+    let dead = client.topic("dead").await;
+    let set = async |dead_letter_policy| {
+        let changed = Subscription {
+            dead_letter_policy,
+            ..bare(&subscription, &topic)
+        };
+        let paths = ["dead_letter_policy"];
+        ok(client.update_subscription(changed, &paths).await);
+    };
+    set(Some(DeadLetterPolicy {
+        dead_letter_topic: dead,
+        max_delivery_attempts: 9,
+    }))
+    .await;
+    client.publish_text(&topic, "a").await;
+    for attempt in 1..=5 {
+        let received = client.receive_one(&subscription).await;
+        assert_eq!(received.delivery_attempt, attempt);
+        if attempt == 4 {
+            pubsub.advance_seconds(11);
+        } else {
+            let nack = client.modify_deadline(&subscription, vec![received.ack_id], 0);
+            ok(nack.await);
+        }
+    }
+    set(None).await;
+    let received = client.receive_one(&subscription).await;
+    assert_eq!(received.delivery_attempt, 0);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod bad_input;
 mod bench;
 mod browsers;
 mod cluster;
+mod cluster_promises;
 mod cluster_races;
 mod cluster_takeover;
 mod database_failures;

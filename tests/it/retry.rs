@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use packetboat::proto::google::pubsub::v1::{RetryPolicy, Subscription};
+use packetboat::proto::google::pubsub::v1::{PubsubMessage, RetryPolicy, Subscription};
+use tonic::Code;
 
 use crate::support::{
     Client, Pubsub,
     admin::{bare, subscription_name},
-    ok,
-    values::{Received, seconds},
+    ok, refused,
+    values::{Received, message, seconds},
 };
 
 fn policy(minimum: i64, maximum: i64) -> RetryPolicy {
@@ -92,6 +93,77 @@ async fn case_05_a_retry_policy_is_shown_with_its_defaults_changed_and_cleared()
     };
     assert_eq!(update(Some(policy(5, 7))).await, Some(policy(5, 7)));
     assert_eq!(update(None).await, None);
+}
+
+#[tokio::test]
+async fn case_05_backoffs_are_0_to_600_seconds_and_the_minimum_is_the_smaller() {
+    let client = Pubsub::start().await.client();
+    let topic = client.topic("orders").await;
+    let name = client.subscription_with(&topic, Some(policy(0, 0))).await;
+    let set = async |retry_policy: RetryPolicy, subscription: &str| {
+        let changed = Subscription {
+            retry_policy: Some(retry_policy),
+            ..bare(subscription, &topic)
+        };
+        client.update_subscription(changed, &["retry_policy"]).await
+    };
+    for (minimum, maximum) in [(0, 0), (0, 600), (600, 600)] {
+        let valid = policy(minimum, maximum);
+        let changed = ok(set(valid, &name).await);
+        assert_eq!(changed.retry_policy, Some(valid));
+    }
+    let only_minimum = RetryPolicy {
+        maximum_backoff: None,
+        ..policy(601, 0)
+    };
+    let only_maximum = RetryPolicy {
+        minimum_backoff: None,
+        ..policy(0, 9)
+    };
+    let wrong = [policy(-1, 600), policy(0, 601), policy(8, 7)];
+    for wrong in wrong.into_iter().chain([only_minimum, only_maximum]) {
+        let create = client.create_subscription(Subscription {
+            retry_policy: Some(wrong),
+            ..bare(&subscription_name("refused"), &topic)
+        });
+        refused(create.await, Code::InvalidArgument, "its policy");
+        refused(set(wrong, &name).await, Code::InvalidArgument, "its policy");
+    }
+    let kept = ok(client.get_subscription(&name).await);
+    assert_eq!(kept.retry_policy, Some(policy(600, 600)));
+}
+
+#[tokio::test]
+async fn case_53_a_key_waits_for_the_backoff_of_its_first_message_and_others_flow() {
+    let pubsub = Pubsub::start().await;
+    let client = pubsub.client();
+    let topic = client.topic("orders").await;
+    let subscription = Subscription {
+        enable_message_ordering: true,
+        retry_policy: Some(policy(2, 2)),
+        ..bare(&subscription_name("worker"), &topic)
+    };
+    let name = ok(client.create_subscription(subscription).await).name;
+    let keyed = |key: &str, text: &str| PubsubMessage {
+        ordering_key: key.to_owned(),
+        ..message(text.to_owned())
+    };
+    client
+        .publish(&topic, &[keyed("k", "1"), keyed("k", "2")])
+        .await;
+    let first = client.receive(&name, 2).await;
+    client.nack(&name, &first[0]).await;
+    client
+        .publish(&topic, &[keyed("k", "3"), keyed("other", "a")])
+        .await;
+    let other = client.receive_and_ack(&name, 1).await;
+    assert_eq!(other[0].text(), "a");
+    pubsub.advance(Duration::from_millis(1980));
+    client.assert_nothing(&name, "its key waits").await;
+    pubsub.advance(Duration::from_millis(40));
+    let again = client.receive(&name, 3).await;
+    let again: Vec<_> = again.iter().map(Received::text).collect();
+    assert_eq!(again, ["1", "2", "3"]);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod rest_form;
 pub(crate) mod services;
+pub(crate) mod shared_load;
 pub(crate) mod starts;
 pub(crate) mod stream;
 pub(crate) mod transport;
