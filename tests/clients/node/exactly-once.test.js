@@ -75,14 +75,18 @@ describe("exactly-once delivery", { concurrency: true }, () => {
     const bench = await startBench(t);
     const subscription = await createExactlyOnce(bench);
     const outcomes = [];
+    let isFirst = true;
     const stop = bench.receive(subscription, async (message) => {
-      if (outcomes.length === 0) await bench.giveUp(subscription, [message.ackId]);
+      const isLate = isFirst;
+      isFirst = false;
+      if (isLate) await bench.giveUp(subscription, [message.ackId]);
       outcomes.push(await outcome(message.ackWithResponse()));
     });
     await publish(bench, 1);
     await waitUntil(() => outcomes.length >= 2, () => `${outcomes}`);
     await stop();
-    assert.deepEqual(outcomes, [AckResponses.Invalid, AckResponses.Success]);
+    // The second ack may be answered before the first.
+    assert.deepEqual(outcomes.sort(), [AckResponses.Invalid, AckResponses.Success]);
     assert.deepEqual(await bench.pullNow(subscription), []);
   });
 
