@@ -523,6 +523,8 @@ pub const PAGES_MAX: usize = 64;
 pub const PAGES_PER_CONNECTION_MAX: usize = 8;
 /// Milliseconds that a list waits to be one of these.
 pub const PAGE_PLACE_WAIT_MILLIS: u64 = 10_000;
+/// Entries of a list that the store in memory copies while all else waits for it.
+pub const LISTED_AT_ONCE_MAX: usize = 16;
 /// Milliseconds after which a connection ends that takes nothing of what is sent to it.
 pub const WRITE_WAIT_MILLIS: u64 = 60_000;
 /// Milliseconds that a stopping server gives to requests, streams and flushes.

@@ -1,6 +1,6 @@
 //! Names of projects, topics and subscriptions (docs/behaviour.md, section 1.3).
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +91,13 @@ macro_rules! resource_name {
             pub fn project(&self) -> ProjectName {
                 let end = self.0.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at);
                 ProjectName(self.0[..end].into())
+            }
+        }
+
+        // Names are compared as their text is, as maps by name rely on.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+use super::lists;
 use crate::{
     engine::change::{PartitionChange, PartitionState, RetainedRow, StoredChunk},
     limits::CHUNK_OFFSETS,
@@ -41,10 +42,10 @@ pub(super) struct Tables {
     topics_made: u64,
     topics: BTreeMap<TopicIncarnation, StoredTopic>,
     /// Topics by name, the deleted ones left out.
-    topic_names: BTreeMap<TopicName, TopicIncarnation>,
+    pub(super) topic_names: BTreeMap<TopicName, TopicIncarnation>,
     subscriptions_made: u64,
     subscriptions: BTreeMap<SubscriptionId, StoredSubscription>,
-    subscription_names: BTreeMap<SubscriptionName, SubscriptionId>,
+    pub(super) subscription_names: BTreeMap<SubscriptionName, SubscriptionId>,
     pub(super) records: BTreeMap<RecordKey, Record>,
     pub(super) last_etag: u64,
 }
@@ -139,10 +140,20 @@ impl MemoryState {
 }
 
 impl Tables {
+    /// A live topic as a reader sees it.
+    pub(super) fn topic(&self, incarnation: TopicIncarnation) -> Option<TopicRecord> {
+        self.live(incarnation)?.record(incarnation)
+    }
+
     fn live(&self, topic: TopicIncarnation) -> Option<&StoredTopic> {
         self.topics
             .get(&topic)
             .filter(|topic| topic.phase == TopicPhase::Live)
+    }
+
+    /// A subscription as a reader sees it.
+    pub(super) fn subscription(&self, id: SubscriptionId) -> SubscriptionRecord {
+        self.shown(&self.subscriptions[&id])
     }
 
     fn shown(&self, stored: &StoredSubscription) -> SubscriptionRecord {
@@ -165,12 +176,6 @@ impl Tables {
             })
             .map(|(name, id)| (name, *id))
     }
-}
-
-fn is_listed(name: &str, project: &ProjectName, after: Option<&str>) -> bool {
-    name.strip_prefix(project.as_str())
-        .is_some_and(|rest| rest.starts_with('/'))
-        && after.is_none_or(|after| name > after)
 }
 
 impl Position {
@@ -261,7 +266,7 @@ impl Resources for MemoryState {
     async fn topic(&self, name: &TopicName) -> Result<Option<TopicRecord>, StoreError> {
         self.with(|tables| {
             let incarnation = tables.topic_names.get(name).copied();
-            Ok(incarnation.and_then(|incarnation| tables.live(incarnation)?.record(incarnation)))
+            Ok(incarnation.and_then(|incarnation| tables.topic(incarnation)))
         })
     }
 
@@ -296,15 +301,7 @@ impl Resources for MemoryState {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<TopicRecord>, StoreError> {
-        self.with(|tables| {
-            Ok(tables
-                .topic_names
-                .iter()
-                .filter(|(name, _)| is_listed(name.as_str(), project, after))
-                .filter_map(|(_, incarnation)| tables.live(*incarnation)?.record(*incarnation))
-                .take(limit)
-                .collect())
-        })
+        lists::topics(self, project, after, limit)
     }
 
     async fn delete_topic(&self, topic: &TopicRecord) -> Result<bool, StoreError> {
@@ -439,15 +436,7 @@ impl Resources for MemoryState {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<SubscriptionRecord>, StoreError> {
-        self.with(|tables| {
-            Ok(tables
-                .subscription_names
-                .iter()
-                .filter(|(name, _)| is_listed(name.as_str(), project, after))
-                .take(limit)
-                .map(|(_, id)| tables.shown(&tables.subscriptions[id]))
-                .collect())
-        })
+        lists::subscriptions(self, project, after, limit)
     }
 
     async fn list_topic_subscriptions(
