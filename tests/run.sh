@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test: cargo's, with a Kafka and a Postgres that are started for them, then the official clients against the
-# built server. Ends with `clients: N passed, N failed`.
+# built server. Ends with what failed, `cargo: N passed, N failed` and `clients: N passed, N failed`.
 #
 #   tests/run.sh [--long]      --long: more messages, more kills (twenty to sixty a test, not one to three), longer attacks,
 #                              more simulated runs, an older Kafka, one of three brokers and a failing Postgres too
@@ -22,6 +22,13 @@ case ${1:-} in
   --long) export PACKETBOAT_LONG=1 ;;
   *) echo "unknown argument $1; usage: tests/run.sh [--long]" >&2; exit 2 ;;
 esac
+
+# Runs `cargo test` with these arguments, and keeps what it says for the end under the name $1.
+cargo_test() {
+  local name=$1
+  shift
+  cargo test --profile gate --locked --no-fail-fast "$@" 2>&1 | python3 "$clients/tally.py" cargo "$scratch/cargo-$name.txt"
+}
 
 step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 
@@ -162,15 +169,15 @@ start_services
 
 failed=0
 step 'cargo test'
-cargo test --profile gate --locked --no-fail-fast || failed=1
+cargo_test all || failed=1
 step 'cargo test of the numbered cases over REST'
-PACKETBOAT_TEST_TRANSPORT=rest cargo test --profile gate --locked --no-fail-fast --test it -- case_ || failed=1
+PACKETBOAT_TEST_TRANSPORT=rest cargo_test rest --test it -- case_ || failed=1
 if [ -n "${PACKETBOAT_LONG:-}" ]; then
   step 'cargo test of what needs a Kafka to itself'
-  cargo test --profile gate --locked --no-fail-fast --lib --test it -- --ignored kafka || failed=1
+  cargo_test alone --lib --test it -- --ignored kafka || failed=1
   step "cargo test of what talks to Kafka, with Kafka $older_kafka_version"
   KAFKA_VERSION=$older_kafka_version PACKETBOAT_TEST_KAFKA=$older_kafka \
-    cargo test --profile gate --locked --no-fail-fast --lib --test it -- kafka || failed=1
+    cargo_test older-kafka --lib --test it -- kafka || failed=1
 fi
 
 # The official clients on each kind of storage.
@@ -210,7 +217,8 @@ step 'pages in a browser'
     --test-reporter=junit --test-reporter-destination="$scratch/browser.xml") || failed=1
 
 step 'done'
-python3 "$clients/tally.py" sum "$scratch"/{python,node}-*.xml "$scratch"/java-*/TEST-junit-jupiter.xml \
+python3 "$clients/tally.py" sum cargo "$scratch"/cargo-*.txt || failed=1
+python3 "$clients/tally.py" sum clients "$scratch"/{python,node}-*.xml "$scratch"/java-*/TEST-junit-jupiter.xml \
   "$scratch"/{go,rust}-*.txt "$scratch/openapi.xml" "$scratch/browser.xml" ||
   failed=1
 exit $failed
