@@ -6,7 +6,9 @@
 //! - `probe`, `steps`: whether everything that a node does is allowed and works.
 //! - `orphans`: whether our topics in Kafka are those that the state store knows.
 //! - `losses`: whether they have what subscriptions have seen of them.
+//! - `keys`: whether ordering keys are spread over all of their partitions.
 
+mod keys;
 mod listing;
 mod losses;
 mod orphans;
@@ -98,6 +100,7 @@ pub(super) async fn compare<E>(
     };
     let after = rows().await?;
     let mut findings = orphans::compare(cluster.prefix(), &listing.topics, &before, &after);
+    findings.extend(keys::compare(&after, &listing.topics));
     // Before the ends: cursors go on as they do.
     let mut seen = losses::seen(&after, &furthest().await?);
     let there: HashSet<&str> = listing
