@@ -9,6 +9,7 @@ mod many_parts;
 mod repeated_ack_ids;
 mod silent_sockets;
 mod unfinished;
+mod unread_deliveries;
 mod unread_lists;
 mod unserved_calls;
 
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<Box<dyn Attack>> {
         Box::new(many_parts::ManyParts::default()),
         Box::new(repeated_ack_ids::RepeatedAckIds::default()),
         Box::new(silent_sockets::SilentSockets),
+        Box::new(unread_deliveries::UnreadDeliveries),
         Box::new(unread_lists::UnreadLists),
         Box::new(unserved_calls::UnservedCalls),
     ]
