@@ -1,7 +1,8 @@
 //! The stored form of 256 offsets: runs of equal state, a byte or a few each.
 //!
-//! A run is a varint `(length - 1) * 4 + tag`; behind a leased or failed one come its time as ticks above the
-//! chunk's earliest, the delivery number, and the number less the attempts. What is not covered is pending.
+//! A run is a varint, `(length - 1) * 4 + tag` or, in version 2, `(length - 1) * 8 + tag`; behind one that was delivered
+//! come its time as ticks above the chunk's earliest, the delivery number, and the number less the attempts. What is not
+//! covered is pending.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
@@ -21,8 +22,12 @@ pub(super) enum Slot {
     Done,
     /// Delivered, awaiting its ack until the time.
     Leased(Delivered),
-    /// Awaiting redelivery, not before the time.
+    /// Awaiting redelivery.
     Failed(Delivered),
+    /// Awaiting redelivery, not before the time: a retry policy says so.
+    Waiting(Delivered),
+    /// A dead letter that was not forwarded.
+    Dead(Delivered),
 }
 
 /// Facts of a message that was delivered at least once.
@@ -55,20 +60,30 @@ pub enum ChunkError {
     },
 }
 
-/// The least data version that reads what [`encode`] makes. It rises only with what is in use in the chunk.
-const VERSION: u8 = 1;
+/// The highest data version that a chunk may need. It needs less where less is in use in it.
+const VERSION_MAX: u8 = 2;
 const PENDING: u64 = 0;
 const DONE: u64 = 1;
 const LEASED: u64 = 2;
 const FAILED: u64 = 3;
+/// From here on since version 2.
+const WAITING: u64 = 4;
+const DEAD: u64 = 5;
+
+/// Bits of a tag.
+const fn tag_bits(version: u8) -> u32 {
+    if version < 2 { 2 } else { 3 }
+}
 
 /// Encodes up to 256 slots; `None` when all of them are pending.
 pub(super) fn encode(slots: &[Slot]) -> Option<Bytes> {
     let covered = slots.iter().rposition(|slot| *slot != Slot::Pending)? + 1;
     let slots = &slots[..covered];
     let base = slots.iter().filter_map(tick).min().unwrap_or_default();
+    let is_new = |slot: &Slot| matches!(slot, Slot::Waiting(_) | Slot::Dead(_));
+    let version = if slots.iter().any(is_new) { 2 } else { 1 };
     let mut buf = BytesMut::with_capacity(32);
-    buf.put_u8(VERSION);
+    buf.put_u8(version);
     varint::put(&mut buf, base);
     for run in slots.chunk_by(|a, b| a == b) {
         let (tag, delivered) = match run[0] {
@@ -76,8 +91,11 @@ pub(super) fn encode(slots: &[Slot]) -> Option<Bytes> {
             Slot::Done => (DONE, None),
             Slot::Leased(delivered) => (LEASED, Some(delivered)),
             Slot::Failed(delivered) => (FAILED, Some(delivered)),
+            Slot::Waiting(delivered) => (WAITING, Some(delivered)),
+            Slot::Dead(delivered) => (DEAD, Some(delivered)),
         };
-        varint::put(&mut buf, (run.len() as u64 - 1) << 2 | tag);
+        let length = run.len() as u64 - 1;
+        varint::put(&mut buf, length << tag_bits(version) | tag);
         if let Some(delivered) = delivered {
             varint::put(&mut buf, tick_of(delivered.time) - base);
             varint::put(&mut buf, delivered.number.into());
@@ -91,29 +109,34 @@ pub(super) fn encode(slots: &[Slot]) -> Option<Bytes> {
 pub(super) fn decode(index: u64, body: &[u8]) -> Result<Vec<Slot>, ChunkError> {
     let damaged = ChunkError::Damaged { index };
     match body.split_first() {
-        Some((&VERSION, slots)) => decode_slots(slots).ok_or(damaged),
-        Some((&version, _)) if version > VERSION => Err(ChunkError::Newer {
+        Some((0, _)) | None => Err(damaged),
+        Some((&version, slots)) if version <= VERSION_MAX => {
+            decode_slots(slots, tag_bits(version)).ok_or(damaged)
+        }
+        Some((&version, _)) => Err(ChunkError::Newer {
             index,
             needs: version.into(),
         }),
-        _ => Err(damaged),
     }
 }
 
-fn decode_slots(mut body: &[u8]) -> Option<Vec<Slot>> {
+fn decode_slots(mut body: &[u8], tag_bits: u32) -> Option<Vec<Slot>> {
     let base = varint::take(&mut body)?;
     let mut slots = Vec::with_capacity(CHUNK_OFFSETS as usize);
     while !body.is_empty() {
         let head = varint::take(&mut body)?;
-        let length = (head >> 2).checked_add(1)?;
+        let length = (head >> tag_bits).checked_add(1)?;
         if slots.len() as u64 + length > CHUNK_OFFSETS {
             return None;
         }
-        let slot = match head & 3 {
+        let slot = match head & ((1 << tag_bits) - 1) {
             PENDING => Slot::Pending,
             DONE => Slot::Done,
             LEASED => Slot::Leased(take_delivered(&mut body, base)?),
-            _ => Slot::Failed(take_delivered(&mut body, base)?),
+            FAILED => Slot::Failed(take_delivered(&mut body, base)?),
+            WAITING => Slot::Waiting(take_delivered(&mut body, base)?),
+            DEAD => Slot::Dead(take_delivered(&mut body, base)?),
+            _ => return None,
         };
         slots.resize(slots.len() + length as usize, slot);
     }
@@ -134,7 +157,10 @@ fn take_delivered(body: &mut &[u8], base: u64) -> Option<Delivered> {
 fn tick(slot: &Slot) -> Option<u64> {
     match slot {
         Slot::Pending | Slot::Done => None,
-        Slot::Leased(delivered) | Slot::Failed(delivered) => Some(tick_of(delivered.time)),
+        Slot::Leased(delivered)
+        | Slot::Failed(delivered)
+        | Slot::Waiting(delivered)
+        | Slot::Dead(delivered) => Some(tick_of(delivered.time)),
     }
 }
 
@@ -159,7 +185,9 @@ mod tests {
             Just(Slot::Pending),
             Just(Slot::Done),
             delivered.clone().prop_map(Slot::Leased),
-            delivered.prop_map(Slot::Failed),
+            delivered.clone().prop_map(Slot::Failed),
+            delivered.clone().prop_map(Slot::Waiting),
+            delivered.prop_map(Slot::Dead),
         ]
     }
 
@@ -176,10 +204,18 @@ mod tests {
         }
 
         #[test]
-        fn a_chunk_of_a_newer_release_is_not_damaged(version in 2u8.., body in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn a_chunk_of_a_newer_release_is_not_damaged(version in 3u8.., body in prop::collection::vec(any::<u8>(), 0..64)) {
             let body = [&[version], body.as_slice()].concat();
             let needs = version.into();
             prop_assert_eq!(decode(3, &body), Err(ChunkError::Newer { index: 3, needs }));
+        }
+
+        #[test]
+        fn a_chunk_needs_the_newer_version_only_for_what_is_new(slots in prop::collection::vec(slot(), 1..=256)) {
+            let is_new = slots.iter().any(|slot| matches!(slot, Slot::Waiting(_) | Slot::Dead(_)));
+            if let Some(body) = encode(&slots) {
+                prop_assert_eq!(body[0], if is_new { 2 } else { 1 });
+            }
         }
 
         #[test]

@@ -14,12 +14,20 @@ use super::{
 };
 use crate::clock::Timestamp;
 
+/// The last delivery of a message, which failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    /// With the time from which on the message may be delivered again.
+    pub(super) delivered: Delivered,
+    /// Whether that time is what a retry policy says.
+    pub(super) is_backoff: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Failed {
     partition: u32,
-    /// The last delivery of each, with the time from which on it may be delivered again.
-    messages: BTreeMap<u64, Delivered>,
+    messages: BTreeMap<u64, Failure>,
     /// Those that may be delivered again and have to be read. None where ordering keys say which these are.
     due: Queue<()>,
     /// Those that wait until the next flush has stored them.
@@ -45,13 +53,13 @@ impl Failed {
     }
 
     /// Takes in what was stored.
-    pub(super) fn restore(&mut self, offset: u64, stored: Delivered, timers: &mut Timers) {
+    pub(super) fn restore(&mut self, offset: u64, stored: Failure, timers: &mut Timers) {
         self.messages.insert(offset, stored);
-        self.watch(offset, stored.time, timers);
+        self.watch(offset, stored.delivered.time, timers);
     }
 
     /// Takes in what was stored of a dead letter.
-    pub(super) fn restore_dead(&mut self, offset: u64, stored: Delivered) {
+    pub(super) fn restore_dead(&mut self, offset: u64, stored: Failure) {
         self.messages.insert(offset, stored);
         self.forwards.mark(offset);
         self.forwards.is_stored(offset);
@@ -69,7 +77,8 @@ impl Failed {
 
     /// How often a message has failed.
     pub(super) fn attempts(&self, offset: u64) -> u32 {
-        self.messages.get(&offset).map_or(0, |it| it.attempts)
+        let failure = self.messages.get(&offset);
+        failure.map_or(0, |failure| failure.delivered.attempts)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -82,12 +91,21 @@ impl Failed {
 
     /// Failed messages as they are stored.
     pub(super) fn slots(&self, offsets: Range<u64>) -> impl Iterator<Item = (u64, Slot)> {
-        let failed = self.messages.range(offsets);
-        failed.map(|(offset, failed)| (*offset, Slot::Failed(*failed)))
+        let failures = self.messages.range(offsets);
+        failures.map(|(&offset, failure)| {
+            let slot = if self.forwards.contains(offset) {
+                Slot::Dead
+            } else if failure.is_backoff {
+                Slot::Waiting
+            } else {
+                Slot::Failed
+            };
+            (offset, slot(failure.delivered))
+        })
     }
 
     /// The last delivery of a message failed; it may be delivered again now.
-    pub(super) fn insert(&mut self, offset: u64, failed: Delivered) {
+    pub(super) fn insert(&mut self, offset: u64, failed: Failure) {
         self.messages.insert(offset, failed);
         if !self.is_ordered {
             self.due.push(offset, ());
@@ -95,13 +113,13 @@ impl Failed {
     }
 
     /// The last delivery of a message failed; it may be delivered again when that is stored and its time has come.
-    pub(super) fn insert_unstored(&mut self, offset: u64, failed: Delivered) {
+    pub(super) fn insert_unstored(&mut self, offset: u64, failed: Failure) {
         self.messages.insert(offset, failed);
         self.unstored.insert(offset);
     }
 
     /// As [`Failed::insert_unstored`], of a dead letter: it is forwarded when that is stored.
-    pub(super) fn insert_dead(&mut self, offset: u64, failed: Delivered) {
+    pub(super) fn insert_dead(&mut self, offset: u64, failed: Failure) {
         self.insert_unstored(offset, failed);
         self.forwards.mark(offset);
     }
@@ -147,33 +165,41 @@ impl Failed {
         timers: &mut Timers,
         release: &mut impl FnMut(u64) -> bool,
     ) {
-        match self.messages.get(&offset) {
-            Some(failed) if failed.time > now => self.watch(offset, failed.time, timers),
+        match self.time(offset) {
+            Some(time) if time > now => self.watch(offset, time, timers),
             Some(_) if !release(offset) => self.due.push(offset, ()),
             Some(_) | None => {}
         }
     }
 
+    /// When a failed message may be delivered again.
+    fn time(&self, offset: u64) -> Option<Timestamp> {
+        let failure = self.messages.get(&offset)?;
+        Some(failure.delivered.time)
+    }
+
     /// A dead letter cannot be forwarded, and is delivered again as any failed message. `release`: see
-    /// [`Failed::flushed`].
+    /// [`Failed::flushed`]. Whether it was one.
     pub(super) fn keep(
         &mut self,
         now: Timestamp,
         offset: u64,
         timers: &mut Timers,
         mut release: impl FnMut(u64) -> bool,
-    ) {
+    ) -> bool {
         let is_stored = !self.unstored.contains(&offset) && !self.flushing.contains(&offset);
-        if self.forwards.remove(offset, timers) && is_stored {
+        let was_dead = self.forwards.remove(offset, timers);
+        if was_dead && is_stored {
             self.await_time(now, offset, timers, &mut release);
         }
+        was_dead
     }
 
     /// The message is delivered again. Returns its last delivery, if that failed.
     pub(super) fn remove(&mut self, offset: u64) -> Option<Delivered> {
-        let failed = self.messages.remove(&offset)?;
+        let failure = self.messages.remove(&offset)?;
         self.due.remove(offset);
-        Some(failed)
+        Some(failure.delivered)
     }
 
     /// These messages are done.
@@ -194,7 +220,7 @@ impl Failed {
         let is_unstored = self.unstored.contains(&offset) || self.flushing.contains(&offset);
         is_unstored
             || self.forwards.contains(offset)
-            || self.messages.get(&offset).is_some_and(|it| it.time > now)
+            || self.time(offset).is_some_and(|time| time > now)
     }
 
     /// Sees to it that this message is delivered again at this time.
@@ -247,8 +273,8 @@ impl Failed {
         let due: Vec<u64> = self.due.offsets(offsets).collect();
         for offset in due {
             self.due.remove(offset);
-            if let Some(failed) = self.messages.get_mut(&offset) {
-                failed.time = not_before;
+            if let Some(failure) = self.messages.get_mut(&offset) {
+                failure.delivered.time = not_before;
             }
             self.watch(offset, not_before, timers);
         }
@@ -262,8 +288,8 @@ impl Failed {
         offsets: Range<u64>,
         mut release: impl FnMut(u64) -> bool,
     ) {
-        for (&offset, failed) in self.messages.range(offsets) {
-            if failed.time <= now && !release(offset) {
+        for (&offset, failure) in self.messages.range(offsets) {
+            if failure.delivered.time <= now && !release(offset) {
                 self.due.push(offset, ());
             }
         }
@@ -288,7 +314,7 @@ impl Failed {
 
     /// Offset of each, and when it may be delivered again.
     pub(super) fn times(&self) -> impl Iterator<Item = (u64, Timestamp)> {
-        let failed = self.messages.iter();
-        failed.map(|(offset, failed)| (*offset, failed.time))
+        let failures = self.messages.iter();
+        failures.map(|(offset, failure)| (*offset, failure.delivered.time))
     }
 }

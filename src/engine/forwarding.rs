@@ -98,7 +98,7 @@ impl Partition {
         if let Some(ordered) = candidates.ordered_mut() {
             ordered.keep(offset);
         }
-        ledger.failed_mut().keep(now, offset, timers, |offset| {
+        ledger.keep(now, offset, timers, |offset| {
             candidates.release(offset, read_ahead.is_read(offset))
         });
     }

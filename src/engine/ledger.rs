@@ -9,7 +9,7 @@ use super::{
     chunk::{ChunkError, Delivered, Slot},
     confirmed::Confirmed,
     dirty::Urgency,
-    failed::Failed,
+    failed::{Failed, Failure},
     input::LeaseId,
     leases::{Holder, Leases, Unacked},
     output::Ended,
@@ -17,7 +17,10 @@ use super::{
     retry::FailureRules,
     timers::Timers,
 };
-use crate::{clock::Timestamp, limits::ACK_DEADLINE_SECONDS};
+use crate::{
+    clock::Timestamp,
+    limits::{ACK_DEADLINE_SECONDS, BACKOFF_SECONDS_MAX},
+};
 
 /// The longest that a deadline can be set for, milliseconds.
 const LEASE_MILLIS_MAX: u64 = *ACK_DEADLINE_SECONDS.end() as u64 * 1000;
@@ -69,6 +72,13 @@ impl Ledger {
     ) -> Result<(Self, u64, bool), ChunkError> {
         let mut leases = Leases::new(state.partition);
         let mut failed = Failed::new(state.partition, is_ordered);
+        let failure = |stored: Delivered, is_backoff, wait_millis| Failure {
+            delivered: Delivered {
+                time: stored.time.min(now.plus_millis(wait_millis)),
+                ..stored
+            },
+            is_backoff,
+        };
         let Restored {
             progress,
             seen,
@@ -80,15 +90,18 @@ impl Ledger {
                 leases.restore(offset, Delivered { time, ..stored }, timers);
             }
             Slot::Failed(stored) => {
+                // A release that stored no more than this meant what its retry policy said.
                 let wait = rules.wait_millis(stored.attempts);
-                let time = stored.time.min(now.plus_millis(wait));
-                let stored = Delivered { time, ..stored };
-                if rules.forward(stored.attempts) {
-                    failed.restore_dead(offset, stored);
-                } else {
-                    failed.restore(offset, stored, timers);
-                }
+                failed.restore(offset, failure(stored, false, wait), timers);
             }
+            Slot::Waiting(stored) => {
+                let wait = BACKOFF_SECONDS_MAX * 1000;
+                failed.restore(offset, failure(stored, true, wait), timers);
+            }
+            Slot::Dead(stored) if rules.attempts_max.is_some() => {
+                failed.restore_dead(offset, failure(stored, false, 0));
+            }
+            Slot::Dead(stored) => failed.restore(offset, failure(stored, false, 0), timers),
         })?;
         let mut confirmed = Confirmed::new(state.partition);
         if !is_void {
@@ -304,10 +317,14 @@ impl Ledger {
             FailureRules::default()
         };
         let attempts = attempts.saturating_add(counts.into());
-        let failed = Delivered {
-            time: now.plus_millis(rules.wait_millis(attempts)),
-            number: ended.number,
-            attempts,
+        let wait_millis = rules.wait_millis(attempts);
+        let failed = Failure {
+            delivered: Delivered {
+                time: now.plus_millis(wait_millis),
+                number: ended.number,
+                attempts,
+            },
+            is_backoff: wait_millis > 0,
         };
         let urgency = if rules.forward(attempts) {
             self.failed.insert_dead(ended.offset, failed);
@@ -322,6 +339,20 @@ impl Ledger {
         self.progress
             .leases_changed(ended.offset..ended.offset + 1, urgency);
         ended
+    }
+
+    /// A dead letter is delivered again as any failed message. `release`: see [`Failed::flushed`].
+    pub(super) fn keep(
+        &mut self,
+        now: Timestamp,
+        offset: u64,
+        timers: &mut Timers,
+        release: impl FnMut(u64) -> bool,
+    ) {
+        if self.failed.keep(now, offset, timers, release) {
+            self.progress
+                .leases_changed(offset..offset + 1, Urgency::Lazy);
+        }
     }
 
     /// Ends the lease of a message, whichever delivery it is of, as if that had not been.

@@ -84,7 +84,7 @@ impl Model {
                 let slots = stored.slots(state.partition, chunk.index);
                 for (offset, slot) in offsets.zip(slots) {
                     let position = (state.partition, offset);
-                    if let Slot::Failed(failed) = slot
+                    if let Slot::Dead(failed) = slot
                         && offset >= state.cursor
                         && self.messages.contains_key(&position)
                     {
@@ -120,7 +120,7 @@ impl Model {
             assert!(message.attempts >= max);
             let slots = stored.slots(partition, message.offset / CHUNK_OFFSETS);
             match slots.get((message.offset % CHUNK_OFFSETS) as usize) {
-                Some(Slot::Failed(failed)) => assert_eq!(failed.attempts, message.attempts),
+                Some(Slot::Dead(failed)) => assert_eq!(failed.attempts, message.attempts),
                 slot => panic!("{position:?} is {slot:?}"),
             }
             if let Some(key) = key_of(message.offset)

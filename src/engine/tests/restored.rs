@@ -1,4 +1,4 @@
-//! What was stored while the clock was ahead.
+//! What was stored while the clock was ahead, or under other policies.
 
 use bytes::Bytes;
 
@@ -31,6 +31,11 @@ const DELIVERED: Delivered = Delivered {
 
 /// The engine of a subscription with these slots, which asks for one message.
 fn restored(slots: &[Slot]) -> (Engine, Vec<Output>) {
+    restored_under(CONFIG, slots)
+}
+
+/// The same under another configuration.
+fn restored_under(config: Config, slots: &[Slot]) -> (Engine, Vec<Output>) {
     let state = PartitionState {
         partition: 0,
         generation: 1,
@@ -43,7 +48,7 @@ fn restored(slots: &[Slot]) -> (Engine, Vec<Output>) {
         retained: Vec::new(),
     };
     let ends = [slots.len() as u64];
-    let (mut engine, _) = Engine::restore(NOW, CONFIG, &[state], &ends, 1).expect("readable");
+    let (mut engine, _) = Engine::restore(NOW, config, &[state], &ends, 1).expect("readable");
     let open = Input::Open {
         consumer: ConsumerId(1),
         demand: Demand::Pull {
@@ -62,15 +67,8 @@ fn a_lease_ends_within_the_longest_deadline_that_there_is() {
     assert_eq!(engine.next_deadline(), Some(NOW.plus_millis(600_000)));
 }
 
-#[test]
-fn a_failed_message_is_delivered_at_once() {
-    let failed = Delivered {
-        attempts: 1,
-        ..DELIVERED
-    };
-    let (mut engine, mut out) = restored(&[Slot::Failed(failed)]);
-    assert!(matches!(&out[..], [Output::Read { .. }]), "{out:?}");
-    out.clear();
+/// What the engine does once it has read the message.
+fn loaded(engine: &mut Engine) -> Vec<Output> {
     let message = LoadedMessage {
         offset: 0,
         publish_time: NOW,
@@ -84,6 +82,56 @@ fn a_failed_message_is_delivered_at_once() {
         messages: vec![message],
         filtered_bytes: 0,
     };
+    let mut out = Vec::new();
     engine.handle(NOW, loaded, &mut out);
+    out
+}
+
+#[test]
+fn a_failed_message_is_delivered_at_once() {
+    let failed = Delivered {
+        attempts: 1,
+        ..DELIVERED
+    };
+    let (mut engine, out) = restored(&[Slot::Failed(failed)]);
+    assert!(matches!(&out[..], [Output::Read { .. }]), "{out:?}");
+    let out = loaded(&mut engine);
     assert!(matches!(&out[..], [Output::Deliver { .. }]), "{out:?}");
+}
+
+#[test]
+fn a_backoff_goes_on_without_the_policy_and_ends_within_the_longest_that_there_is() {
+    let failed = |millis| Delivered {
+        time: NOW.plus_millis(millis),
+        number: 1,
+        attempts: 1,
+    };
+    for (stored, left) in [(30_000, 30_000), (3_600_000, 600_000)] {
+        let (mut engine, _) = restored(&[Slot::Waiting(failed(stored))]);
+        assert_eq!(engine.next_deadline(), Some(NOW.plus_millis(left)));
+        let out = loaded(&mut engine);
+        assert!(out.is_empty(), "{out:?}");
+    }
+}
+
+#[test]
+fn what_is_a_dead_letter_was_said_when_it_failed() {
+    let failed = Delivered {
+        time: NOW,
+        number: 7,
+        attempts: 7,
+    };
+    let policy = Config {
+        attempts_max: Some(5),
+        ..CONFIG
+    };
+    let is_forwarded = |config, slot| {
+        let (_, out) = restored_under(config, &[slot]);
+        out.iter().any(|out| matches!(out, Output::Forward { .. }))
+    };
+    assert!(is_forwarded(policy, Slot::Dead(failed)));
+    // The policy that it failed under allowed more.
+    assert!(!is_forwarded(policy, Slot::Failed(failed)));
+    // There is none any more.
+    assert!(!is_forwarded(CONFIG, Slot::Dead(failed)));
 }

@@ -465,7 +465,7 @@ impl Scenario {
                             lease.number, lease.attempts
                         )
                     }
-                    Slot::Failed(failed) => format!(
+                    Slot::Failed(failed) | Slot::Waiting(failed) | Slot::Dead(failed) => format!(
                         "{name} awaits delivery {}, attempts failed: {}",
                         failed.number + 1,
                         failed.attempts

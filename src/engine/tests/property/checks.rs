@@ -343,11 +343,18 @@ fn check_stored_failures(
         }
         let slots = stored.slots(lease.partition, lease.offset / CHUNK_OFFSETS);
         match slots.get((lease.offset % CHUNK_OFFSETS) as usize) {
-            Some(Slot::Failed(stored) | Slot::Leased(stored)) => {
+            Some(Slot::Failed(stored) | Slot::Waiting(stored) | Slot::Leased(stored)) => {
                 assert_eq!(stored.attempts, failures, "{lease:?}");
             }
             slot => panic!("{lease:?} is {slot:?}"),
         }
+    }
+}
+
+fn without_time(failed: Delivered) -> Delivered {
+    Delivered {
+        time: Timestamp::ZERO,
+        ..failed
     }
 }
 
@@ -360,10 +367,9 @@ fn facts(partition: &Partition) -> Vec<(u64, Slot)> {
                 ..lease
             }),
             // Not the time: what damage puts off is not worth storing, a restart tries it at once.
-            Slot::Failed(failed) => Slot::Failed(Delivered {
-                time: Timestamp::ZERO,
-                ..failed
-            }),
+            Slot::Failed(failed) => Slot::Failed(without_time(failed)),
+            Slot::Waiting(failed) => Slot::Waiting(without_time(failed)),
+            Slot::Dead(failed) => Slot::Dead(without_time(failed)),
             slot => slot,
         };
         (offset, slot)
