@@ -1,6 +1,11 @@
 //! Data that earlier releases stored is opened by this one (tests/data).
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use packetboat::{
     proto::google::iam::v1::{GetIamPolicyRequest, iam_policy_client::IamPolicyClient},
@@ -13,17 +18,28 @@ use crate::support::{
     Client, Pubsub, START_MILLIS,
     location::Location,
     ok, refused,
-    values::{ack_ids, texts},
+    values::{Received, ack_ids, texts},
 };
 
-/// When the data was stored, milliseconds since the Unix epoch, and a minute, after which no lease is left.
-const STORED_MILLIS: u64 = 1_795_984_956_000;
-const AFTER: Duration = Duration::from_millis(STORED_MILLIS - START_MILLIS);
+/// When the data of the first format was stored, milliseconds since the Unix epoch, and a minute, after which no lease is
+/// left.
+const AFTER: Duration = Duration::from_millis(1_795_984_956_000 - START_MILLIS);
+/// The same of the second.
+const AFTER_SECOND: Duration = Duration::from_millis(1_796_081_824_000 - START_MILLIS);
+/// Of its retry policy.
+const BACKOFF: Duration = Duration::from_mins(10);
 
 const ORDERS: &str = "projects/format/topics/orders";
 
 fn subscription(id: &str) -> String {
     format!("projects/format/subscriptions/{id}")
+}
+
+fn numbers_of(received: &[Received]) -> Vec<usize> {
+    let numbers = received
+        .iter()
+        .map(|received| received.message.attributes["number"].parse());
+    numbers.map(|number| number.expect("a number")).collect()
 }
 
 /// Copies the data of a format, which is not to be changed.
@@ -72,11 +88,7 @@ async fn is_whole(pubsub: &Pubsub) {
     ] {
         let count = if id == "orphan" { 6 } else { numbers.len() };
         let received = client.receive(&subscription(id), count).await;
-        let mut found: Vec<usize> = received
-            .iter()
-            .map(|received| received.message.attributes["number"].parse())
-            .map(|number| number.expect("a number"))
-            .collect();
+        let mut found = numbers_of(&received);
         found.sort_unstable();
         if id == "orphan" {
             assert!(found.iter().all(|number| numbers.contains(number)));
@@ -102,6 +114,55 @@ async fn was_changed(client: &Client) {
         .await;
 }
 
+/// What the settings of the second format have led to is there.
+async fn settings_hold(client: &Client, confirmed: String) {
+    let ordered = client.receive(&subscription("ordered"), 30).await;
+    for key in 0..2 {
+        let of_key: Vec<_> = numbers_of(&ordered)
+            .into_iter()
+            .filter(|number| number % 2 == key)
+            .collect();
+        assert!(of_key.is_sorted() && of_key.len() == 15, "{of_key:?}");
+    }
+    let mut filtered = numbers_of(&client.receive(&subscription("filtered"), 15).await);
+    filtered.sort_unstable();
+    let even = (10..40).filter(|number| number % 2 == 0);
+    assert_eq!(filtered, even.collect::<Vec<_>>());
+
+    ok(client.ack(&subscription("once"), vec![confirmed]).await);
+    let mut once = numbers_of(&client.receive(&subscription("once"), 30).await);
+    once.sort_unstable();
+    assert_eq!(once, (10..40).collect::<Vec<_>>());
+
+    let worker = &subscription("letters-worker");
+    let mut dead = BTreeSet::new();
+    while dead.len() < 200 {
+        let letters = client.receive_some(worker, 1000).await;
+        dead.extend(numbers_of(&letters));
+        ok(client.ack(worker, ack_ids(&letters)).await);
+    }
+    client.assert_nothing(&subscription("dying"), "dead").await;
+
+    let waiting = &subscription("waiting");
+    client.receive_and_ack(waiting, 30).await;
+    client.assert_nothing(waiting, "ten wait").await;
+}
+
+/// Those that wait come when their time is over.
+async fn backoffs_end(client: &Client) {
+    let mut waited = numbers_of(&client.receive(&subscription("waiting"), 10).await);
+    waited.sort_unstable();
+    assert_eq!(waited, (0..10).collect::<Vec<_>>());
+}
+
+/// The ack id beside the data, which is not to be in a data directory.
+fn take_ack_id(directory: &Path) -> String {
+    let file = directory.join("ack-id");
+    let ack_id = fs::read_to_string(&file).expect("an ack id");
+    fs::remove_file(file).expect("removed");
+    ack_id
+}
+
 #[tokio::test]
 async fn a_data_directory_of_each_format_is_opened() {
     let location = Location::embedded();
@@ -111,14 +172,22 @@ async fn a_data_directory_of_each_format_is_opened() {
     pubsub.stop().await;
     let pubsub = Pubsub::in_directory(location.path(), AFTER).await;
     was_changed(&pubsub.client()).await;
+
+    let location = Location::embedded();
+    copy("2/embedded", location.path());
+    let confirmed = take_ack_id(location.path());
+    let pubsub = Pubsub::in_directory(location.path(), AFTER_SECOND).await;
+    settings_hold(&pubsub.client(), confirmed).await;
+    pubsub.stop().await;
+    let pubsub = Pubsub::in_directory(location.path(), AFTER_SECOND + BACKOFF).await;
+    backoffs_end(&pubsub.client()).await;
 }
 
-#[tokio::test]
-async fn a_database_of_each_format_is_opened() {
-    let location = Location::kafka_and_postgres().await;
+/// The stores of a format whose state is in Postgres.
+async fn over_postgres(format: &str, location: &Location) -> (Storage, PathBuf) {
     let directory = location.path().join("data");
     fs::create_dir(&directory).expect("a folder");
-    copy("1/postgres", &directory);
+    copy(format, &directory);
     let dump = directory.join("state.sql");
     let statements = fs::read_to_string(&dump).expect("the dump");
     fs::remove_file(dump).expect("removed");
@@ -128,7 +197,7 @@ async fn a_database_of_each_format_is_opened() {
     loaded.expect("the dump is loaded");
     connection.close().await.expect("closed");
     let storage = Storage::Durable(Box::new(Durable {
-        directory,
+        directory: directory.clone(),
         kafka: None,
         postgres: Some(PostgresLocation {
             url: url.clone(),
@@ -136,9 +205,25 @@ async fn a_database_of_each_format_is_opened() {
             node_name: Some("formats".to_owned()),
         }),
     }));
+    (storage, directory)
+}
+
+#[tokio::test]
+async fn a_database_of_each_format_is_opened() {
+    let location = Location::kafka_and_postgres().await;
+    let (storage, _) = over_postgres("1/postgres", &location).await;
     let pubsub = Pubsub::over(storage.clone(), AFTER).await;
     is_whole(&pubsub).await;
     pubsub.stop().await;
     let pubsub = Pubsub::over(storage, AFTER).await;
     was_changed(&pubsub.client()).await;
+
+    let location = Location::kafka_and_postgres().await;
+    let (storage, directory) = over_postgres("2/postgres", &location).await;
+    let confirmed = take_ack_id(&directory);
+    let pubsub = Pubsub::over(storage.clone(), AFTER_SECOND).await;
+    settings_hold(&pubsub.client(), confirmed).await;
+    pubsub.stop().await;
+    let pubsub = Pubsub::over(storage, AFTER_SECOND + BACKOFF).await;
+    backoffs_end(&pubsub.client()).await;
 }
