@@ -343,7 +343,13 @@ fn check_stored_failures(
         }
         let slots = stored.slots(lease.partition, lease.offset / CHUNK_OFFSETS);
         match slots.get((lease.offset % CHUNK_OFFSETS) as usize) {
-            Some(Slot::Failed(stored) | Slot::Waiting(stored) | Slot::Leased(stored)) => {
+            // Dead: it could not be forwarded.
+            Some(
+                Slot::Failed(stored)
+                | Slot::Waiting(stored)
+                | Slot::Dead(stored)
+                | Slot::Leased(stored),
+            ) => {
                 assert_eq!(stored.attempts, failures, "{lease:?}");
             }
             slot => panic!("{lease:?} is {slot:?}"),
