@@ -55,6 +55,12 @@ pub(super) enum Operation {
         limit: u16,
         fails: bool,
     },
+    /// Without being asked, of the state of now or of the one before it.
+    Filter {
+        partition: u32,
+        run: u8,
+        stale: bool,
+    },
     /// 0 to 5: forwarded, 6 and 7: refused, else not known.
     Forwarded {
         pick: u16,
@@ -120,6 +126,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|millis| Wait { millis }),
         20 => (prop_oneof![1u16..20, Just(u16::MAX)], prop::bool::weighted(0.1))
             .prop_map(|(limit, fails)| Read { limit, fails }),
+        2 => (0u32..2, 1u8..20, prop::bool::weighted(0.1))
+            .prop_map(|(partition, run, stale)| Filter { partition, run, stale }),
         6 => (any::<u16>(), 1u8..70, 0u8..10)
             .prop_map(|(pick, run, outcome)| Forwarded { pick, run, outcome }),
         8 => Just(StartFlush),

@@ -14,6 +14,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct SimulatedLog {
     partitions: Vec<Vec<Option<LoadedMessage>>>,
+    /// Offsets that never had a record.
+    gaps: BTreeSet<(u32, u64)>,
     damaged: BTreeSet<(u32, u64)>,
 }
 
@@ -21,6 +23,7 @@ impl SimulatedLog {
     pub(super) fn new(partitions: usize) -> Self {
         Self {
             partitions: vec![Vec::new(); partitions],
+            gaps: BTreeSet::new(),
             damaged: BTreeSet::new(),
         }
     }
@@ -50,7 +53,15 @@ impl SimulatedLog {
 
     /// An offset without a record.
     pub(super) fn append_gap(&mut self, partition: u32) {
-        self.partitions[partition as usize].push(None);
+        let records = &mut self.partitions[partition as usize];
+        self.gaps.insert((partition, records.len() as u64));
+        records.push(None);
+    }
+
+    /// Offsets from `from` on that never had a record.
+    pub(super) fn gaps(&self, partition: u32, from: u64) -> impl Iterator<Item = u64> {
+        let gaps = self.gaps.range((partition, from)..(partition + 1, 0));
+        gaps.map(|(_, offset)| *offset)
     }
 
     pub(super) fn remove(&mut self, partition: u32, offset: u64) {
@@ -59,8 +70,9 @@ impl SimulatedLog {
 
     pub(super) fn truncate(&mut self, partition: u32, end: u64) {
         self.partitions[partition as usize].truncate(end as usize);
-        self.damaged
-            .retain(|(of, offset)| *of != partition || *offset < end);
+        for offsets in [&mut self.damaged, &mut self.gaps] {
+            offsets.retain(|(of, offset)| *of != partition || *offset < end);
+        }
     }
 
     pub(super) fn damage(&mut self, partition: u32, offset: u64) {

@@ -209,6 +209,11 @@ impl Run {
                 self.handle(Input::Configure(self.host.config));
             }
             Operation::CompareWithStored => self.compare_with_stored(),
+            Operation::Filter {
+                partition,
+                run,
+                stale,
+            } => self.filter(partition, run.into(), stale),
         }
     }
 
@@ -231,6 +236,18 @@ impl Run {
             self.host.log.append_gap(partition);
         }
         self.handle(Input::LogEnds(self.host.log.ends()));
+    }
+
+    /// Offsets without a message are found to be filtered out, before they are read.
+    fn filter(&mut self, partition: u32, run: usize, stale: bool) {
+        let cursor = self.partition(partition).ledger().progress().cursor();
+        let offsets = self.host.log.gaps(partition, cursor).take(run);
+        let offsets = offsets.map(|offset| offset..offset + 1).collect();
+        self.handle(Input::Filtered {
+            partition,
+            generation: self.generation(partition).wrapping_sub(stale.into()),
+            offsets,
+        });
     }
 
     /// The next stream is of this client.
