@@ -80,13 +80,14 @@ describe("exactly-once delivery", { concurrency: true }, () => {
       const isLate = isFirst;
       isFirst = false;
       if (isLate) await bench.giveUp(subscription, [message.ackId]);
+      // Not in one request: where an answer names failed ids, the client takes the others for failed, too.
+      else await waitUntil(() => outcomes.length >= 1, () => "the late ack is not answered");
       outcomes.push(await outcome(message.ackWithResponse()));
     });
     await publish(bench, 1);
     await waitUntil(() => outcomes.length >= 2, () => `${outcomes}`);
     await stop();
-    // The second ack may be answered before the first.
-    assert.deepEqual(outcomes.sort(), [AckResponses.Invalid, AckResponses.Success]);
+    assert.deepEqual(outcomes, [AckResponses.Invalid, AckResponses.Success]);
     assert.deepEqual(await bench.pullNow(subscription), []);
   });
 
