@@ -16,7 +16,7 @@ use crate::{Attack, Target, figures::Limits, is_long};
 const TOPIC: &str = "projects/hostile/topics/backlog";
 /// Of a message's data.
 const MESSAGE_BYTES: usize = 16 * 1024;
-/// Those of one request, of which there are so many: 12 MiB, as much as a stream is given.
+/// Those of one request, of which there are so many: 12 MiB.
 const MESSAGES: usize = 128;
 const REQUESTS: usize = 6;
 
